@@ -1,0 +1,29 @@
+//! Names of the programs and maps in the object, as user space looks them up.
+
+/// `cgroup/sock_create` at the root: tags every new socket with its process's slot.
+pub const PROGRAM_TRACK: &str = "chadthrottle_track";
+/// `cgroup_skb/ingress` at the root: counts what sockets receive.
+pub const PROGRAM_COUNT_INGRESS: &str = "chadthrottle_count_ingress";
+/// `cgroup_skb/egress` at the root: counts what sockets send.
+pub const PROGRAM_COUNT_EGRESS: &str = "chadthrottle_count_egress";
+/// `cgroup_skb/ingress` at a limited process's cgroup: enforces download limits.
+pub const PROGRAM_INGRESS: &str = "chadthrottle_ingress";
+/// `cgroup_skb/egress` at a limited process's cgroup: enforces upload limits.
+pub const PROGRAM_EGRESS: &str = "chadthrottle_egress";
+
+/// Socket storage: the [`crate::tag::Tag`] of each socket.
+pub const MAP_TAGS: &str = "TAGS";
+/// Array by slot: [`crate::tag::SlotState`].
+pub const MAP_SLOTS: &str = "SLOTS";
+/// Queue of free [`crate::tag::Tag`]s that the kernel hands to processes it meets.
+pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
+/// Hash from process id to its [`crate::tag::Tag`].
+pub const MAP_PROCESS_SLOTS: &str = "PROCESS_SLOTS";
+/// Per-CPU array by slot: [`crate::traffic::Counters`].
+pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Array of [`crate::limit::Limit`] cells.
+pub const MAP_LIMITS: &str = "LIMITS";
+/// Per-CPU array beside the limits: [`crate::limit::Enforced`].
+pub const MAP_ENFORCED: &str = "ENFORCED";
+/// Ring buffer of [`crate::event::ProcessSeen`].
+pub const MAP_EVENTS: &str = "EVENTS";

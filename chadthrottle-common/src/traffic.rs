@@ -1,0 +1,112 @@
+//! Counting: directions, amounts, and the counters of a slot.
+
+use crate::map_value;
+
+/// Which way traffic goes, seen from the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Received: the kernel's ingress.
+    Download,
+    /// Sent: the kernel's egress.
+    Upload,
+}
+
+impl Direction {
+    /// Both, in the order in which arrays hold them.
+    pub const BOTH: [Self; 2] = [Self::Download, Self::Upload];
+
+    /// The position in arrays by direction.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Download => 0,
+            Self::Upload => 1,
+        }
+    }
+}
+
+/// An amount of traffic.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes above TCP or UDP, the bytes that applications read and write; for other protocols
+    /// the whole packet.
+    pub payload: u64,
+    /// Bytes on the wire from the IP header on, with the headers that segmentation offload adds.
+    pub wire: u64,
+    /// Packets on the wire.
+    pub packets: u64,
+}
+map_value!(Traffic, 24);
+
+impl Traffic {
+    /// Adds another amount, wrapping as kernel counters do.
+    #[inline(always)]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            payload: self.payload.wrapping_add(other.payload),
+            wire: self.wire.wrapping_add(other.wire),
+            packets: self.packets.wrapping_add(other.packets),
+        }
+    }
+
+    /// Takes an earlier or smaller amount away, not going below zero.
+    #[inline(always)]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            payload: self.payload.saturating_sub(other.payload),
+            wire: self.wire.saturating_sub(other.wire),
+            packets: self.packets.saturating_sub(other.packets),
+        }
+    }
+}
+
+/// The counters of a slot on one CPU, by [`Direction`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// What the observers saw. All programs of a cgroup path run, so this includes `dropped`.
+    pub seen: [Traffic; 2],
+    /// What the throttle pair dropped.
+    pub dropped: [Traffic; 2],
+}
+map_value!(Counters, 96);
+
+impl Counters {
+    /// Adds another CPU's counters.
+    pub fn plus(self, other: Self) -> Self {
+        let add = |a: [Traffic; 2], b: [Traffic; 2]| [a[0].plus(b[0]), a[1].plus(b[1])];
+        Self {
+            seen: add(self.seen, other.seen),
+            dropped: add(self.dropped, other.dropped),
+        }
+    }
+
+    /// What really got through: seen less dropped.
+    pub const fn passed(&self, direction: Direction) -> Traffic {
+        let i = direction.index();
+        self.seen[i].minus(self.dropped[i])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_is_what_was_seen_less_what_was_dropped() {
+        let traffic = |n| Traffic {
+            payload: n,
+            wire: n + 40,
+            packets: 1,
+        };
+        let cpu = Counters {
+            seen: [traffic(1000), traffic(70)],
+            dropped: [traffic(400), Traffic::default()],
+        };
+        let both = cpu.plus(cpu);
+        assert_eq!(both.passed(Direction::Download).payload, 1200);
+        assert_eq!(both.passed(Direction::Download).packets, 0);
+        assert_eq!(both.passed(Direction::Upload).payload, 140);
+    }
+}

@@ -1,0 +1,36 @@
+//! The observers: count every packet for its process.
+
+use aya_ebpf::programs::SkBuffContext;
+use chadthrottle_common::traffic::{Direction, Traffic};
+
+use crate::{maps::COUNTERS, packet, tag};
+
+/// Counts a packet. Observers see all that the throttle pair drops, too: user space subtracts it.
+#[inline(always)]
+pub fn packet(ctx: &SkBuffContext, direction: Direction) {
+    let (slot, _) = tag::of_packet(ctx);
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the pointer is this CPU's own, existing element.
+        add(
+            unsafe { &mut (*counters).seen[direction.index()] },
+            packet::measure(ctx),
+        );
+    }
+}
+
+/// Takes note of a packet that the throttle pair drops.
+#[inline(always)]
+pub fn dropped(slot: u32, direction: Direction, amount: Traffic) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the pointer is this CPU's own, existing element.
+        add(
+            unsafe { &mut (*counters).dropped[direction.index()] },
+            amount,
+        );
+    }
+}
+
+#[inline(always)]
+fn add(sum: &mut Traffic, amount: Traffic) {
+    *sum = sum.plus(amount);
+}

@@ -1,0 +1,49 @@
+//! The maps. Each has a stated bound, and a stated answer when it is full.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    macros::btf_map,
+};
+use chadthrottle_common::{
+    event::ProcessSeen,
+    limit::{Enforced, Limit, MAX_LIMITS},
+    tag::{MAX_SLOTS, SlotState, Tag},
+    traffic::Counters,
+};
+
+use crate::tag::Tags;
+
+/// Bound: one tag a socket, memory owned by the socket. Full (no memory): the socket stays
+/// untagged and counts as unattributed.
+#[btf_map]
+pub static TAGS: Tags = Tags::new();
+
+/// Bound: all slots exist from the start.
+#[btf_map]
+pub static SLOTS: Array<SlotState, { MAX_SLOTS as usize }> = Array::new();
+
+/// Bound: every slot fits. Empty: new processes stay untagged until user space frees slots.
+#[btf_map]
+pub static FREE_SLOTS: Queue<Tag, { MAX_SLOTS as usize }> = Queue::new();
+
+/// Bound: one entry a slot. Full: cannot be while slots are free; if it is, the socket is still
+/// tagged, only its siblings get slots of their own.
+#[btf_map]
+pub static PROCESS_SLOTS: HashMap<u32, Tag, { MAX_SLOTS as usize }> = HashMap::new();
+
+/// Bound: all slots exist from the start.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, { MAX_SLOTS as usize }> = PerCpuArray::new();
+
+/// Bound: both directions of every slot.
+#[btf_map]
+pub static LIMITS: Array<Limit, { MAX_LIMITS as usize }> = Array::new();
+
+/// Bound: as the limits.
+#[btf_map]
+pub static ENFORCED: PerCpuArray<Enforced, { MAX_LIMITS as usize }> = PerCpuArray::new();
+
+/// Bound: 256 KiB, some 6,500 announcements. Full: the announcement is lost, the slot is not;
+/// user space finds it in `PROCESS_SLOTS`.
+#[btf_map]
+pub static EVENTS: RingBuf<ProcessSeen, { 256 * 1024 }> = RingBuf::new();

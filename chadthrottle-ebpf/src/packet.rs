@@ -1,0 +1,77 @@
+//! How much a packet carries.
+
+use aya_ebpf::programs::SkBuffContext;
+use chadthrottle_common::traffic::Traffic;
+
+const IPPROTO_HOPOPTS: u8 = 0;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+const IPPROTO_ROUTING: u8 = 43;
+const IPPROTO_FRAGMENT: u8 = 44;
+const IPPROTO_AH: u8 = 51;
+const IPPROTO_DSTOPTS: u8 = 60;
+
+/// IPv6 extension headers that are followed; more than any real packet carries.
+const MAX_EXTENSION_HEADERS: usize = 6;
+
+/// Measures a packet: payload above TCP or UDP (for other protocols the whole packet), and what
+/// it is on the wire once segmentation offload has cut it up.
+#[inline(always)]
+pub fn measure(ctx: &SkBuffContext) -> Traffic {
+    // SAFETY: the kernel hands the program a valid context.
+    let (length, segments) = unsafe { ((*ctx.skb.skb).len as u64, (*ctx.skb.skb).gso_segs as u64) };
+    let segments = if segments == 0 { 1 } else { segments };
+    match headers(ctx) {
+        Some(headers) => Traffic {
+            payload: length.saturating_sub(headers),
+            wire: length + (segments - 1) * headers,
+            packets: segments,
+        },
+        None => Traffic {
+            payload: length,
+            wire: length,
+            packets: segments,
+        },
+    }
+}
+
+/// Bytes of IP and TCP or UDP headers; nothing for other protocols. The data of cgroup_skb begins
+/// at the IP header.
+#[inline(always)]
+fn headers(ctx: &SkBuffContext) -> Option<u64> {
+    let first: u8 = ctx.load(0).ok()?;
+    let (protocol, offset) = match first >> 4 {
+        4 => (ctx.load::<u8>(9).ok()?, usize::from(first & 0xf) * 4),
+        6 => ipv6_upper_layer(ctx)?,
+        _ => return None,
+    };
+    match protocol {
+        IPPROTO_TCP => {
+            let data_offset: u8 = ctx.load(offset + 12).ok()?;
+            Some(offset as u64 + u64::from(data_offset >> 4) * 4)
+        }
+        IPPROTO_UDP => Some(offset as u64 + 8),
+        _ => None,
+    }
+}
+
+/// The protocol above IPv6 and its extension headers (RFC 8200, section 4), and where it begins.
+#[inline(always)]
+fn ipv6_upper_layer(ctx: &SkBuffContext) -> Option<(u8, usize)> {
+    let mut protocol: u8 = ctx.load(6).ok()?;
+    let mut offset = 40usize;
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        let units = match protocol {
+            IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS => 8,
+            // RFC 4302: its length counts 4 bytes, less two of them.
+            IPPROTO_AH => 4,
+            IPPROTO_FRAGMENT => 0,
+            _ => break,
+        };
+        let [next, length]: [u8; 2] = ctx.load(offset).ok()?;
+        let base = if units == 0 { 0 } else { usize::from(length) };
+        protocol = next;
+        offset += 8 + base * units;
+    }
+    Some((protocol, offset))
+}

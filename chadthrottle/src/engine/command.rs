@@ -1,0 +1,83 @@
+//! What the engine can be asked to do, and how to ask it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::snapshot::{Limits, Snapshot};
+use crate::process::{Pid, ProcessKey};
+
+/// Which process a command is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Whatever process has this id now.
+    Pid(Pid),
+    /// The process that was seen; refused if its id has gone to another since.
+    Process(ProcessKey),
+}
+
+/// A request to the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Limits a process, replacing the limits it has. Unlimited in both directions removes them.
+    SetLimits(Target, Limits),
+    /// Removes all limits.
+    RemoveAll,
+    /// Changes the time between snapshots.
+    SetInterval(Duration),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such process.
+    #[error("there is no process {0} (any more)")]
+    NoSuchProcess(Pid),
+    /// The id now belongs to a process started later.
+    #[error(
+        "process {0} has ended, and its id now belongs to another process; nothing was limited"
+    )]
+    PidReused(Pid),
+    /// A kernel thread, or nothing that can have sockets of its own.
+    #[error("process {0} is a kernel thread: it has no sockets that can be limited")]
+    KernelThread(Pid),
+    /// No slot left.
+    #[error(
+        "{0} processes are being told apart already, which is the most; end some and try again"
+    )]
+    SlotsExhausted(u32),
+    /// The kernel said no.
+    #[error("the kernel refused: {0:#}")]
+    Kernel(anyhow::Error),
+    /// The engine has stopped.
+    #[error("the engine has stopped; see the log")]
+    Stopped,
+}
+
+/// A command and where its answer goes.
+pub type Request = (Command, oneshot::Sender<Result<(), CommandError>>);
+
+/// The one way to speak to an engine, real or made up.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    /// The latest snapshot; changes once a sample.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Commands go in here.
+    pub commands: mpsc::Sender<Request>,
+}
+
+impl EngineHandle {
+    /// Asks the engine to do something, and waits until it is in force.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not done; then nothing has changed.
+    pub async fn ask(&self, command: Command) -> Result<(), CommandError> {
+        let (answer, done) = oneshot::channel();
+        self.commands
+            .send((command, answer))
+            .await
+            .map_err(|_| CommandError::Stopped)?;
+        done.await.map_err(|_| CommandError::Stopped)?
+    }
+}

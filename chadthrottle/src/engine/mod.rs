@@ -1,0 +1,4 @@
+//! Snapshot and commands.
+
+pub mod command;
+pub mod snapshot;

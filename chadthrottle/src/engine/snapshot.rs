@@ -1,0 +1,171 @@
+//! What the engine shows of the world: one immutable picture a sample.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+
+use crate::{
+    process::{Pid, ProcessKey},
+    rate::{Bytes, Rate},
+};
+
+/// A value for each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PerDirection<T> {
+    /// Received by processes of this machine.
+    pub download: T,
+    /// Sent by them.
+    pub upload: T,
+}
+
+/// The limits of a target; nothing means unlimited, a rate of 0 means blocked.
+pub type Limits = PerDirection<Option<Rate>>;
+
+impl Limits {
+    /// Whether neither direction is limited.
+    pub fn is_unlimited(&self) -> bool {
+        self.download.is_none() && self.upload.is_none()
+    }
+
+    /// Whether a direction is limited to nothing at all.
+    pub fn is_blocked(&self) -> bool {
+        [self.download, self.upload].contains(&Some(Rate::ZERO))
+    }
+}
+
+/// How limits are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mechanism {
+    /// Packets above the limit's debt bound are dropped.
+    Policing,
+}
+
+impl std::fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Policing => f.write_str("policing"),
+        }
+    }
+}
+
+/// What a limit of a process does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LimitState {
+    /// What was asked for.
+    pub limits: Limits,
+    /// What was let through over the last interval.
+    pub achieved: PerDirection<Rate>,
+    /// Payload dropped since the limit was set.
+    pub dropped: PerDirection<Bytes>,
+    /// Why the limit is not, or not fully, enforced; nothing when it is.
+    pub not_enforced: Option<String>,
+}
+
+/// A process, as the table shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessRow {
+    /// Which process this is, for commands.
+    pub key: ProcessKey,
+    /// Its name (`/proc/PID/comm`).
+    pub name: Arc<str>,
+    /// Its program file; empty when it can't be known (a kernel thread, or gone too fast).
+    pub exe: Arc<str>,
+    /// Its user's name, else its number.
+    pub user: Arc<str>,
+    /// Its cgroup v2 path; empty when it can't be known.
+    pub cgroup: Arc<str>,
+    /// Open inet sockets.
+    pub connections: u32,
+    /// Payload since it was first seen.
+    pub bytes: PerDirection<Bytes>,
+    /// Payload a second over the last interval.
+    pub rate: PerDirection<Rate>,
+    /// Its limit, if it has one.
+    pub limit: Option<LimitState>,
+    /// It has ended; what it moved stays readable for a while.
+    pub ended: bool,
+}
+
+impl ProcessRow {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.key.pid
+    }
+
+    /// Both directions together, for sorting.
+    pub fn total_rate(&self) -> u64 {
+        self.rate
+            .download
+            .bytes_per_second()
+            .saturating_add(self.rate.upload.bytes_per_second())
+    }
+}
+
+/// How serious a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// For information.
+    Info,
+    /// Something does not work as asked.
+    Warning,
+}
+
+/// Something that happened and that the person at the screen should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Counts up from 0, so that each can be told from the one before.
+    pub id: u64,
+    /// When.
+    pub time: SystemTime,
+    /// How serious.
+    pub severity: Severity,
+    /// What, in one line.
+    pub text: String,
+}
+
+/// One sample of everything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Counts up from 0.
+    pub sequence: u64,
+    /// When it was taken.
+    pub time: SystemTime,
+    /// How long since the one before.
+    pub interval: Duration,
+    /// All inet payload since the start, attributed or not. Traffic between two processes of
+    /// this machine counts as one's upload and the other's download.
+    pub total: PerDirection<Bytes>,
+    /// The same a second, over the interval.
+    pub total_rate: PerDirection<Rate>,
+    /// What of the total belongs to no known process.
+    pub unattributed: PerDirection<Bytes>,
+    /// Every process that has inet sockets, or had traffic or a limit lately. In no order.
+    pub processes: Vec<ProcessRow>,
+    /// What enforces limits here.
+    pub mechanism: Mechanism,
+    /// The latest notices, oldest first.
+    pub notices: Vec<Notice>,
+}
+
+impl Snapshot {
+    /// The part of all payload since the start that belongs to known processes, 0 to 1; 1 when
+    /// there was none.
+    pub fn coverage(&self) -> f64 {
+        let sum = |d: PerDirection<Bytes>| d.download.count() as f64 + d.upload.count() as f64;
+        let total = sum(self.total);
+        if total == 0.0 {
+            1.0
+        } else {
+            (1.0 - sum(self.unattributed) / total).clamp(0.0, 1.0)
+        }
+    }
+
+    /// How many processes are limited.
+    pub fn limited(&self) -> usize {
+        self.processes.iter().filter(|p| p.limit.is_some()).count()
+    }
+}

@@ -1,0 +1,5 @@
+//! chadthrottle.
+
+pub mod engine;
+pub mod process;
+pub mod rate;
