@@ -1,0 +1,122 @@
+//! A transfer between the two ends of a lab.
+
+use anyhow::Result;
+
+use crate::{
+    lab::{Family, Lab},
+    moment::Moment,
+    peer::{Job, Peer},
+    process::Place,
+};
+
+/// Which way the payload goes, seen from the near end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Near receives.
+    Download,
+    /// Near sends.
+    Upload,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Download, Self::Upload];
+
+    /// The option of `chadthrottle limit`.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Download => "--download",
+            Self::Upload => "--upload",
+        }
+    }
+}
+
+/// Near connects to far; one of them sends, the other counts.
+pub struct Flow {
+    near: Peer,
+    far: Peer,
+    direction: Direction,
+}
+
+impl Flow {
+    /// Starts a transfer of the kind that `job` makes ([`Job::tcp`] or [`Job::udp`] with its
+    /// settings), from the near end's cgroup.
+    pub fn start(lab: &Lab, job: Job, direction: Direction, family: Family) -> Result<Self> {
+        Self::start_in(lab.near().place(), lab, job, direction, family)
+    }
+
+    /// The same with the near process in a place of its own.
+    pub fn start_in(
+        near: Place<'_>,
+        lab: &Lab,
+        job: Job,
+        direction: Direction,
+        family: Family,
+    ) -> Result<Self> {
+        let listen = job.clone().listen(lab.far().any_port(family));
+        let far = lab.far().traffic(match direction {
+            Direction::Download => listen.send(),
+            Direction::Upload => listen,
+        })?;
+        let connect = job.connect(far.address()?);
+        let near = Peer::start(
+            match direction {
+                Direction::Download => connect,
+                Direction::Upload => connect.send(),
+            },
+            near,
+        )?;
+        Ok(Self {
+            near,
+            far,
+            direction,
+        })
+    }
+
+    /// The process to limit.
+    pub fn near(&self) -> &Peer {
+        &self.near
+    }
+
+    /// The same, to tell it something.
+    pub fn near_mut(&mut self) -> &mut Peer {
+        &mut self.near
+    }
+
+    /// The other end.
+    pub fn far(&self) -> &Peer {
+        &self.far
+    }
+
+    /// The end that counts what arrives.
+    pub fn receiver(&self) -> &Peer {
+        match self.direction {
+            Direction::Download => &self.near,
+            Direction::Upload => &self.far,
+        }
+    }
+
+    /// Goodput under a limit that came into force at that moment; waits until it can be known.
+    pub fn judged(&self, applied: Moment) -> Result<f64> {
+        judged(self.receiver(), applied)
+    }
+
+    /// Goodput over the coming time.
+    pub fn goodput_for(&self, time: std::time::Duration) -> Result<f64> {
+        goodput_between(self.receiver(), Moment::now(), Moment::now() + time)
+    }
+}
+
+/// Goodput at a receiver under a limit that came into force at that moment; waits until it can be
+/// known.
+pub fn judged(receiver: &Peer, applied: Moment) -> Result<f64> {
+    use crate::goodput::{JUDGED_AFTER, JUDGED_FOR};
+    receiver
+        .received_until(applied + JUDGED_AFTER + JUDGED_FOR)?
+        .judged(applied)
+}
+
+/// Goodput at a receiver between two moments; waits for the second.
+pub fn goodput_between(receiver: &Peer, from: Moment, to: Moment) -> Result<f64> {
+    receiver.received_until(to)?.rate(from, to)
+}

@@ -1,0 +1,78 @@
+//! What the kernel has loaded for a process, seen from outside.
+
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    moment::until,
+    process::{Place, run},
+};
+
+/// IDs of the BPF programs that a process holds, itself or by a link.
+pub fn programs_of(pid: u32) -> Result<BTreeSet<u64>> {
+    let directory = format!("/proc/{pid}/fdinfo");
+    let mut programs = BTreeSet::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("can't read {directory}"))? {
+        // The descriptor may be closed meanwhile.
+        let Ok(info) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        let ids = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("prog_id:"))
+            .filter_map(|id| id.trim().parse::<u64>().ok());
+        programs.extend(ids);
+    }
+    Ok(programs)
+}
+
+/// Whether bpftool is there to look.
+pub fn can_list_programs() -> bool {
+    Command::new("bpftool")
+        .arg("version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// IDs of all loaded BPF programs.
+pub fn loaded_programs() -> Result<BTreeSet<u64>> {
+    let list = bpftool(&["-j", "prog", "show"])?;
+    Ok(ids(&list))
+}
+
+/// IDs of all BPF programs attached to cgroups.
+pub fn attached_programs() -> Result<BTreeSet<u64>> {
+    let tree = bpftool(&["-j", "cgroup", "tree"])?;
+    let cgroups = tree.as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(cgroups
+        .iter()
+        .flat_map(|cgroup| ids(&cgroup["programs"]))
+        .collect())
+}
+
+/// Waits until none of these programs is loaded or attached; the kernel frees them a little after
+/// their last descriptor is closed.
+pub fn until_gone(programs: &BTreeSet<u64>) -> Result<()> {
+    until("the BPF programs are gone", Duration::from_secs(5), || {
+        Ok(
+            programs.is_disjoint(&loaded_programs()?)
+                && programs.is_disjoint(&attached_programs()?),
+        )
+    })
+}
+
+fn ids(list: &Value) -> BTreeSet<u64> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter()
+        .filter_map(|entry| entry["id"].as_u64())
+        .collect()
+}
+
+fn bpftool(arguments: &[&str]) -> Result<Value> {
+    let mut command = Command::new("bpftool");
+    command.args(arguments);
+    let output = run(command, "", Place::default())?;
+    serde_json::from_str(&output).with_context(|| format!("not JSON from bpftool: {output}"))
+}

@@ -1,0 +1,196 @@
+//! Two network namespaces joined by a veth pair.
+
+use std::{
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    process::{self, Command},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::{
+    cgroup::Cgroup,
+    outcome,
+    peer::{Job, Peer},
+    process::{Place, Process, run},
+};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+/// Two ends, each with a network namespace and a cgroup of its own, joined by a veth pair with
+/// IPv4 and IPv6 addresses. The namespaces have no names: they go away with this value and the
+/// processes in them, however those end.
+pub struct Lab {
+    near: End,
+    far: End,
+}
+
+/// One end of a lab.
+pub struct End {
+    network: OwnedFd,
+    cgroup: Cgroup,
+    host: u8,
+}
+
+impl Lab {
+    /// Sets up a lab, or says why that is not possible here and returns nothing. A test without a
+    /// lab is over.
+    pub fn for_test() -> Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            outcome::skipped("needs root");
+            return Ok(None);
+        }
+        if !fs::exists("/proc/self/ns/net")? {
+            outcome::skipped("the kernel has no network namespaces");
+            return Ok(None);
+        }
+        if !Command::new("ip")
+            .arg("-V")
+            .output()
+            .is_ok_and(|o| o.status.success())
+        {
+            outcome::skipped("needs ip, of iproute2");
+            return Ok(None);
+        }
+        Self::new().map(Some)
+    }
+
+    /// Sets up a lab.
+    pub fn new() -> Result<Self> {
+        let near = End::new(1)?;
+        let far = End::new(2)?;
+        near.ip(&format!(
+            "link add name lab address {} type veth peer name lab address {} netns /proc/{}/fd/{}",
+            near.link_address(),
+            far.link_address(),
+            process::id(),
+            far.network.as_raw_fd()
+        ))?;
+        // Both up before the addresses: an IPv6 address is not in use before there is a carrier.
+        for end in [&near, &far] {
+            end.ip("link set lo up\nlink set lab up")?;
+        }
+        // Neighbours are told, not discovered: discovery took a second now and then.
+        for (end, other) in [(&near, &far), (&far, &near)] {
+            let link = other.link_address();
+            end.ip(&format!(
+                "address add {}/24 dev lab\n\
+                 address add {}/64 dev lab nodad\n\
+                 neighbour replace {} lladdr {link} dev lab nud permanent\n\
+                 neighbour replace {} lladdr {link} dev lab nud permanent",
+                end.address(Family::V4),
+                end.address(Family::V6),
+                other.address(Family::V4),
+                other.address(Family::V6),
+            ))?;
+        }
+        Ok(Self { near, far })
+    }
+
+    /// The end whose processes get limited.
+    pub fn near(&self) -> &End {
+        &self.near
+    }
+
+    /// The rest of the world.
+    pub fn far(&self) -> &End {
+        &self.far
+    }
+}
+
+impl End {
+    fn new(host: u8) -> Result<Self> {
+        Ok(Self {
+            network: new_network()?,
+            cgroup: Cgroup::new()?,
+            host,
+        })
+    }
+
+    /// Its address on the veth pair.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(10, 77, 0, self.host).into(),
+            Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, self.host.into()).into(),
+        }
+    }
+
+    /// Its Ethernet address.
+    fn link_address(&self) -> String {
+        format!("02:00:00:00:00:{:02x}", self.host)
+    }
+
+    /// Its address with port 0: any free port.
+    pub fn any_port(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.address(family), 0)
+    }
+
+    /// The cgroup its processes start in.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Its network namespace and cgroup.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            network: Some(self.network.as_fd()),
+            cgroup: Some(&self.cgroup),
+        }
+    }
+
+    /// Its network namespace and another cgroup; none is the test's own.
+    pub fn place_in<'a>(&'a self, cgroup: Option<&'a Cgroup>) -> Place<'a> {
+        Place {
+            network: Some(self.network.as_fd()),
+            cgroup,
+        }
+    }
+
+    /// Starts a process here.
+    pub fn start(&self, command: Command) -> Result<Process> {
+        Process::start(command, self.place())
+    }
+
+    /// Starts the traffic program here.
+    pub fn traffic(&self, job: Job) -> Result<Peer> {
+        Peer::start(job, self.place())
+    }
+
+    fn ip(&self, commands: &str) -> Result<()> {
+        let mut ip = Command::new("ip");
+        ip.args(["-batch", "-"]);
+        let place = Place {
+            network: Some(self.network.as_fd()),
+            cgroup: None,
+        };
+        run(ip, commands, place).map(drop)
+    }
+}
+
+fn new_network() -> Result<OwnedFd> {
+    let made = thread::spawn(|| -> Result<OwnedFd> {
+        // SAFETY: NEWNET leaves the table of file descriptors alone.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("can't make a namespace")?;
+        Ok(File::open("/proc/thread-self/ns/net")?.into())
+    })
+    .join();
+    match made {
+        Ok(network) => network,
+        Err(_) => bail!("the thread that makes a namespace panicked"),
+    }
+}

@@ -1,0 +1,288 @@
+//! The `traffic` program as one end of a transfer.
+
+use std::{
+    cell::RefCell,
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    goodput::Arrivals,
+    moment::Moment,
+    process::{Place, Process},
+};
+
+/// How long a peer may take for what should be immediate.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the traffic program shall do: a mode and its settings.
+#[derive(Clone, Debug)]
+pub struct Job(Vec<String>);
+
+impl Job {
+    fn new(mode: &str) -> Self {
+        Self(vec![mode.to_owned()])
+    }
+
+    /// TCP; `listen` accepts any number of connections.
+    pub fn tcp() -> Self {
+        Self::new("tcp")
+    }
+
+    /// UDP.
+    pub fn udp() -> Self {
+        Self::new("udp")
+    }
+
+    /// Accepts one TCP connection and hands it to a forked child, which sends.
+    pub fn hand_over() -> Self {
+        Self::new("handover")
+    }
+
+    /// An HTTP server: a GET of `/N` brings N bytes.
+    pub fn http() -> Self {
+        Self::new("http")
+    }
+
+    /// One process with that many UDP sockets; told to go, it sends a datagram on each.
+    pub fn many_sockets(count: u32) -> Self {
+        Self::new("sockets").set("count", count)
+    }
+
+    /// That many processes with a UDP socket each; told to go, each sends datagrams.
+    pub fn many_processes(count: u32) -> Self {
+        Self::new("family").set("count", count)
+    }
+
+    fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.0.push(format!("{key}={}", value.to_string()));
+        self
+    }
+
+    /// Listens there.
+    pub fn listen(self, address: SocketAddr) -> Self {
+        self.set("listen", address)
+    }
+
+    /// Connects to there.
+    pub fn connect(self, address: SocketAddr) -> Self {
+        self.set("connect", address)
+    }
+
+    /// Sends; without this it receives.
+    pub fn send(self) -> Self {
+        self.set("do", "send")
+    }
+
+    /// Sends at that many bytes a second, not as fast as it goes.
+    pub fn rate(self, bytes_per_second: u64) -> Self {
+        self.set("rate", bytes_per_second)
+    }
+
+    /// Bytes given to each write; small ones are sent at once.
+    pub fn chunk(self, bytes: u32) -> Self {
+        self.set("chunk", bytes)
+    }
+
+    /// Sends that many bytes on each connection and no more.
+    pub fn amount(self, bytes: u64) -> Self {
+        self.set("amount", bytes)
+    }
+
+    /// Uses another congestion control than cubic, which most machines have.
+    pub fn congestion_control(self, name: &str) -> Self {
+        self.set("congestion", name)
+    }
+
+    /// Several connections.
+    pub fn connections(self, count: u32) -> Self {
+        self.set("connections", count)
+    }
+
+    /// Ends by itself, that long after it began, as soon as the amount is sent.
+    pub fn live(self, time: Duration) -> Self {
+        self.set("live_ms", time.as_millis())
+    }
+
+    /// Makes no socket before it is told to go.
+    pub fn wait(self) -> Self {
+        self.set("wait", 1)
+    }
+
+    /// Makes its socket at once but sends only when told to go.
+    pub fn hold(self) -> Self {
+        self.set("hold", 1)
+    }
+
+    /// Reports that often; usually each 100 ms.
+    pub fn report_every(self, time: Duration) -> Self {
+        self.set("every_ms", time.as_millis())
+    }
+
+    /// Ends after that time, whatever happens; usually 60 seconds.
+    pub fn at_most(self, time: Duration) -> Self {
+        self.set("at_most_ms", time.as_millis())
+    }
+
+    /// The command that does it.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(traffic_program()?);
+        command.args(&self.0);
+        Ok(command)
+    }
+}
+
+/// A running traffic program.
+pub struct Peer {
+    process: Process,
+    seen: RefCell<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    sent: Vec<(Moment, u64)>,
+    received: Vec<(Moment, u64)>,
+    events: Vec<Value>,
+}
+
+impl Peer {
+    /// Starts it, and waits until it listens, is connected, or waits to be told.
+    pub fn start(job: Job, place: Place<'_>) -> Result<Self> {
+        let peer = Self {
+            process: Process::start(job.command()?, place)?,
+            seen: RefCell::default(),
+        };
+        peer.event("started")?;
+        Ok(peer)
+    }
+
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let started = self.event("started")?;
+        let address = started["address"].as_str().context("it doesn't listen")?;
+        Ok(address.parse()?)
+    }
+
+    /// Lets it go on.
+    pub fn go(&mut self) -> Result<()> {
+        self.process.tell("go")
+    }
+
+    /// Signals it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, patience: Duration) -> Result<()> {
+        let status = self.process.wait(patience)?;
+        if !status.success() {
+            bail!("traffic: {status}: {}", self.process.errors());
+        }
+        Ok(())
+    }
+
+    /// Waits for what it says under that name, or finds it among what it said.
+    pub fn event(&self, name: &str) -> Result<Value> {
+        self.event_within(name, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub fn event_within(&self, name: &str, patience: Duration) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            let mut seen = self.seen.borrow_mut();
+            if let Some(event) = seen.events.iter().find(|event| event["event"] == name) {
+                return Ok(event.clone());
+            }
+            let left = patience.saturating_sub(start.elapsed());
+            match self.process.line(left)? {
+                Some(line) => seen.take(&line.text)?,
+                None => bail!("it ended before '{name}': {}", self.process.errors()),
+            }
+        }
+    }
+
+    /// What it received so far.
+    pub fn received(&self) -> Result<Arrivals> {
+        self.catch_up()?;
+        Ok(Arrivals::new(self.seen.borrow().received.clone()))
+    }
+
+    /// What it gave to the kernel so far.
+    pub fn sent(&self) -> Result<Arrivals> {
+        self.catch_up()?;
+        Ok(Arrivals::new(self.seen.borrow().sent.clone()))
+    }
+
+    /// What it received, once it reports about that moment.
+    pub fn received_until(&self, moment: Moment) -> Result<Arrivals> {
+        moment.wait();
+        let deadline = Moment::now() + PATIENCE;
+        loop {
+            let received = self.received()?;
+            if received.until().is_some_and(|last| last >= moment) {
+                return Ok(received);
+            }
+            if Moment::now() > deadline {
+                bail!("the receiver reports nothing: {}", self.process.errors());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn catch_up(&self) -> Result<()> {
+        let mut seen = self.seen.borrow_mut();
+        self.process
+            .waiting_lines()
+            .try_for_each(|line| seen.take(&line.text))
+    }
+}
+
+impl Seen {
+    fn take(&mut self, line: &str) -> Result<()> {
+        let value: Value = serde_json::from_str(line)
+            .with_context(|| format!("not JSON from the traffic program: {line}"))?;
+        match (
+            value["at_ns"].as_u64(),
+            value["sent"].as_u64(),
+            value["received"].as_u64(),
+        ) {
+            (Some(at), Some(sent), Some(received)) => {
+                let at = Moment::from_nanoseconds(at);
+                self.sent.push((at, sent));
+                self.received.push((at, received));
+            }
+            _ => self.events.push(value),
+        }
+        Ok(())
+    }
+}
+
+/// The traffic program, built beside the tests.
+fn traffic_program() -> Result<PathBuf> {
+    beside_this_program("traffic")
+}
+
+/// A program of the same build: beside this executable, or above its `deps`.
+pub(crate) fn beside_this_program(name: &str) -> Result<PathBuf> {
+    let this = env::current_exe()?;
+    this.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("no program '{name}' beside {}", this.display()))
+}
