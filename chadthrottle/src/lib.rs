@@ -1,5 +1,12 @@
-//! chadthrottle.
+//! chadthrottle shows what every process sends and receives, and limits any of them.
+//!
+//! Data flows one way: kernel maps, engine, snapshot, interface; and back: key, action, command,
+//! engine, kernel maps. ARCHITECTURE.md has the map of the code.
 
+pub mod cli;
 pub mod engine;
+pub mod kernel;
+pub mod log_sink;
 pub mod process;
 pub mod rate;
+pub mod report;

@@ -1,1 +1,110 @@
-fn main() {}
+//! Parses the command line, starts what it asks for, and maps errors to exit codes.
+
+use std::{future::Future, io, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use chadthrottle::{
+    cli::{Action, Cli, LimitArgs, TopArgs},
+    engine::{self, command::EngineHandle, snapshot::Limits},
+    kernel::{Kernel, features},
+    log_sink, report,
+};
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chadthrottle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.action {
+        Some(Action::Limit(args)) => {
+            log_sink::to_stderr();
+            with_engine(Duration::from_secs(1), |engine| limit(engine, args))?;
+        }
+        Some(Action::Top(args)) => {
+            log_sink::to_stderr();
+            with_engine(args.interval, |engine| top(engine, args))?;
+        }
+        Some(Action::Doctor { json }) => {
+            log_sink::to_stderr();
+            if !report::doctor::run(json)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        None => anyhow::bail!("the interface is not merged yet"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the engine, runs `body` until it ends or a signal asks to, and takes everything out of
+/// the kernel again.
+fn with_engine<F>(every: Duration, body: impl FnOnce(EngineHandle) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    features::check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop")?;
+    runtime.block_on(async {
+        // Before anything is put into the kernel, so that no signal can come too early.
+        let asked_to_end = asked_to_end()?;
+        let (kernel, events) = Kernel::load()?;
+        let (engine, _thread) = engine::start(kernel, events, every)?;
+        tokio::select! {
+            result = body(engine) => result,
+            () = asked_to_end => Ok(()),
+        }
+    })
+}
+
+/// Waits for SIGINT, SIGTERM or SIGHUP.
+fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("signals can't be caught");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
+}
+
+async fn limit(engine: EngineHandle, args: LimitArgs) -> anyhow::Result<()> {
+    let limits = Limits {
+        download: args.download,
+        upload: args.upload,
+    };
+    let limiting = report::limit::run(engine, args.pids, limits, args.json);
+    match args.duration {
+        None => limiting.await,
+        Some(duration) => tokio::time::timeout(duration, limiting)
+            .await
+            .unwrap_or(Ok(())),
+    }
+}
+
+async fn top(engine: EngineHandle, args: TopArgs) -> anyhow::Result<()> {
+    let count = if args.once { Some(1) } else { args.count };
+    Ok(report::top::run(engine, count, args.json).await?)
+}

@@ -1,4 +1,478 @@
-//! Snapshot and commands.
+//! The engine: the one owner of the kernel side. It turns readings into [`snapshot::Snapshot`]s
+//! and [`command::Command`]s into limits.
 
+mod attribution;
 pub mod command;
+mod enforcement;
+mod notices;
+mod owners;
+mod run;
 pub mod snapshot;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use chadthrottle_common::{
+    event::ProcessSeen,
+    tag::{MAX_SLOTS, Tag, UNATTRIBUTED},
+    traffic::{Counters, Direction},
+};
+
+pub use run::{EngineThread, start};
+
+use crate::{
+    kernel::{Kernel, SlotsExhausted},
+    process::{Pid, ProcessKey, descriptors},
+    rate::{Bytes, Rate},
+};
+use attribution::Attribution;
+use command::{Command, CommandError, Target};
+use enforcement::{Check, Enforcement};
+use notices::Notices;
+use owners::{Owner, Owners, rate_of};
+use snapshot::{Limits, Mechanism, PerDirection, Snapshot};
+
+/// How long a process that has ended stays in the table after its last byte.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// The same when fewer than a quarter of the slots are free.
+const LINGER_WHEN_SHORT: Duration = Duration::from_secs(1);
+
+/// A process with a slot is looked at again after this time even if it moves nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Looks at all processes are at least this far apart, and further the longer they find nothing.
+const LOOK_AT_ALL: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// How long after it was set a limit is checked at every turn, to find sockets in other cgroups.
+const FRESH_LIMIT: Duration = Duration::from_secs(3);
+
+/// The engine's state.
+struct Engine {
+    kernel: Kernel,
+    owners: Owners,
+    attribution: Attribution,
+    notices: Notices,
+    unattributed: Counters,
+    /// Payload of owners whose slots went to others.
+    departed: PerDirection<u64>,
+    total: PerDirection<u64>,
+    sampled: Instant,
+    sequence: u64,
+    looked_at_all: Instant,
+    look_at_all_after: Duration,
+}
+
+impl Engine {
+    /// Looks at everything for the first time.
+    fn new(kernel: Kernel) -> Self {
+        let now = Instant::now();
+        let mut engine = Self {
+            kernel,
+            owners: Owners::default(),
+            attribution: Attribution::default(),
+            notices: Notices::default(),
+            unattributed: Counters::default(),
+            departed: PerDirection::default(),
+            total: PerDirection::default(),
+            sampled: now,
+            sequence: 0,
+            looked_at_all: now,
+            look_at_all_after: LOOK_AT_ALL[0],
+        };
+        let tagged = engine.look_at_all();
+        log::debug!(
+            "first look: {tagged} sockets of {} processes tagged in {:?}",
+            engine.owners.len(),
+            now.elapsed()
+        );
+        engine
+    }
+
+    fn look_at_all(&mut self) -> usize {
+        let tagged =
+            self.attribution
+                .look_at_all(&mut self.kernel, &mut self.owners, &mut self.notices);
+        self.looked_at_all = Instant::now();
+        self.look_at_all_after = if tagged > 0 {
+            LOOK_AT_ALL[0]
+        } else {
+            (self.look_at_all_after * 2).min(LOOK_AT_ALL[1])
+        };
+        tagged
+    }
+
+    fn look_at(&mut self, pid: Pid) {
+        self.attribution
+            .look_at(&mut self.kernel, &mut self.owners, &mut self.notices, pid);
+    }
+
+    /// The kernel gave these processes slots.
+    fn announced(&mut self, seen: &[ProcessSeen]) {
+        for event in seen {
+            let pid = Pid(event.pid);
+            self.attribution
+                .announced(&mut self.owners, event.tag, pid, event.name(), event.uid);
+        }
+    }
+
+    /// What is done between samples: notice processes that ended, and bytes that limits miss.
+    fn turn(&mut self) {
+        self.notice_ended();
+        let fresh: Vec<u32> = self
+            .owners
+            .iter()
+            .filter(|owner| {
+                let since = owner.enforcement.as_ref().map(|limit| limit.since);
+                since.is_some_and(|since| since.elapsed() < FRESH_LIMIT)
+            })
+            .map(|owner| owner.tag.slot)
+            .collect();
+        self.check_limits(Some(&fresh));
+    }
+
+    fn notice_ended(&mut self) {
+        let now = Instant::now();
+        let ended = ended_processes(&self.owners);
+        for pid in &ended {
+            let Some(owner) = self.owners.of_process_mut(*pid) else {
+                continue;
+            };
+            owner.ended = Some(now);
+            owner.pidfd = None;
+            owner.connections = 0;
+            self.kernel.slots.forget_process(*pid);
+            if owner.enforcement.take().is_some() {
+                let text = format!(
+                    "{} ({pid}) ended; its limit is gone with it",
+                    owner.identity.name
+                );
+                self.notices.info(text);
+                if let Err(error) = self.kernel.slots.set_limits(owner.tag, |_| false) {
+                    log::warn!("the limit of process {pid}, which ended: {error:#}");
+                }
+            }
+        }
+        for pid in &ended {
+            // Somebody else may hold its sockets now, or have its id.
+            self.look_at(*pid);
+        }
+        if !ended.is_empty() {
+            self.place_throttle_pair();
+        }
+    }
+
+    /// Takes all readings and makes a snapshot of them.
+    fn sample(&mut self) -> Snapshot {
+        let now = Instant::now();
+        let interval = now.duration_since(self.sampled);
+        self.sampled = now;
+        let busy = self.read_counters(interval, now);
+        self.check_limits(None);
+        let total_before = self.total;
+        self.total = PerDirection::of(|direction| {
+            self.departed.get(direction)
+                + self.unattributed.passed(direction).payload
+                + self
+                    .owners
+                    .iter()
+                    .map(|owner| owner.passed().get(direction))
+                    .sum::<u64>()
+        });
+        let snapshot = Snapshot {
+            sequence: self.sequence,
+            time: SystemTime::now(),
+            interval,
+            total: self.total.map(Bytes::new),
+            total_rate: PerDirection::of(|direction| {
+                let moved = self
+                    .total
+                    .get(direction)
+                    .saturating_sub(total_before.get(direction));
+                rate_of(moved, interval)
+            }),
+            unattributed: PerDirection::of(|direction| {
+                Bytes::new(self.unattributed.passed(direction).payload)
+            }),
+            processes: self.owners.iter().map(Owner::row).collect(),
+            mechanism: Mechanism::Policing,
+            notices: self.notices.latest(),
+        };
+        self.sequence += 1;
+        self.retire_departed(now);
+        self.look_around(&busy, now);
+        snapshot
+    }
+
+    /// Returns the processes that moved something.
+    fn read_counters(&mut self, interval: Duration, now: Instant) -> Vec<Pid> {
+        let mut busy = Vec::new();
+        for owner in self.owners.iter_mut() {
+            match self.kernel.counters.read(owner.tag.slot) {
+                Ok(counters) => {
+                    if owner.sample(counters, interval, now) {
+                        busy.push(owner.pid());
+                    }
+                }
+                Err(error) => log::warn!("{error:#}"),
+            }
+        }
+        busy
+    }
+
+    /// Looks at the processes that moved something, and their children, which may have been
+    /// handed connections; at the others now and then; at all when bytes were unattributed.
+    fn look_around(&mut self, busy: &[Pid], now: Instant) {
+        let unattributed = self
+            .kernel
+            .counters
+            .read(UNATTRIBUTED)
+            .unwrap_or(self.unattributed);
+        let strangers = payload(&unattributed) > payload(&self.unattributed);
+        self.unattributed = unattributed;
+        let since = now.duration_since(self.looked_at_all);
+        if (strangers && since >= self.look_at_all_after) || since >= LOOK_AT_ALL[1] {
+            self.look_at_all();
+            return;
+        }
+        let due = self.owners.iter().filter(|owner| {
+            let again = owner
+                .scanned
+                .is_none_or(|scanned| now.duration_since(scanned) >= LOOK_AGAIN);
+            owner.ended.is_none() && (again || busy.contains(&owner.pid()))
+        });
+        let mut pids: BTreeSet<Pid> = due.map(Owner::pid).collect();
+        pids.extend(busy.iter().flat_map(|pid| descriptors::children(*pid)));
+        for pid in pids {
+            self.look_at(pid);
+        }
+    }
+
+    fn retire_departed(&mut self, now: Instant) {
+        let short = self.owners.len() > MAX_SLOTS as usize * 3 / 4;
+        let linger = if short { LINGER_WHEN_SHORT } else { LINGER };
+        let departed: Vec<Tag> = self
+            .owners
+            .iter()
+            .filter(|owner| owner.departed(linger, now))
+            .map(|owner| owner.tag)
+            .collect();
+        for tag in departed {
+            if let Err(error) = self.retire(tag) {
+                // The slot stays out of use; nothing else is wrong.
+                log::warn!("slot {} could not be freed: {error:#}", tag.slot);
+            }
+        }
+    }
+
+    fn retire(&mut self, tag: Tag) -> anyhow::Result<()> {
+        let next = self.kernel.slots.retire(tag)?;
+        let last = self.kernel.counters.read(tag.slot)?;
+        self.departed = PerDirection::of(|direction| {
+            self.departed.get(direction) + last.passed(direction).payload
+        });
+        self.owners.remove(tag.slot);
+        self.kernel.counters.clear(tag.slot)?;
+        self.kernel.slots.release(next)
+    }
+
+    /// Checks that limits meet all their packets: those of `slots`, or all.
+    fn check_limits(&mut self, slots: Option<&[u32]>) {
+        let mut moved = false;
+        for owner in self.owners.iter_mut() {
+            let tag = owner.tag;
+            let Some(limit) = &mut owner.enforcement else {
+                continue;
+            };
+            if slots.is_some_and(|slots| !slots.contains(&tag.slot)) {
+                continue;
+            }
+            let name = &owner.identity.name;
+            let pid = owner.identity.key.pid;
+            if slots.is_none()
+                && let Some(cgroup) = self.attribution.cgroup(pid)
+                && limit.moved_to(&cgroup)
+            {
+                self.notices.info(format!(
+                    "{name} ({pid}) is in {cgroup} now; its limit follows"
+                ));
+                moved = true;
+            }
+            // In this order: what the pair met must be at least what the observers had seen.
+            let readings = self.kernel.counters.read(tag.slot).and_then(|counters| {
+                let enforced = |direction| self.kernel.limits.enforced(tag.slot, direction);
+                let download = enforced(Direction::Download)?;
+                let upload = enforced(Direction::Upload)?;
+                Ok((counters, PerDirection { download, upload }))
+            });
+            match readings {
+                Ok((counters, enforced)) => {
+                    if limit.check(&counters, enforced) == Check::Climb {
+                        limit.climb();
+                        moved = true;
+                        self.notices.info(format!(
+                            "{name} ({pid}) has sockets in another cgroup; its limit moves to the root"
+                        ));
+                    }
+                }
+                Err(error) => log::warn!("limit of {name} ({pid}): {error:#}"),
+            }
+        }
+        if moved {
+            self.place_throttle_pair();
+        }
+    }
+
+    fn place_throttle_pair(&mut self) {
+        if let Err(error) = self.try_place_throttle_pair() {
+            self.notices.warn(format!("{error:#}"));
+        }
+    }
+
+    fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
+        let cgroups = self
+            .owners
+            .iter()
+            .filter_map(|owner| owner.enforcement.as_ref())
+            .flat_map(|limit| limit.cgroups.iter().cloned())
+            .collect();
+        self.kernel.throttle_at(&cgroups)
+    }
+
+    /// Carries out a command; [`Command::SetInterval`] is the loop's.
+    fn apply(&mut self, command: Command) -> Result<(), CommandError> {
+        match command {
+            Command::SetLimits(target, limits) => self.set_limits(target, limits),
+            Command::RemoveAll => {
+                let limited: Vec<ProcessKey> = self
+                    .owners
+                    .iter()
+                    .filter(|owner| owner.enforcement.is_some())
+                    .map(|owner| owner.identity.key)
+                    .collect();
+                for key in limited {
+                    self.set_limits(Target::Process(key), Limits::default())?;
+                }
+                Ok(())
+            }
+            Command::SetInterval(_) => Ok(()),
+        }
+    }
+
+    fn set_limits(&mut self, target: Target, limits: Limits) -> Result<(), CommandError> {
+        let pid = self.resolve(target)?;
+        let tag = self
+            .attribution
+            .tag_of(&mut self.kernel, &mut self.owners, pid)
+            .map_err(|error| {
+                if error.is::<SlotsExhausted>() {
+                    CommandError::SlotsExhausted(MAX_SLOTS - 1)
+                } else {
+                    CommandError::Kernel(error)
+                }
+            })?;
+        self.look_at(pid);
+        self.enforce(pid, tag, limits).map_err(CommandError::Kernel)
+    }
+
+    fn resolve(&self, target: Target) -> Result<Pid, CommandError> {
+        let (pid, expected) = match target {
+            Target::Pid(pid) => (pid, None),
+            Target::Process(key) => (key.pid, Some(key)),
+        };
+        let identity = self
+            .attribution
+            .identify(pid)
+            .filter(|_| attribution::open_pidfd(pid).is_ok())
+            .ok_or(CommandError::NoSuchProcess(pid))?;
+        if expected.is_some_and(|key| key != identity.key) {
+            return Err(CommandError::PidReused(pid));
+        }
+        if identity.kernel_thread {
+            return Err(CommandError::KernelThread(pid));
+        }
+        Ok(pid)
+    }
+
+    /// Puts limits in force in an order in which a failure leaves what was before.
+    fn enforce(&mut self, pid: Pid, tag: Tag, limits: Limits) -> anyhow::Result<()> {
+        let owner = self
+            .owners
+            .of_process_mut(pid)
+            .context("the process has just ended")?;
+        let before = owner
+            .enforcement
+            .as_ref()
+            .map(|limit| limit.limits)
+            .unwrap_or_default();
+        for direction in Direction::BOTH {
+            if let Some(rate) = limits.get(direction) {
+                let anew = before.get(direction).is_none();
+                self.kernel.limits.set(tag.slot, direction, rate, anew)?;
+            }
+        }
+        let limited = |direction| limits.get(direction).is_some();
+        self.kernel.slots.set_limits(tag, limited)?;
+        let counters = self.kernel.counters.read(tag.slot)?;
+        let previous = owner.enforcement.take();
+        if !limits.is_unlimited() {
+            let cgroup = owner.identity.cgroup.clone();
+            let mut limit = Enforcement::new(limits, &cgroup, &counters, Instant::now());
+            if let Some(previous) = &previous {
+                limit.take_over(previous);
+            }
+            owner.enforcement = Some(limit);
+        }
+        let name = owner.identity.name.clone();
+        if let Err(error) = self.try_place_throttle_pair() {
+            if let Some(owner) = self.owners.of_process_mut(pid) {
+                owner.enforcement = previous;
+            }
+            self.kernel
+                .slots
+                .set_limits(tag, |direction| before.get(direction).is_some())?;
+            return Err(error);
+        }
+        let shown =
+            |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
+        log::info!(
+            "{name} ({pid}): download {}, upload {}",
+            shown(limits.download),
+            shown(limits.upload)
+        );
+        Ok(())
+    }
+}
+
+fn payload(counters: &Counters) -> u64 {
+    counters.seen.iter().map(|seen| seen.payload).sum()
+}
+
+/// The processes whose descriptors say that they have ended.
+fn ended_processes(owners: &Owners) -> Vec<Pid> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let (mut descriptors, pids): (Vec<_>, Vec<_>) = owners
+        .iter()
+        .filter_map(|owner| {
+            let pidfd = owner.pidfd.as_ref()?;
+            Some((PollFd::new(pidfd, PollFlags::IN), owner.pid()))
+        })
+        .unzip();
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    if let Err(error) = poll(&mut descriptors, Some(&at_once)) {
+        log::warn!("processes that ended are not noticed: {error}");
+        return Vec::new();
+    }
+    descriptors
+        .iter()
+        .zip(pids)
+        .filter(|(descriptor, _)| !descriptor.revents().is_empty())
+        .map(|(_, pid)| pid)
+        .collect()
+}

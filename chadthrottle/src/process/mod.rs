@@ -1,5 +1,8 @@
 //! Processes as `/proc` shows them.
 
+pub mod descriptors;
+pub mod identity;
+
 use serde::Serialize;
 
 /// A process id in the initial PID namespace.

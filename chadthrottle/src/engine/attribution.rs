@@ -1,0 +1,298 @@
+//! Whose are the sockets that exist already?
+//!
+//! The kernel tags new sockets by itself. This finds the others: those older than chadthrottle,
+//! and those whose tagged process no longer holds them, because it handed them to a child or a
+//! worker.
+
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use chadthrottle_common::tag::Tag;
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::{
+    notices::Notices,
+    owners::{Owner, Owners},
+};
+use crate::{
+    kernel::{Kernel, SlotsExhausted, Socket},
+    process::{
+        Pid,
+        descriptors::{self, Family},
+        identity::{self, Identifier, Identity},
+    },
+};
+
+/// What is known of a socket, by its inode.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Its tag; nothing if it is no inet socket.
+    tag: Option<Tag>,
+    /// The pass over all processes in which it was last met.
+    pass: u64,
+}
+
+/// Finds out whose sockets are.
+#[derive(Default)]
+pub struct Attribution {
+    identifier: Identifier,
+    known: HashMap<u64, Known>,
+    pass: u64,
+    /// Said once: duplicating sockets is forbidden.
+    forbidden: bool,
+    /// Said once: slots ran out.
+    exhausted: bool,
+}
+
+/// One look around: descriptors of owners are read at most once in it.
+#[derive(Default)]
+struct Look {
+    held: HashMap<Pid, HashSet<u64>>,
+}
+
+impl Look {
+    /// Whether a process holds a socket right now.
+    fn holds(&mut self, pid: Pid, inode: u64) -> bool {
+        self.held
+            .entry(pid)
+            .or_insert_with(|| descriptors::socket_inodes(pid))
+            .contains(&inode)
+    }
+}
+
+/// Opens a descriptor that stands for a process, for good.
+///
+/// # Errors
+///
+/// `ESRCH` if there is no such process; `EINVAL` or `ENOENT` if the id is a thread's.
+pub fn open_pidfd(pid: Pid) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid.0)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+impl Attribution {
+    /// Who has this id now.
+    pub fn identify(&self, pid: Pid) -> Option<Identity> {
+        self.identifier.identify(pid)
+    }
+
+    /// The cgroup that a process is in now.
+    pub fn cgroup(&self, pid: Pid) -> Option<Arc<str>> {
+        identity::cgroup_of(pid)
+    }
+
+    /// Takes in a process that the kernel gave a slot.
+    pub fn announced(&self, owners: &mut Owners, tag: Tag, pid: Pid, name: &[u8], uid: u32) {
+        if owners.of_tag(tag).is_some() {
+            return;
+        }
+        // The descriptor first: if it opens and the process is still there afterwards, both are
+        // of the same process.
+        let pidfd = open_pidfd(pid).ok();
+        let (identity, pidfd) = match self.identify(pid) {
+            Some(identity) if pidfd.is_some() => (identity, pidfd),
+            _ => (self.identifier.of_departed(pid, name, uid), None),
+        };
+        owners.insert(Owner::new(identity, tag, pidfd, Instant::now()));
+    }
+
+    /// The tag of a running process; it gets a slot if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotsExhausted`], or the kernel's, also when the process has just ended.
+    pub fn tag_of(
+        &self,
+        kernel: &mut Kernel,
+        owners: &mut Owners,
+        pid: Pid,
+    ) -> anyhow::Result<Tag> {
+        if let Some(owner) = owners.of_process(pid)
+            && owner.ended.is_none()
+        {
+            return Ok(owner.tag);
+        }
+        let tag = kernel.slots.of_process(pid)?;
+        self.announced(owners, tag, pid, b"?", 0);
+        Ok(tag)
+    }
+
+    /// Looks at the sockets of one process and tags those that are not yet, or no longer, tagged
+    /// right. Returns how many it tagged.
+    pub fn look_at(
+        &mut self,
+        kernel: &mut Kernel,
+        owners: &mut Owners,
+        notices: &mut Notices,
+        pid: Pid,
+    ) -> usize {
+        self.look(kernel, owners, notices, pid, &mut Look::default())
+    }
+
+    /// Looks at all processes. Returns how many sockets it tagged.
+    pub fn look_at_all(
+        &mut self,
+        kernel: &mut Kernel,
+        owners: &mut Owners,
+        notices: &mut Notices,
+    ) -> usize {
+        self.pass += 1;
+        let mut look = Look::default();
+        let tagged = descriptors::all_processes()
+            .into_iter()
+            .map(|pid| self.look(kernel, owners, notices, pid, &mut look))
+            .sum();
+        let pass = self.pass;
+        self.known.retain(|_, known| known.pass == pass);
+        for (pid, tag) in kernel.slots.processes() {
+            // An announcement was lost if the ring buffer was full.
+            if owners.of_tag(tag).is_none() {
+                self.announced(owners, tag, pid, b"?", 0);
+            }
+        }
+        tagged
+    }
+
+    fn look(
+        &mut self,
+        kernel: &mut Kernel,
+        owners: &mut Owners,
+        notices: &mut Notices,
+        pid: Pid,
+        look: &mut Look,
+    ) -> usize {
+        let mut inet = 0;
+        let mut tagged = 0;
+        let mut pidfd = None;
+        for descriptor in descriptors::sockets(pid) {
+            let inode = descriptor.inode;
+            let known = self.known.get_mut(&inode).map(|known| {
+                known.pass = self.pass;
+                known.tag
+            });
+            match known {
+                Some(None) => continue,
+                None if descriptors::family(pid, descriptor.fd) == Family::Other => {
+                    self.remember(inode, None);
+                    continue;
+                }
+                _ => inet += 1,
+            }
+            if let Some(Some(tag)) = known
+                && rightly_tagged(owners, look, tag, pid, inode)
+            {
+                continue;
+            }
+            if pidfd.is_none() {
+                pidfd = open_pidfd(pid).ok();
+            }
+            let Some(process) = &pidfd else { break };
+            match self.tag(kernel, owners, look, pid, process, descriptor.fd, inode) {
+                Ok(Tagged::Anew) => tagged += 1,
+                Ok(Tagged::Rightly) => {}
+                Ok(Tagged::NotInet) => inet -= 1,
+                Err(error) => self.report(notices, pid, &error),
+            }
+        }
+        if let Some(owner) = owners.of_process_mut(pid)
+            && owner.ended.is_none()
+        {
+            owner.connections = inet;
+            owner.scanned = Some(Instant::now());
+            // A process that calls exec keeps its id and its sockets.
+            if let Some(identity) = self.identifier.identify(pid)
+                && identity.key == owner.identity.key
+            {
+                owner.identity = identity;
+            }
+        }
+        tagged
+    }
+
+    fn remember(&mut self, inode: u64, tag: Option<Tag>) {
+        let pass = self.pass;
+        self.known.insert(inode, Known { tag, pass });
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is one socket's place in the world"
+    )]
+    fn tag(
+        &mut self,
+        kernel: &mut Kernel,
+        owners: &mut Owners,
+        look: &mut Look,
+        pid: Pid,
+        process: &OwnedFd,
+        fd: i32,
+        inode: u64,
+    ) -> anyhow::Result<Tagged> {
+        let socket = match Socket::of_process(process.as_fd(), fd) {
+            // Closed since it was listed.
+            Err(error) if is_gone(&error) => return Ok(Tagged::NotInet),
+            socket => socket?,
+        };
+        if !socket.is_inet() {
+            self.remember(inode, None);
+            return Ok(Tagged::NotInet);
+        }
+        if let Some(tag) = kernel.sockets.get(&socket)?
+            && rightly_tagged(owners, look, tag, pid, inode)
+        {
+            self.remember(inode, Some(tag));
+            return Ok(Tagged::Rightly);
+        }
+        let tag = self.tag_of(kernel, owners, pid)?;
+        kernel.sockets.set(&socket, tag)?;
+        self.remember(inode, Some(tag));
+        Ok(Tagged::Anew)
+    }
+
+    fn report(&mut self, notices: &mut Notices, pid: Pid, error: &anyhow::Error) {
+        let forbidden = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
+        });
+        if forbidden && !self.forbidden {
+            self.forbidden = true;
+            notices.warn(
+                "the kernel forbids looking at running processes' sockets \
+                 (kernel.yama.ptrace_scope=3?): sockets older than chadthrottle are not seen",
+            );
+        } else if error.is::<SlotsExhausted>() && !self.exhausted {
+            self.exhausted = true;
+            notices.warn(format!("{error}: further processes count as unattributed"));
+        } else {
+            log::debug!("a socket of process {pid} was not tagged: {error:#}");
+        }
+    }
+}
+
+/// What became of a socket that was looked at.
+enum Tagged {
+    Anew,
+    Rightly,
+    NotInet,
+}
+
+/// Whether a socket that `pid` holds may keep its tag: it is the process's own, or its tagged
+/// process still holds the socket, too.
+fn rightly_tagged(owners: &Owners, look: &mut Look, tag: Tag, pid: Pid, inode: u64) -> bool {
+    owners.of_tag(tag).is_some_and(|owner| {
+        owner.ended.is_none() && (owner.pid() == pid || look.holds(owner.pid(), inode))
+    })
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::BADF, Errno::SRCH]
+        .map(|errno| Some(errno.raw_os_error()))
+        .contains(&error.raw_os_error())
+}

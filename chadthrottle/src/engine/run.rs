@@ -1,0 +1,127 @@
+//! The engine's thread and its loop.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Engine,
+    command::{Command, EngineHandle, Request},
+    snapshot::Snapshot,
+};
+use crate::kernel::{Events, Kernel, WatchedEvents};
+
+/// The time between turns: how soon ended processes and missed bytes are noticed.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How many commands may wait; a person can't type as fast as they are carried out.
+const WAITING_COMMANDS: usize = 64;
+
+/// The running engine. Dropping it takes everything out of the kernel and waits for that.
+pub struct EngineThread {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the engine panicked; the kernel has removed its limits all the same");
+        }
+    }
+}
+
+/// Starts the engine on a thread of its own, because reading `/proc` blocks. The first snapshot
+/// is there when this returns.
+///
+/// # Errors
+///
+/// No thread can be had, or the kernel's events can't be watched.
+pub fn start(
+    kernel: Kernel,
+    events: Events,
+    every: Duration,
+) -> anyhow::Result<(EngineHandle, EngineThread)> {
+    let mut engine = Engine::new(kernel);
+    let (publish, snapshots) = watch::channel(Arc::new(engine.sample()));
+    let (commands, requests) = mpsc::channel(WAITING_COMMANDS);
+    let (stop, stopped) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop for the engine")?;
+    let events = {
+        let _entered = runtime.enter();
+        events
+            .watch()
+            .context("the kernel's events can't be watched")?
+    };
+    let thread = thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            runtime.block_on(run(engine, events, requests, publish, stopped, every));
+        })
+        .context("no thread for the engine")?;
+    let handle = EngineHandle {
+        snapshots,
+        commands,
+    };
+    let thread = EngineThread {
+        stop: Some(stop),
+        thread: Some(thread),
+    };
+    Ok((handle, thread))
+}
+
+async fn run(
+    mut engine: Engine,
+    mut events: WatchedEvents,
+    mut requests: mpsc::Receiver<Request>,
+    publish: watch::Sender<Arc<Snapshot>>,
+    mut stopped: oneshot::Receiver<()>,
+    every: Duration,
+) {
+    let mut samples = sampling(every);
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            request = requests.recv() => {
+                let Some((command, answer)) = request else { break };
+                if let Command::SetInterval(every) = command {
+                    samples = sampling(every);
+                }
+                // Whoever asked may be gone.
+                let _ = answer.send(engine.apply(command));
+            }
+            seen = events.next() => match seen {
+                Ok(seen) => engine.announced(&seen),
+                Err(error) => {
+                    log::error!("the kernel's events can't be read any more: {error}");
+                    break;
+                }
+            },
+            _ = samples.tick() => {
+                publish.send_replace(Arc::new(engine.sample()));
+            }
+            _ = turns.tick() => engine.turn(),
+        }
+    }
+}
+
+/// A clock of samples, the first one `every` from now.
+fn sampling(every: Duration) -> tokio::time::Interval {
+    let every = every.max(Duration::from_millis(10));
+    let mut samples = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    samples
+}

@@ -1,0 +1,234 @@
+//! Where programs are attached.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::{Component, Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSkbAttachType, cgroup_skb::CgroupSkbLink,
+        cgroup_sock::CgroupSockLink,
+    },
+};
+use chadthrottle_common::{
+    names::{
+        PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS, PROGRAM_TRACK,
+    },
+    traffic::Direction,
+};
+
+use super::object;
+
+/// Since Linux 5.7 aya attaches with `bpf_link_create`, whose flags must be 0: `AllowMultiple`
+/// would fail with EINVAL. A link never excludes other programs, so nothing is lost.
+const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+
+/// Set, the throttle pair goes to the cgroup root at once, to tell trouble with attaching from
+/// trouble with matching.
+const TEST_ROOT_CGROUP: &str = "CHADTHROTTLE_TEST_ROOT_CGROUP";
+
+/// Where cgroup v2 is mounted, from `/proc/self/mountinfo`; on hybrid machines that is not
+/// `/sys/fs/cgroup`.
+///
+/// # Errors
+///
+/// There is no such mount.
+pub fn cgroup_root() -> anyhow::Result<PathBuf> {
+    let mounts = procfs::process::Process::myself()
+        .and_then(|me| me.mountinfo())
+        .context("/proc/self/mountinfo can't be read")?;
+    mounts
+        .into_iter()
+        // Of several (containers bind parts of it), the one that shows the hierarchy's root.
+        .filter(|mount| mount.fs_type == "cgroup2")
+        .min_by_key(|mount| mount.root.len())
+        .map(|mount| mount.mount_point)
+        .context(
+            "cgroup v2 is not mounted; mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified",
+        )
+}
+
+/// A throttle pair at one cgroup; dropping it detaches it.
+struct ThrottlePair {
+    _ingress: CgroupSkbLink,
+    _egress: CgroupSkbLink,
+}
+
+/// Everything that is attached.
+pub(super) struct Attachments {
+    root: PathBuf,
+    at_root: bool,
+    observers: Vec<CgroupSkbLink>,
+    tracker: Option<CgroupSockLink>,
+    pairs: BTreeMap<PathBuf, ThrottlePair>,
+}
+
+impl Attachments {
+    pub(super) fn new(root: PathBuf) -> Self {
+        let at_root = std::env::var_os(TEST_ROOT_CGROUP).is_some_and(|value| value == "1");
+        Self {
+            root,
+            at_root,
+            observers: Vec::new(),
+            tracker: None,
+            pairs: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Attaches the observers at the root. The tracker comes first, so that no socket is made
+    /// between the scan of old sockets and the tagging of new ones.
+    pub(super) fn observe(&mut self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
+        let cgroup = open(&self.root)?;
+        let tracker = object::cgroup_sock(ebpf, PROGRAM_TRACK)?;
+        let link = tracker
+            .attach(&cgroup, MODE)
+            .and_then(|id| tracker.take_link(id))
+            .with_context(|| refused(PROGRAM_TRACK, &self.root))?;
+        self.tracker = Some(link);
+        log::debug!(
+            "Attached {PROGRAM_TRACK} to {:?} with mode: {MODE:?}",
+            self.root
+        );
+        for direction in Direction::BOTH {
+            let name = match direction {
+                Direction::Download => PROGRAM_COUNT_INGRESS,
+                Direction::Upload => PROGRAM_COUNT_EGRESS,
+            };
+            self.observers
+                .push(attach(ebpf, name, direction, &cgroup, &self.root)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the pairs be at `wanted`, less what lies below another wanted cgroup: programs of a
+    /// cgroup's ancestors run too, and a packet must not be charged twice. In test mode they are
+    /// at the root, whatever is wanted.
+    pub(super) fn set(
+        &mut self,
+        ebpf: &mut Ebpf,
+        wanted: &BTreeSet<PathBuf>,
+    ) -> anyhow::Result<()> {
+        let wanted = if self.at_root {
+            BTreeSet::from([PathBuf::from("/")])
+        } else {
+            topmost(wanted)
+        };
+        for cgroup in &wanted {
+            if !self.pairs.contains_key(cgroup) {
+                let path = below(&self.root, cgroup);
+                let file = open(&path)?;
+                let pair = ThrottlePair {
+                    _ingress: attach(ebpf, PROGRAM_INGRESS, Direction::Download, &file, &path)?,
+                    _egress: attach(ebpf, PROGRAM_EGRESS, Direction::Upload, &file, &path)?,
+                };
+                self.pairs.insert(cgroup.clone(), pair);
+            }
+        }
+        self.pairs.retain(|cgroup, _| {
+            let keep = wanted.contains(cgroup);
+            if !keep {
+                log::debug!(
+                    "Detached the throttle pair from {:?}",
+                    below(&self.root, cgroup)
+                );
+            }
+            keep
+        });
+        Ok(())
+    }
+}
+
+/// Those of `cgroups` that lie below no other of them.
+fn topmost(cgroups: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    cgroups
+        .iter()
+        .filter(|path| {
+            !path
+                .ancestors()
+                .skip(1)
+                .any(|above| cgroups.contains(above))
+        })
+        .cloned()
+        .collect()
+}
+
+/// `cgroup`, a path as `/proc/PID/cgroup` shows it, below the mount.
+fn below(root: &Path, cgroup: &Path) -> PathBuf {
+    // Component by component, so that the root's path gets no slash at its end.
+    root.components()
+        .chain(
+            cgroup
+                .components()
+                .filter(|part| *part != Component::RootDir),
+        )
+        .collect()
+}
+
+/// Opens a cgroup. Reading is enough to attach, and all that is allowed on some.
+fn open(path: &Path) -> anyhow::Result<File> {
+    let file = File::open(path).with_context(|| format!("cgroup {path:?} can't be opened"))?;
+    log::debug!("Opened cgroup file: {path:?}");
+    Ok(file)
+}
+
+fn refused(name: &str, path: &Path) -> String {
+    format!(
+        "{name} could not be attached to {path:?}; docs/troubleshooting.md lists what causes that"
+    )
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &str,
+    direction: Direction,
+    cgroup: &File,
+    path: &Path,
+) -> anyhow::Result<CgroupSkbLink> {
+    let (attach_type, word) = match direction {
+        Direction::Download => (CgroupSkbAttachType::Ingress, "ingress"),
+        Direction::Upload => (CgroupSkbAttachType::Egress, "egress"),
+    };
+    let program = object::cgroup_skb(ebpf, name)?;
+    let link = program
+        .attach(cgroup, attach_type, MODE)
+        .and_then(|id| program.take_link(id))
+        .with_context(|| refused(name, path))?;
+    log::debug!("Attached {name} to {path:?} with mode: {MODE:?}");
+    if [PROGRAM_INGRESS, PROGRAM_EGRESS].contains(&name) {
+        log::info!("Successfully attached eBPF {word} program");
+    }
+    Ok(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_below_another_needs_no_pair_of_its_own() {
+        let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
+        for (wanted, attached) in [
+            (&[][..], &[][..]),
+            (&["/a", "/a/b", "/ab"], &["/a", "/ab"]),
+            (&["/", "/a", "/a/b"], &["/"]),
+            (&["/a/b", "/a/c"], &["/a/b", "/a/c"]),
+        ] {
+            assert_eq!(topmost(&set(wanted)), set(attached));
+        }
+    }
+
+    #[test]
+    fn cgroup_paths_lie_below_the_mount() {
+        let root = Path::new("/sys/fs/cgroup/unified");
+        assert_eq!(below(root, Path::new("/a/b")), root.join("a/b"));
+        assert_eq!(below(root, Path::new("/")).as_os_str(), root.as_os_str());
+    }
+}

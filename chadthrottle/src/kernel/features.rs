@@ -1,0 +1,193 @@
+//! What the kernel and this process must have.
+
+use std::fmt;
+
+use procfs::process::Process;
+
+/// A kernel release, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion {
+    /// The 6 of 6.18.
+    pub major: u32,
+    /// The 18 of 6.18.
+    pub minor: u32,
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl KernelVersion {
+    /// The oldest kernel that has all that is used: socket storage in cgroup_skb and from user
+    /// space, ring buffers, `pidfd_getfd`.
+    pub const OLDEST: Self = Self {
+        major: 5,
+        minor: 10,
+    };
+
+    /// Reads a release as `uname -r` prints it; nothing if it does not begin with two numbers.
+    pub fn parse(release: &str) -> Option<Self> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        Some(Self {
+            major: numbers.next()?.parse().ok()?,
+            minor: numbers.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// The running kernel's release.
+pub fn kernel_release() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A capability that is needed, by its number in `linux/capability.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Its name.
+    pub name: &'static str,
+    number: u32,
+    /// What it is needed for.
+    pub needed_for: &'static str,
+}
+
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// The capabilities that are needed; `CAP_SYS_ADMIN` stands for the first two.
+pub const CAPABILITIES: [Capability; 4] = [
+    Capability {
+        name: "CAP_BPF",
+        number: 39,
+        needed_for: "loading eBPF programs",
+    },
+    Capability {
+        name: "CAP_PERFMON",
+        number: 38,
+        needed_for: "loading eBPF programs that read packets",
+    },
+    Capability {
+        name: "CAP_NET_ADMIN",
+        number: 12,
+        needed_for: "attaching to cgroups",
+    },
+    Capability {
+        name: "CAP_SYS_PTRACE",
+        number: 19,
+        needed_for: "finding the sockets of running processes",
+    },
+];
+
+/// The capabilities that this process does not have.
+pub fn missing_capabilities() -> Vec<Capability> {
+    let effective = Process::myself()
+        .and_then(|me| me.status())
+        .map_or(0, |status| status.capeff);
+    missing_from(effective)
+}
+
+fn missing_from(effective: u64) -> Vec<Capability> {
+    let has = |number: u32| effective & (1 << number) != 0;
+    CAPABILITIES
+        .into_iter()
+        .filter(|capability| {
+            let by_admin = capability.number >= 38 && has(CAP_SYS_ADMIN);
+            !has(capability.number) && !by_admin
+        })
+        .collect()
+}
+
+/// Why chadthrottle can't work here; each message says how to get what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// Not root.
+    #[error("chadthrottle needs root ({0} is missing): run it with sudo")]
+    Root(&'static str),
+    /// Too old a kernel.
+    #[error("Linux {0} is too old: chadthrottle needs {OLDEST} or newer", OLDEST = KernelVersion::OLDEST)]
+    Kernel(KernelVersion),
+    /// Process ids here are not the kernel's.
+    #[error(
+        "chadthrottle runs in a PID namespace of its own (a container?) and can't tell processes apart there: run it on the host, it sees into containers"
+    )]
+    HostPids,
+    /// cgroup v2 is missing.
+    #[error("{0}")]
+    CgroupV2(String),
+}
+
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in `linux/proc_ns.h`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whether process ids in `/proc` are the kernel's own.
+pub fn in_initial_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| *link == *INITIAL_PID_NAMESPACE)
+}
+
+/// Looks for everything that chadthrottle can't do without.
+///
+/// # Errors
+///
+/// The first thing that is missing.
+pub fn check() -> Result<(), Missing> {
+    check_version(&kernel_release())?;
+    if let Some(capability) = missing_capabilities().first() {
+        return Err(Missing::Root(capability.name));
+    }
+    if !in_initial_pid_namespace() {
+        return Err(Missing::HostPids);
+    }
+    super::cgroup_root()
+        .map(|_| ())
+        .map_err(|error| Missing::CgroupV2(format!("{error:#}")))
+}
+
+/// Checks a release as `uname -r` prints it; one that can't be read is given the benefit of the
+/// doubt.
+fn check_version(release: &str) -> Result<(), Missing> {
+    match KernelVersion::parse(release) {
+        Some(version) if version < KernelVersion::OLDEST => Err(Missing::Kernel(version)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        for (release, version) in [
+            ("6.18.44-fc-v669", Some((6, 18))),
+            ("5.10.0-28-amd64", Some((5, 10))),
+            ("7.2-rc1", Some((7, 2))),
+            ("junk", None),
+        ] {
+            let parsed = KernelVersion::parse(release).map(|v| (v.major, v.minor));
+            assert_eq!(parsed, version, "{release}");
+        }
+    }
+
+    #[test]
+    fn an_old_kernel_gets_one_clear_line() {
+        let error = check_version("5.4.0-150-generic").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Linux 5.4 is too old: chadthrottle needs 5.10 or newer"
+        );
+        assert_eq!(check_version("5.10.1"), Ok(()));
+        assert_eq!(check_version("who knows"), Ok(()));
+    }
+
+    #[test]
+    fn capabilities() {
+        let names = |bits: u64| -> Vec<_> { missing_from(bits).iter().map(|c| c.name).collect() };
+        assert_eq!(names(u64::MAX), [] as [&str; 0]);
+        assert_eq!(names(0).len(), 4);
+        // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON, as before Linux 5.8.
+        assert_eq!(names(1 << 21), ["CAP_NET_ADMIN", "CAP_SYS_PTRACE"]);
+    }
+}

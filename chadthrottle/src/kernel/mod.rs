@@ -1,0 +1,102 @@
+//! The kernel side: the only place that knows aya.
+//!
+//! [`Kernel`] owns the loaded object, its maps and every attachment. Each attachment is a file
+//! descriptor: when this process ends, in whatever way, the kernel takes all of it away.
+
+mod attach;
+mod counters;
+mod events;
+pub mod features;
+mod limits;
+pub mod object;
+pub mod probe;
+mod slots;
+mod sockets;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aya::Ebpf;
+
+pub use attach::cgroup_root;
+pub use events::{Events, WatchedEvents};
+pub use limits::LimitCells;
+pub use slots::{Slots, SlotsExhausted};
+pub use sockets::{Socket, SocketTags};
+
+use attach::Attachments;
+use counters::CounterMap;
+
+/// The loaded programs and their maps.
+pub struct Kernel {
+    /// Which slots are free, and which process has which.
+    pub slots: Slots,
+    /// Socket tags.
+    pub sockets: SocketTags,
+    /// Traffic by slot.
+    pub counters: CounterMap,
+    /// The cells that limits live in.
+    pub limits: LimitCells,
+    attachments: Attachments,
+    // Last, so that maps and links go first. Holds the programs.
+    ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// Loads the embedded object and attaches the observers at the cgroup v2 root. What the kernel
+    /// tells from then on comes from the second value.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused, and where. [`features::check`] finds the usual causes beforehand
+    /// and says them better.
+    pub fn load() -> anyhow::Result<(Self, Events)> {
+        let root = cgroup_root()?;
+        let mut ebpf = object::load()?;
+        let mut attachments = Attachments::new(root);
+        let events = Events::take(&mut ebpf)?;
+        let kernel = Self {
+            slots: Slots::take(&mut ebpf)?,
+            sockets: SocketTags::take(&mut ebpf)?,
+            counters: CounterMap::take(&mut ebpf)?,
+            limits: LimitCells::take(&mut ebpf)?,
+            attachments: {
+                attachments.observe(&mut ebpf)?;
+                attachments
+            },
+            ebpf,
+        };
+        Ok((kernel, events))
+    }
+
+    /// Where cgroup v2 is mounted.
+    pub fn cgroup_root(&self) -> &Path {
+        self.attachments.root()
+    }
+
+    /// Sees to it that the throttle pair is attached where the packets of every cgroup in
+    /// `cgroups` (paths below the mount) meet it exactly once, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// The cgroup that the pair could not be attached to; what was in force stays in force.
+    pub fn throttle_at(&mut self, cgroups: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
+        self.attachments
+            .set(&mut self.ebpf, cgroups)
+            .context("limits can't be enforced")
+    }
+}
+
+/// Takes a map out of the object by name, as the type it must have.
+fn take_map<M>(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<M>
+where
+    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the embedded object has no map {name}"))?;
+    M::try_from(map).with_context(|| format!("map {name} of the embedded object"))
+}

@@ -1,0 +1,143 @@
+//! Slots: which are free, whose the others are.
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, MapError, Queue},
+};
+use chadthrottle_common::{
+    names::{MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
+    tag::{MAX_SLOTS, SlotState, Tag, UNATTRIBUTED},
+    traffic::Direction,
+};
+
+use crate::process::Pid;
+
+/// Flag of `bpf_map_update_elem`: fail if the entry is there.
+const BPF_NOEXIST: u64 = 1;
+
+/// No slot is free.
+#[derive(Debug, thiserror::Error)]
+#[error("all {MAX_SLOTS} process slots are taken")]
+pub struct SlotsExhausted;
+
+/// The slot maps.
+pub struct Slots {
+    states: Array<MapData, SlotState>,
+    free: Queue<MapData, Tag>,
+    processes: HashMap<MapData, u32, Tag>,
+}
+
+impl Slots {
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let mut slots = Self {
+            states: super::take_map(ebpf, MAP_SLOTS)?,
+            free: super::take_map(ebpf, MAP_FREE_SLOTS)?,
+            processes: super::take_map(ebpf, MAP_PROCESS_SLOTS)?,
+        };
+        for slot in UNATTRIBUTED + 1..MAX_SLOTS {
+            slots.release(Tag {
+                slot,
+                generation: 0,
+            })?;
+        }
+        Ok(slots)
+    }
+
+    /// The slot of a process: the one the kernel gave it, else a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotsExhausted`], or the kernel's.
+    pub fn of_process(&mut self, pid: Pid) -> anyhow::Result<Tag> {
+        if let Some(tag) = self.known(pid)? {
+            return Ok(tag);
+        }
+        let tag = match self.free.pop(0) {
+            Ok(tag) => tag,
+            Err(MapError::ElementNotFound) => return Err(SlotsExhausted.into()),
+            Err(error) => return Err(error).context("taking a free slot"),
+        };
+        if self.processes.insert(pid.0, tag, BPF_NOEXIST).is_ok() {
+            return Ok(tag);
+        }
+        // The process made its first socket at this very moment: the kernel's choice stands.
+        self.free.push(tag, 0).context("giving a slot back")?;
+        self.known(pid)?
+            .with_context(|| format!("process {pid} could not be given a slot"))
+    }
+
+    fn known(&self, pid: Pid) -> anyhow::Result<Option<Tag>> {
+        match self.processes.get(&pid.0, 0) {
+            Ok(tag) => Ok(Some(tag)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("looking up a process's slot"),
+        }
+    }
+
+    /// Every process the kernel knows a slot of, for finding announcements that were lost.
+    pub fn processes(&self) -> impl Iterator<Item = (Pid, Tag)> {
+        self.processes
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(pid, tag)| (Pid(pid), tag))
+    }
+
+    /// Forgets that a process, which has ended, has a slot; its sockets keep it.
+    pub fn forget_process(&mut self, pid: Pid) {
+        // Not being there is what is wanted.
+        let _ = self.processes.remove(&pid.0);
+    }
+
+    /// Writes what the kernel looks at for every packet of a slot.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_limits(
+        &mut self,
+        tag: Tag,
+        limited: impl Fn(Direction) -> bool,
+    ) -> anyhow::Result<()> {
+        let cell = |direction| {
+            if limited(direction) {
+                super::limits::cell(tag.slot, direction)
+            } else {
+                0
+            }
+        };
+        let state = SlotState {
+            generation: tag.generation,
+            limits: Direction::BOTH.map(cell),
+        };
+        self.states
+            .set(tag.slot, state, 0)
+            .with_context(|| format!("slot {}", tag.slot))
+    }
+
+    /// Ends an owner's time: sockets with its tag are nobody's from now on. Returns the tag for
+    /// the next owner, to be given to [`Self::release`] once the counters are cleared.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn retire(&mut self, tag: Tag) -> anyhow::Result<Tag> {
+        let next = Tag {
+            slot: tag.slot,
+            generation: tag.generation.wrapping_add(1),
+        };
+        self.set_limits(next, |_| false)?;
+        Ok(next)
+    }
+
+    /// Makes a slot free for the next process.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn release(&mut self, tag: Tag) -> anyhow::Result<()> {
+        self.free
+            .push(tag, 0)
+            .with_context(|| format!("freeing slot {}", tag.slot))
+    }
+}

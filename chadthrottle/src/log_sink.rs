@@ -1,0 +1,188 @@
+//! Where log lines go.
+//!
+//! While the interface owns the terminal they must not garble it: they go to standard error if
+//! that is redirected, else to a file; the last of them are kept to be read inside the interface.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal as _, Write},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// How many lines are kept for the interface.
+const KEPT: usize = 1000;
+
+/// A log file larger than this is begun anew.
+const LARGEST: u64 = 10 * 1024 * 1024;
+
+/// The last lines of the log, and where all of them are.
+#[derive(Clone, Debug, Default)]
+pub struct LogTail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    path: Option<PathBuf>,
+}
+
+impl LogTail {
+    /// The last `most` lines, oldest first.
+    pub fn lines(&self, most: usize) -> Vec<String> {
+        let lines = self.lock();
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(most))
+            .cloned()
+            .collect()
+    }
+
+    /// The file that all lines go to, if they go to one of ours.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, text: &str) {
+        let mut lines = self.lock();
+        for line in text.lines() {
+            if lines.len() == KEPT {
+                lines.pop_front();
+            }
+            lines.push_back(line.to_owned());
+        }
+    }
+}
+
+/// Writes each record to its place and keeps it for the interface.
+struct Tee<W> {
+    tail: LogTail,
+    out: Option<W>,
+}
+
+impl<W: Write> Write for Tee<W> {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.tail.keep(&String::from_utf8_lossy(record));
+        if let Some(out) = &mut self.out {
+            // A full disk must not stop the program, and there is no better place to say so.
+            let _ = out.write_all(record);
+        }
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+/// Logs to standard error, for commands that leave the terminal as it is. `RUST_LOG` chooses
+/// what; warnings otherwise.
+pub fn to_stderr() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp_millis()
+        .init();
+}
+
+/// Logs for the interface. `RUST_LOG` chooses what; what chadthrottle itself does otherwise.
+pub fn for_interface() -> LogTail {
+    let mut tail = LogTail::default();
+    let out: Option<Box<dyn Write + Send>> = if io::stderr().is_terminal() {
+        match open_file(&directory()) {
+            Ok((file, path)) => {
+                tail.path = Some(path);
+                Some(Box::new(file))
+            }
+            Err(error) => {
+                tail.keep(&format!("no log file: {error}"));
+                None
+            }
+        }
+    } else {
+        Some(Box::new(io::stderr()))
+    };
+    let tee = Tee {
+        tail: tail.clone(),
+        out,
+    };
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("warn,chadthrottle=info"),
+    )
+    .format_timestamp_millis()
+    .write_style(env_logger::WriteStyle::Never)
+    .target(env_logger::Target::Pipe(Box::new(tee)))
+    .init();
+    tail
+}
+
+/// Root's logs are with the system's, others' with their own state.
+fn directory() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/log/chadthrottle");
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("chadthrottle")
+}
+
+/// Opens the log file for this user's eyes only, following no link.
+fn open_file(directory: &Path) -> anyhow::Result<(File, PathBuf)> {
+    use anyhow::Context as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| directory.display().to_string())?;
+    let path = directory.join("chadthrottle.log");
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
+    if file.metadata()?.len() > LARGEST {
+        file.set_len(0)?;
+    }
+    Ok((file, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_last_lines_are_kept_and_all_are_written() {
+        let tail = LogTail::default();
+        let mut written = Vec::new();
+        let mut tee = Tee {
+            tail: tail.clone(),
+            out: Some(&mut written),
+        };
+        for n in 0..KEPT + 5 {
+            writeln!(tee, "line {n}").unwrap();
+        }
+        assert_eq!(tail.lines(2), ["line 1003", "line 1004"]);
+        assert_eq!(tail.lines(usize::MAX).len(), KEPT);
+        assert_eq!(
+            written.iter().filter(|byte| **byte == b'\n').count(),
+            KEPT + 5
+        );
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_only_and_follows_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("new");
+        let (file, path) = open_file(&inner).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(open_file(&inner).is_err());
+    }
+}

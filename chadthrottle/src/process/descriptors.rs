@@ -1,0 +1,134 @@
+//! The sockets that a process holds.
+
+use std::collections::HashSet;
+
+use procfs::process::{FDTarget, Process};
+
+use super::Pid;
+
+/// A socket that a process holds open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketDescriptor {
+    /// The descriptor's number in its process.
+    pub fd: i32,
+    /// The socket's inode, which is its own in the whole system as long as it exists.
+    pub inode: u64,
+}
+
+/// The sockets that a process holds, of any family; none if it has ended.
+pub fn sockets(pid: Pid) -> Vec<SocketDescriptor> {
+    let Ok(descriptors) = Process::new(pid.0.cast_signed()).and_then(|process| process.fd()) else {
+        return Vec::new();
+    };
+    descriptors
+        .filter_map(Result::ok)
+        .filter_map(|descriptor| match descriptor.target {
+            FDTarget::Socket(inode) => Some(SocketDescriptor {
+                fd: descriptor.fd,
+                inode,
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The inodes of [`sockets`].
+pub fn socket_inodes(pid: Pid) -> HashSet<u64> {
+    sockets(pid)
+        .into_iter()
+        .map(|socket| socket.inode)
+        .collect()
+}
+
+/// What a socket speaks, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Certainly IPv4 or IPv6.
+    Inet,
+    /// Certainly neither.
+    Other,
+    /// The socket itself must be asked.
+    Unknown,
+}
+
+/// The family of a socket by its protocol's name, which sockfs shows as an extended attribute.
+///
+/// Most sockets of a desktop are AF_UNIX or netlink; this tells without duplicating them.
+pub fn family(pid: Pid, fd: i32) -> Family {
+    let mut name = [0u8; 32];
+    let path = format!("/proc/{pid}/fd/{fd}");
+    match rustix::fs::getxattr(path, c"system.sockprotoname", &mut name) {
+        Ok(length) => family_of(&name[..length]),
+        Err(_) => Family::Unknown,
+    }
+}
+
+fn family_of(protocol: &[u8]) -> Family {
+    let protocol = protocol.strip_suffix(b"\0").unwrap_or(protocol);
+    match protocol {
+        b"TCP" | b"TCPv6" | b"UDP" | b"UDPv6" | b"UDP-Lite" | b"UDPLITEv6" | b"RAW" | b"RAWv6"
+        | b"PING" | b"PINGv6" | b"MPTCP" | b"MPTCPv6" => Family::Inet,
+        b"UNIX" | b"UNIX-STREAM" | b"NETLINK" | b"PACKET" | b"XDP" | b"AF_VSOCK" | b"ALG"
+        | b"KEY" => Family::Other,
+        // SCTP and what comes after it.
+        _ => Family::Unknown,
+    }
+}
+
+/// All processes there are, in order of their ids.
+pub fn all_processes() -> Vec<Pid> {
+    let Ok(processes) = procfs::process::all_processes() else {
+        return Vec::new();
+    };
+    let mut pids: Vec<Pid> = processes
+        .filter_map(Result::ok)
+        .map(|process| Pid(process.pid().cast_unsigned()))
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// The children of a process, from all of its threads.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let Ok(tasks) = Process::new(pid.0.cast_signed()).and_then(|process| process.tasks()) else {
+        return Vec::new();
+    };
+    tasks
+        .filter_map(Result::ok)
+        .filter_map(|task| task.children().ok())
+        .flatten()
+        .map(Pid)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn own_sockets_are_found_and_told_apart() {
+        let me = Pid(std::process::id());
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let unix = UnixDatagram::unbound().unwrap();
+        let found = sockets(me);
+        for (fd, expected) in [
+            (tcp.as_raw_fd(), Family::Inet),
+            (udp.as_raw_fd(), Family::Inet),
+            (unix.as_raw_fd(), Family::Other),
+        ] {
+            assert!(found.iter().any(|socket| socket.fd == fd));
+            assert_eq!(family(me, fd), expected);
+        }
+        assert_eq!(family(me, 99_999), Family::Unknown);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_sockets() {
+        // Above the largest pid_max there can be.
+        assert_eq!(sockets(Pid(5_000_000)), []);
+    }
+}

@@ -1,0 +1,119 @@
+//! Who a process is.
+
+use std::sync::Arc;
+
+use procfs::process::{Process, StatFlags};
+use uzers::{Users as _, UsersCache};
+
+use super::{Pid, ProcessKey};
+
+/// What is shown of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its name (`/proc/PID/comm`).
+    pub name: Arc<str>,
+    /// Its program file; empty when it can't be known.
+    pub exe: Arc<str>,
+    /// Its user's name, else its number.
+    pub user: Arc<str>,
+    /// Its cgroup v2 path; empty when it can't be known.
+    pub cgroup: Arc<str>,
+    /// A thread of the kernel, which has no sockets that programs on cgroups see.
+    pub kernel_thread: bool,
+}
+
+/// Reads identities, remembering user names.
+pub struct Identifier {
+    users: UsersCache,
+}
+
+impl Default for Identifier {
+    fn default() -> Self {
+        Self {
+            users: UsersCache::new(),
+        }
+    }
+}
+
+impl Identifier {
+    /// Who has this id now; nothing if nobody has.
+    pub fn identify(&self, pid: Pid) -> Option<Identity> {
+        let process = Process::new(pid.0.cast_signed()).ok()?;
+        let stat = process.stat().ok()?;
+        let exe = process
+            .exe()
+            .map(|path| path.to_string_lossy().into())
+            .unwrap_or_default();
+        Some(Identity {
+            key: ProcessKey {
+                pid,
+                start_time: stat.starttime,
+            },
+            exe,
+            user: process.uid().map(|uid| self.user(uid)).unwrap_or_default(),
+            cgroup: cgroup(&process).unwrap_or_default(),
+            kernel_thread: stat
+                .flags()
+                .is_ok_and(|flags| flags.contains(StatFlags::PF_KTHREAD)),
+            name: stat.comm.into(),
+        })
+    }
+
+    /// What is left to say of a process that was gone before it could be looked at.
+    pub fn of_departed(&self, pid: Pid, name: &[u8], uid: u32) -> Identity {
+        Identity {
+            key: ProcessKey { pid, start_time: 0 },
+            name: String::from_utf8_lossy(name).into(),
+            exe: Arc::default(),
+            user: self.user(uid),
+            cgroup: Arc::default(),
+            kernel_thread: false,
+        }
+    }
+
+    fn user(&self, uid: u32) -> Arc<str> {
+        match self.users.get_user_by_uid(uid) {
+            Some(user) => user.name().to_string_lossy().into(),
+            None => uid.to_string().into(),
+        }
+    }
+}
+
+/// The cgroup v2 path of a process now.
+pub fn cgroup_of(pid: Pid) -> Option<Arc<str>> {
+    cgroup(&Process::new(pid.0.cast_signed()).ok()?)
+}
+
+/// The process's path in the cgroup v2 hierarchy, which has the number 0.
+fn cgroup(process: &Process) -> Option<Arc<str>> {
+    process
+        .cgroups()
+        .ok()?
+        .into_iter()
+        .find(|cgroup| cgroup.hierarchy == 0)
+        .map(|cgroup| cgroup.pathname.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_i_am() {
+        let me = Identifier::default()
+            .identify(Pid(std::process::id()))
+            .unwrap();
+        assert!(me.key.start_time > 0);
+        assert!(!me.kernel_thread && !me.name.is_empty() && me.exe.starts_with('/'));
+    }
+
+    #[test]
+    fn nobody_and_the_departed() {
+        let identifier = Identifier::default();
+        assert_eq!(identifier.identify(Pid(5_000_000)), None);
+        let gone = identifier.of_departed(Pid(7), b"curl", u32::MAX - 7);
+        assert_eq!((&*gone.name, &*gone.user), ("curl", "4294967288"));
+    }
+}

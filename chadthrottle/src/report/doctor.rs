@@ -1,0 +1,275 @@
+//! `chadthrottle doctor`: is everything here that is needed?
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::kernel::{
+    self,
+    features::{self, KernelVersion},
+    object,
+};
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// As it should be.
+    Ok,
+    /// Works, but less well.
+    Degraded,
+    /// Does not work without it.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it stands.
+    pub standing: Standing,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; nothing when it is well.
+    pub advice: Option<String>,
+}
+
+fn ok(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        standing: Standing::Ok,
+        found: found.into(),
+        advice: None,
+    }
+}
+
+fn lacking(
+    what: &'static str,
+    standing: Standing,
+    found: impl Into<String>,
+    advice: impl Into<String>,
+) -> Finding {
+    Finding {
+        what,
+        standing,
+        found: found.into(),
+        advice: Some(advice.into()),
+    }
+}
+
+/// Looks at everything.
+pub fn examine() -> Vec<Finding> {
+    let mut findings = vec![
+        kernel_version(&features::kernel_release()),
+        cgroup_v2(),
+        capabilities(),
+        process_ids(),
+        ptrace_scope(std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()),
+    ];
+    findings.extend(program_types());
+    findings.push(sch_fq());
+    findings.push(ok(
+        "embedded object",
+        format!("{} ({})", object::FINGERPRINT, object::ORIGIN),
+    ));
+    findings.push(loading());
+    findings
+}
+
+fn kernel_version(release: &str) -> Finding {
+    let what = "kernel version";
+    match KernelVersion::parse(release) {
+        Some(version) if version < KernelVersion::OLDEST => lacking(
+            what,
+            Standing::Missing,
+            release,
+            format!("use Linux {} or newer", KernelVersion::OLDEST),
+        ),
+        Some(_) => ok(what, release),
+        None => lacking(
+            what,
+            Standing::Degraded,
+            release,
+            "this release can't be read as a number; chadthrottle tries all the same",
+        ),
+    }
+}
+
+fn cgroup_v2() -> Finding {
+    let what = "cgroup v2 mount";
+    match kernel::cgroup_root() {
+        Ok(root) => ok(what, root.display().to_string()),
+        Err(error) => lacking(
+            what,
+            Standing::Missing,
+            format!("{error:#}"),
+            "mount -t cgroup2 none /sys/fs/cgroup/unified",
+        ),
+    }
+}
+
+fn capabilities() -> Finding {
+    let what = "capabilities";
+    let missing = features::missing_capabilities();
+    if missing.is_empty() {
+        return ok(what, features::CAPABILITIES.map(|c| c.name).join(", "));
+    }
+    let words: Vec<String> = missing
+        .iter()
+        .map(|capability| format!("{} ({})", capability.name, capability.needed_for))
+        .collect();
+    lacking(
+        what,
+        Standing::Missing,
+        format!("without {}", words.join(", ")),
+        "run it with sudo",
+    )
+}
+
+fn process_ids() -> Finding {
+    let what = "process ids";
+    if features::in_initial_pid_namespace() {
+        ok(what, "those of the host")
+    } else {
+        lacking(
+            what,
+            Standing::Missing,
+            "a PID namespace of its own",
+            "run chadthrottle on the host: it sees into containers",
+        )
+    }
+}
+
+fn ptrace_scope(setting: Option<String>) -> Finding {
+    let what = "sockets of running processes";
+    match setting.as_deref().map(str::trim) {
+        Some("3") => lacking(
+            what,
+            Standing::Degraded,
+            "kernel.yama.ptrace_scope is 3",
+            "sockets older than chadthrottle stay unknown; the setting can only be changed by a \
+             reboot with kernel.yama.ptrace_scope below 3",
+        ),
+        Some(scope) => ok(what, format!("kernel.yama.ptrace_scope is {scope}")),
+        None => ok(what, "no Yama"),
+    }
+}
+
+fn program_types() -> Vec<Finding> {
+    kernel::probe::programs_and_maps()
+        .into_iter()
+        .map(|(what, supported)| match supported {
+            Ok(true) => ok(what, "supported"),
+            Ok(false) => lacking(
+                what,
+                Standing::Missing,
+                "not supported by this kernel",
+                "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF",
+            ),
+            Err(error) => lacking(
+                what,
+                Standing::Missing,
+                format!("can't be told: {error:#}"),
+                "run it with sudo",
+            ),
+        })
+        .collect()
+}
+
+/// Whether the kernel has the fq packet scheduler, built in or as a module.
+fn sch_fq() -> Finding {
+    let what = "sch_fq";
+    let release = features::kernel_release();
+    let modules = Path::new("/lib/modules").join(release);
+    let listed = ["modules.builtin", "modules.dep"].into_iter().find(|list| {
+        std::fs::read_to_string(modules.join(list)).is_ok_and(|list| list.contains("/sch_fq.ko"))
+    });
+    let loaded = Path::new("/sys/module/sch_fq").exists();
+    match (loaded, listed) {
+        (true, _) => ok(what, "loaded"),
+        (_, Some("modules.builtin")) => ok(what, "built in"),
+        (_, Some(_)) => ok(what, "there as a module"),
+        (_, None) => lacking(
+            what,
+            Standing::Degraded,
+            "not found",
+            "limits are enforced by policing, which drops packets; a kernel with CONFIG_NET_SCH_FQ \
+             will allow pacing, which does not",
+        ),
+    }
+}
+
+/// The proof of the pudding: load and attach everything, and take it away again.
+fn loading() -> Finding {
+    let what = "loading and attaching";
+    match features::check().map_err(anyhow::Error::from) {
+        Ok(()) => match kernel::Kernel::load() {
+            Ok(_) => ok(what, "all programs load and attach"),
+            Err(error) => lacking(
+                what,
+                Standing::Missing,
+                format!("{error:#}"),
+                "docs/troubleshooting.md; RUST_LOG=debug shows each step",
+            ),
+        },
+        Err(error) => lacking(what, Standing::Missing, "not tried", format!("{error:#}")),
+    }
+}
+
+/// Prints the findings; returns whether nothing is missing.
+///
+/// # Errors
+///
+/// Standard output's.
+pub fn run(json: bool) -> std::io::Result<bool> {
+    let findings = examine();
+    if json {
+        super::json_line(&findings)?;
+    } else {
+        for finding in &findings {
+            let standing = match finding.standing {
+                Standing::Ok => "ok",
+                Standing::Degraded => "degraded",
+                Standing::Missing => "MISSING",
+            };
+            super::line(&format!(
+                "{standing:<9} {}: {}",
+                finding.what, finding.found
+            ))?;
+            if let Some(advice) = &finding.advice {
+                super::line(&format!("{:<9}   -> {advice}", ""))?;
+            }
+        }
+    }
+    Ok(findings
+        .iter()
+        .all(|finding| finding.standing != Standing::Missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_old_new_and_strange() {
+        for (release, standing) in [
+            ("5.4.0", Standing::Missing),
+            ("5.10.0-28-amd64", Standing::Ok),
+            ("7.2.1", Standing::Ok),
+            ("custom", Standing::Degraded),
+        ] {
+            assert_eq!(kernel_version(release).standing, standing, "{release}");
+        }
+    }
+
+    #[test]
+    fn yama_that_forbids_all_tracing_is_named() {
+        assert_eq!(
+            ptrace_scope(Some("3\n".into())).standing,
+            Standing::Degraded
+        );
+        assert_eq!(ptrace_scope(Some("1\n".into())).standing, Standing::Ok);
+        assert_eq!(ptrace_scope(None).standing, Standing::Ok);
+    }
+}

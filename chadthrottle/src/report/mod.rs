@@ -1,0 +1,37 @@
+//! Everything that is printed without a screen.
+
+pub mod doctor;
+pub mod limit;
+pub mod top;
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+/// Prints a line at once; what reads it may be a pipe.
+///
+/// # Errors
+///
+/// Standard output's; a reader that went away is [`io::ErrorKind::BrokenPipe`].
+pub fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Prints a value as a line of JSON.
+///
+/// # Errors
+///
+/// As [`line()`].
+pub fn json_line(value: &impl Serialize) -> io::Result<()> {
+    line(&serde_json::to_string(value)?)
+}
+
+/// A time as RFC 3339 in UTC, to the millisecond.
+pub fn timestamp(time: std::time::SystemTime) -> String {
+    match jiff::Timestamp::try_from(time) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => String::new(),
+    }
+}
