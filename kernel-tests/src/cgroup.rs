@@ -28,12 +28,21 @@ pub struct Cgroup {
 impl Cgroup {
     /// A new, empty cgroup below the root.
     pub fn new() -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         static LEFTOVERS: Once = Once::new();
         let root = root()?;
         LEFTOVERS.call_once(|| remove_leftovers(&root));
+        Self::below(&root)
+    }
+
+    /// A new, empty cgroup inside another.
+    pub fn inside(outer: &Self) -> Result<Self> {
+        Self::below(&outer.path)
+    }
+
+    fn below(directory: &Path) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = root.join(format!("{PREFIX}{}-{number}", process::id()));
+        let path = directory.join(format!("{PREFIX}{}-{number}", process::id()));
         fs::create_dir(&path).with_context(|| format!("can't create {}", path.display()))?;
         Ok(Self { path })
     }
@@ -101,6 +110,11 @@ fn remove_leftovers(root: &Path) {
 }
 
 fn remove(path: &Path) -> Result<()> {
+    for inner in fs::read_dir(path)?.flatten() {
+        if inner.file_type()?.is_dir() {
+            remove(&inner.path())?;
+        }
+    }
     until("the cgroup is empty", Duration::from_secs(5), || {
         for line in fs::read_to_string(path.join("cgroup.procs"))?.lines() {
             if let Some(pid) = line.parse().ok().and_then(Pid::from_raw) {

@@ -1,0 +1,166 @@
+//! How close goodput comes to the limit, and how soon.
+//!
+//! Bounds are wide, so that a busy machine fails nothing; the figures are printed, and the bench
+//! command records them.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use anyhow::{Context, ensure};
+use kernel_tests::{
+    TestResult,
+    flow::{Direction, Flow},
+    lab::{Family, Lab},
+    outcome::{expect_ratio, figure, in_parallel},
+    peer::Job,
+    product::Limiter,
+};
+use rustix::process::Signal;
+
+const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
+
+/// What an unlimited sender does here; the limit is what slows it down, but the machine isn't
+/// kept busy before.
+const UNLIMITED: u64 = 100_000_000;
+
+fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
+    let cases: Vec<_> = Direction::ALL
+        .into_iter()
+        .flat_map(|direction| Family::ALL.map(|family| (direction, family)))
+        .collect();
+    in_parallel(&cases, |(direction, family)| {
+        let Some(lab) = Lab::for_test()? else {
+            return Ok(());
+        };
+        let job = job.clone().rate(UNLIMITED);
+        let flow = Flow::start(&lab, job, *direction, *family)?;
+        let options = [direction.option(), &rate.to_string()];
+        let limiter = Limiter::start(&[flow.near().pid()], &options)?;
+        let goodput = flow.judged(limiter.applied())?;
+        let what = format!("{direction:?} {family:?}");
+        expect_ratio(&what, goodput, rate as f64, BOUNDS)
+    })
+}
+
+#[test]
+fn one_tcp_flow_keeps_125_kilobytes_a_second() -> TestResult {
+    one_flow_keeps(&Job::tcp(), 125_000)
+}
+
+#[test]
+fn one_tcp_flow_keeps_1_25_megabytes_a_second() -> TestResult {
+    one_flow_keeps(&Job::tcp(), 1_250_000)
+}
+
+#[test]
+fn one_tcp_flow_keeps_12_5_megabytes_a_second() -> TestResult {
+    one_flow_keeps(&Job::tcp(), 12_500_000)
+}
+
+#[test]
+fn a_flow_under_bbr_keeps_its_limit() -> TestResult {
+    one_flow_keeps(&Job::tcp().congestion_control("bbr"), 1_250_000)
+}
+
+#[test]
+fn eight_connections_share_the_limit_of_their_process() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(UNLIMITED / 8).connections(8);
+    let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1250K"])?;
+    expect_ratio("8 flows", flow.judged(limiter.applied())?, 1.25e6, BOUNDS)
+}
+
+#[test]
+fn udp_keeps_its_limit_up_and_down() -> TestResult {
+    in_parallel(&Direction::ALL, |direction| {
+        let Some(lab) = Lab::for_test()? else {
+            return Ok(());
+        };
+        let job = Job::udp().rate(5_000_000);
+        let flow = Flow::start(&lab, job, *direction, Family::V4)?;
+        let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "1M"])?;
+        let what = format!("{direction:?}");
+        expect_ratio(&what, flow.judged(limiter.applied())?, 1e6, BOUNDS)
+    })
+}
+
+#[test]
+fn download_and_upload_are_limited_each_for_itself() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let both = |direction| {
+        let job = Job::tcp().rate(20_000_000);
+        Flow::start(&lab, job, direction, Family::V4)
+    };
+    let (down, up) = (both(Direction::Download)?, both(Direction::Upload)?);
+    let pids = [down.near().pid(), up.near().pid()];
+    let limiter = Limiter::start(&pids, &["--download", "1M"])?;
+    expect_ratio("down", down.judged(limiter.applied())?, 1e6, BOUNDS)?;
+    expect_ratio("up", up.judged(limiter.applied())?, 2e7, 0.9..=1.1)
+}
+
+#[test]
+fn a_limit_of_nothing_blocks() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    in_parallel(&Direction::ALL, |direction| {
+        let job = Job::tcp().rate(1_000_000);
+        let flow = Flow::start(&lab, job, *direction, Family::V4)?;
+        let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "0"])?;
+        let from = limiter.applied() + Duration::from_millis(250);
+        let to = from + Duration::from_secs(3);
+        let goodput = flow.receiver().received_until(to)?.rate(from, to)?;
+        ensure!(goodput == 0.0, "{direction:?}: {goodput} B/s");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
+    const RATE: f64 = 1e6;
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    // As fast as it goes.
+    let job = Job::tcp().report_every(Duration::from_millis(5));
+    let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
+    let before = flow.goodput_for(Duration::from_secs(1))?;
+    ensure!(before > 20.0 * RATE, "only {before} B/s without a limit");
+
+    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+    let applied = limiter.applied();
+    let arrivals = flow
+        .receiver()
+        .received_until(applied + Duration::from_secs(4))?;
+    let ended = limiter.end(Signal::TERM)?;
+    // A virtual queue of 350 ms may be used up at once.
+    let kept = arrivals
+        .kept_from(RATE * 1.1, RATE * 0.4)
+        .context("no samples")?;
+    let limited_after = kept.seconds_since(applied);
+    figure(&format!(
+        "limited {:.0} ms after it was applied",
+        limited_after * 1e3
+    ));
+    ensure!(limited_after < 0.5);
+
+    let window = Duration::from_millis(20);
+    let arrivals = flow
+        .receiver()
+        .received_until(ended.gone + Duration::from_secs(3))?;
+    let free = arrivals
+        .faster_from(ended.gone, window, 20.0 * RATE)
+        .context("it stayed limited")?;
+    let free_after = free.seconds_since(ended.gone);
+    figure(&format!(
+        "free {:.0} ms after the limiter's end, which came {:.0} ms after SIGTERM",
+        free_after * 1e3,
+        ended.gone.seconds_since(ended.signalled) * 1e3
+    ));
+    ensure!(free_after < 1.0);
+    Ok(())
+}

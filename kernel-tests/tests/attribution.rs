@@ -1,0 +1,166 @@
+//! Whose packets a limit catches, and whose it leaves alone.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use anyhow::{Context, ensure};
+use kernel_tests::{
+    TestResult,
+    cgroup::Cgroup,
+    flow::{Direction, Flow, judged},
+    lab::{Family, Lab},
+    moment::Moment,
+    outcome::expect_ratio,
+    peer::Job,
+    product::Limiter,
+};
+
+const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
+
+fn busy() -> Job {
+    Job::tcp().rate(20_000_000)
+}
+
+#[test]
+fn a_neighbour_in_the_same_cgroup_keeps_its_speed() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(50_000_000);
+    let neighbour = Flow::start(&lab, job.clone(), Direction::Download, Family::V4)?;
+    let alone = neighbour.goodput_for(Duration::from_secs(3))?;
+    let limited = Flow::start(&lab, job, Direction::Download, Family::V4)?;
+    let limiter = Limiter::start(&[limited.near().pid()], &["--download", "1M"])?;
+    let beside = neighbour.judged(limiter.applied())?;
+    expect_ratio("neighbour", beside, alone, 0.9..=1.2)?;
+    expect_ratio("limited", limited.judged(limiter.applied())?, 1e6, BOUNDS)
+}
+
+#[test]
+fn the_connections_that_a_server_accepts_are_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let listen = busy().listen(lab.near().any_port(Family::V4));
+    let server = lab.near().traffic(listen.send())?;
+    let client = || lab.far().traffic(Job::tcp().connect(server.address()?));
+    // One before the limit and two after.
+    let before = client()?;
+    let limiter = Limiter::start(&[server.pid()], &["--upload", "1M"])?;
+    let after = [client()?, client()?];
+    let mut sum = 0.0;
+    for client in [&before].into_iter().chain(&after) {
+        sum += judged(client, limiter.applied())?;
+    }
+    expect_ratio("three clients together", sum, 1e6, BOUNDS)
+}
+
+#[test]
+fn sockets_made_after_the_limit_are_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let source = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V6)).send())?;
+    let job = Job::tcp().connect(source.address()?).wait();
+    let mut near = lab.near().traffic(job)?;
+    let limiter = Limiter::start(&[near.pid()], &["--download", "1M"])?;
+    near.go()?;
+    near.event("going")?;
+    let goodput = judged(&near, Moment::now())?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    expect_ratio("new socket", goodput, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_process_that_changed_its_cgroup_is_limited_on_its_old_socket() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let elsewhere = Cgroup::new()?;
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    elsewhere.take(flow.near().pid())?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+    let goodput = flow.judged(limiter.applied())?;
+    expect_ratio("old socket", goodput, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_process_that_changes_its_cgroup_while_limited_stays_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let elsewhere = Cgroup::new()?;
+    let source = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V4)).send())?;
+    let mut near = lab
+        .near()
+        .traffic(Job::tcp().connect(source.address()?).wait())?;
+    let limiter = Limiter::start(&[near.pid()], &["--download", "1M"])?;
+    elsewhere.take(near.pid())?;
+    near.go()?;
+    near.event("going")?;
+    let start = Moment::now();
+    let goodput = judged(&near, start)?;
+    ensure!(limiter.applied() < start);
+    expect_ratio("its new socket, in the new cgroup", goodput, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_connection_handed_to_a_forked_child_is_limited_with_the_child() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::hand_over().listen(lab.near().any_port(Family::V4));
+    let server = lab.near().traffic(job.send().rate(20_000_000))?;
+    let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;
+    let child = server.event("handed")?["pid"].as_u64().context("no PID")?;
+    let limiter = Limiter::start(&[u32::try_from(child)?], &["--upload", "1M"])?;
+    expect_ratio("child", judged(&client, limiter.applied())?, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_connection_handed_over_after_the_limit_is_not_the_parents() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::hand_over().listen(lab.near().any_port(Family::V4));
+    let server = lab.near().traffic(job.send().rate(5_000_000))?;
+    let _limiter = Limiter::start(&[server.pid()], &["--upload", "500K"])?;
+    let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;
+    server.event("handed")?;
+    // The child is found to be its only holder within a few seconds.
+    let from = Moment::now() + Duration::from_secs(4);
+    let to = from + Duration::from_secs(4);
+    let goodput = client.received_until(to)?.rate(from, to)?;
+    expect_ratio("child of a limited parent", goodput, 5e6, 0.9..=1.2)
+}
+
+#[test]
+fn a_process_in_the_root_cgroup_is_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let place = lab.near().place_in(None);
+    let flow = Flow::start_in(place, &lab, busy(), Direction::Upload, Family::V4)?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--upload", "1M"])?;
+    expect_ratio("upload", flow.judged(limiter.applied())?, 1e6, BOUNDS)
+}
+
+/// What a container is to the kernel: another network namespace and a cgroup of its own. Here it
+/// has a cgroup in a cgroup, too.
+#[test]
+fn a_process_in_a_container_is_limited_and_its_peer_is_not() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let container = Cgroup::inside(lab.near().cgroup())?;
+    let place = lab.near().place_in(Some(&container));
+    let flow = Flow::start_in(place, &lab, busy(), Direction::Download, Family::V6)?;
+    // The host's other process with the same source: of the same host, in the outer cgroup.
+    let other = Flow::start(&lab, busy(), Direction::Download, Family::V6)?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+    expect_ratio("contained", flow.judged(limiter.applied())?, 1e6, BOUNDS)?;
+    expect_ratio("outside", other.judged(limiter.applied())?, 2e7, 0.9..=1.1)
+}

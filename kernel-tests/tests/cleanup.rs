@@ -1,0 +1,146 @@
+//! However a limiter ends, nothing of it stays.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, ensure};
+use kernel_tests::{
+    TestResult,
+    flow::{Direction, Flow},
+    kernel_view::{attached_programs, can_list_programs, programs_of, until_gone},
+    lab::{Family, Lab},
+    outcome::{self, figure, in_parallel},
+    peer::Job,
+    product::{self, Limiter},
+};
+use rustix::process::Signal;
+
+const RATE: f64 = 1e6;
+
+fn ends_without_a_trace(lab: &Lab, signals: &[Signal]) -> TestResult {
+    if !can_list_programs() {
+        outcome::skipped("needs bpftool");
+        return Ok(());
+    }
+    in_parallel(signals, |signal| {
+        let job = Job::tcp()
+            .rate(20_000_000)
+            .report_every(Duration::from_millis(20));
+        let flow = Flow::start(lab, job, Direction::Download, Family::V4)?;
+        let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+        let from = limiter.applied() + Duration::from_secs(1);
+        let to = from + Duration::from_secs(2);
+        let limited = flow.receiver().received_until(to)?.rate(from, to)?;
+        ensure!(
+            limited < 2.0 * RATE,
+            "not limited before {signal:?}: {limited} B/s"
+        );
+        let programs = programs_of(limiter.pid())?;
+        let attached = attached_programs()?;
+        let ours: BTreeSet<_> = programs.intersection(&attached).collect();
+        ensure!(ours.len() >= 2, "attached are {ours:?} of {programs:?}");
+
+        let ended = limiter.end(*signal)?;
+        until_gone(&programs)?;
+        let arrivals = flow
+            .receiver()
+            .received_until(ended.gone + Duration::from_secs(3))?;
+        let free = arrivals
+            .faster_from(ended.gone, Duration::from_millis(100), 10.0 * RATE)
+            .with_context(|| format!("limited after {signal:?}"))?;
+        figure(&format!(
+            "{signal:?}: {}, free {:.0} ms later",
+            ended.status,
+            free.seconds_since(ended.gone) * 1e3
+        ));
+        ensure!(free.seconds_since(ended.gone) < 1.0);
+        if *signal != Signal::KILL {
+            ensure!(!ended.errors.contains("panicked"), "{}", ended.errors);
+            let unhandled = ended.status.code().is_none();
+            ensure!(!unhandled, "{signal:?} is not handled: {}", ended.status);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_limiter_that_is_asked_to_end_leaves_nothing() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    ends_without_a_trace(&lab, &[Signal::TERM, Signal::INT, Signal::HUP])
+}
+
+#[test]
+fn a_limiter_that_is_killed_leaves_nothing() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    ends_without_a_trace(&lab, &[Signal::KILL])
+}
+
+#[test]
+fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(20_000_000);
+    let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
+    let options = ["--upload", "1M", "--duration", "3s"];
+    let mut limiter = Limiter::start(&[flow.near().pid()], &options)?;
+    let applied = limiter.applied();
+    let status = limiter.wait(Duration::from_secs(6))?;
+    ensure!(status.success(), "{status}: {}", limiter.errors());
+    let took = kernel_tests::moment::Moment::now().seconds_since(applied);
+    figure(&format!("3 s took {took:.2} s"));
+    ensure!((2.8..4.0).contains(&took), "it took {took} s");
+    let (from, to) = (
+        applied + Duration::from_secs(1),
+        applied + Duration::from_millis(2800),
+    );
+    let limited = flow.receiver().received_until(to)?.rate(from, to)?;
+    ensure!(limited < 1.5 * RATE, "{limited} B/s while limited");
+    std::thread::sleep(Duration::from_secs(1));
+    let free = flow.goodput_for(Duration::from_secs(1))?;
+    ensure!(free > 10.0 * RATE, "{free} B/s afterwards");
+    Ok(())
+}
+
+#[test]
+fn in_the_root_cgroup_mode_the_log_tells_how_programs_were_attached() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(20_000_000);
+    let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
+    let options = ["--download", "1M", "--upload", "1M"];
+    let mut command = product::limit_command(&[flow.near().pid()], &options)?;
+    command
+        .env("CHADTHROTTLE_TEST_ROOT_CGROUP", "1")
+        .env("RUST_LOG", "debug");
+    let limiter = Limiter::from_command(command)?;
+    let from = limiter.applied() + Duration::from_secs(1);
+    let to = from + Duration::from_secs(2);
+    let limited = flow.receiver().received_until(to)?.rate(from, to)?;
+    let log = limiter.end(Signal::TERM)?.errors;
+    for (name, hook, word) in [
+        ("chadthrottle_ingress", "Ingress", "ingress"),
+        ("chadthrottle_egress", "Egress", "egress"),
+    ] {
+        for expected in [
+            format!("Program '{name}' loaded with expected_attach_type: Some({hook})"),
+            format!("Attached {name} to \""),
+            format!("Successfully attached eBPF {word} program"),
+        ] {
+            ensure!(log.contains(&expected), "no '{expected}' in:\n{log}");
+        }
+    }
+    let root = kernel_tests::cgroup::root()?;
+    let at_the_root = format!("Attached chadthrottle_ingress to \"{}\"", root.display());
+    ensure!(log.contains(&at_the_root), "no '{at_the_root}' in:\n{log}");
+    ensure!(!log.contains("EINVAL"), "EINVAL in:\n{log}");
+    ensure!(
+        limited < 1.5 * RATE,
+        "{limited} B/s while limited at the root"
+    );
+    Ok(())
+}

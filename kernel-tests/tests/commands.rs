@@ -1,0 +1,251 @@
+//! Limiting twice, again, in vain, and a PID that gets another owner.
+
+use std::{
+    fs, ops::RangeInclusive, os::unix::process::CommandExt, process::Command, time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use kernel_tests::{
+    TestResult,
+    flow::{Direction, Flow, goodput_between},
+    lab::{Family, Lab},
+    moment::Moment,
+    outcome::{expect_ratio, figure},
+    peer::{Job, Peer},
+    product::{self, Limiter, Top, process, refusal},
+};
+use rustix::process::Signal;
+
+const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn busy() -> Job {
+    Job::tcp().rate(20_000_000)
+}
+
+/// Goodput between one and six seconds from now.
+fn soon(flow: &Flow) -> Result<f64> {
+    let from = Moment::now() + SECOND;
+    goodput_between(flow.receiver(), from, from + 5 * SECOND)
+}
+
+#[test]
+fn of_two_limits_the_lower_one_wins_and_the_other_outlives_it() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let pid = flow.near().pid();
+    let _higher = Limiter::start(&[pid], &["--download", "4M"])?;
+    let lower = Limiter::start(&[pid], &["--download", "1M"])?;
+    expect_ratio("both", soon(&flow)?, 1e6, 0.7..=1.1)?;
+    lower.end(Signal::TERM)?;
+    expect_ratio("the higher one alone", soon(&flow)?, 4e6, BOUNDS)
+}
+
+#[test]
+fn a_process_can_be_limited_again() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Upload, Family::V6)?;
+    let pid = flow.near().pid();
+    for (rate, typed) in [(1e6, "1M"), (3e6, "3M"), (1.5e6, "12mbit")] {
+        let limiter = Limiter::start(&[pid], &["--upload", typed])?;
+        expect_ratio(typed, soon(&flow)?, rate, BOUNDS)?;
+        limiter.end(Signal::INT)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pid_named_twice_is_limited_once() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let pid = flow.near().pid();
+    let _limiter = Limiter::start(&[pid, pid], &["--download", "1M"])?;
+    expect_ratio("named twice", soon(&flow)?, 1e6, BOUNDS)
+}
+
+#[test]
+fn the_samples_of_a_limiter_say_what_the_receiver_sees() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+    let mut sum = 0.0;
+    for second in 0..8 {
+        let sample = limiter.next_event()?.context("it ended")?;
+        ensure!(sample["event"] == "sample", "{sample}");
+        let row = process(&sample, flow.near().pid()).context("not in its sample")?;
+        let rate = row["download_rate"].as_f64().context("no download_rate")?;
+        if second >= 2 {
+            sum += rate / 6.0;
+        }
+    }
+    expect_ratio("reported", sum, 1e6, BOUNDS)
+}
+
+#[test]
+fn top_shows_a_download_under_a_limit_as_what_arrives() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let _limiter = Limiter::start(&[flow.near().pid()], &["--upload", "0", "--download", "1M"])?;
+    // Another chadthrottle, which knows nothing of what the first one drops.
+    let mut top = Top::start("1s")?;
+    top.fresh()?;
+    let from = Moment::now();
+    let mut sum = 0.0;
+    for _ in 0..5 {
+        let row = process(top.next_sample()?, flow.near().pid()).context("not shown")?;
+        sum += row["download_rate"].as_f64().context("no rate")? / 5.0;
+    }
+    let arrived = goodput_between(flow.receiver(), from, Moment::now())?;
+    figure(&format!("shown {sum:.0} B/s, arrived {arrived:.0} B/s"));
+    ensure!(
+        sum < 4.0 * arrived,
+        "shown {sum:.0} B/s, arrived {arrived:.0} B/s"
+    );
+    Ok(())
+}
+
+/// The refusal is one clear line with these words, and a failure.
+fn expect_refusal(command: Command, words: &[&str]) -> TestResult {
+    let (status, errors) = refusal(command)?;
+    figure(&format!("{status}: {}", errors.trim_end()));
+    ensure!(!status.success(), "it succeeded");
+    ensure!(
+        status.code().is_some_and(|code| code != 101),
+        "{status}: {errors}"
+    );
+    ensure!(
+        errors.trim_end().lines().count() == 1,
+        "not one line: {errors}"
+    );
+    for word in words {
+        let found = errors.to_lowercase().contains(&word.to_lowercase());
+        ensure!(found, "no '{word}' in: {errors}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pid_that_is_gone_is_refused() -> TestResult {
+    let Some(_lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let mut gone = Command::new("true").spawn()?;
+    gone.wait()?;
+    let pid = gone.id();
+    let command = product::limit_command(&[pid], &["--download", "1M"])?;
+    expect_refusal(command, &[&pid.to_string()])
+}
+
+#[test]
+fn one_pid_that_is_gone_among_others_is_named() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let mut gone = Command::new("true").spawn()?;
+    gone.wait()?;
+    let pids = [flow.near().pid(), gone.id()];
+    let command = product::limit_command(&pids, &["--download", "1M"])?;
+    expect_refusal(command, &[&gone.id().to_string()])
+}
+
+#[test]
+fn a_kernel_thread_is_refused() -> TestResult {
+    let Some(_lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name.trim() == "kthreadd") {
+        let command = product::limit_command(&[2], &["--download", "1M"])?;
+        return expect_refusal(command, &["2", "kernel"]);
+    }
+    kernel_tests::outcome::skipped("no kernel threads in this PID namespace");
+    Ok(())
+}
+
+#[test]
+fn a_limit_without_a_rate_is_refused() -> TestResult {
+    let Some(_lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let command = product::limit_command(&[std::process::id()], &[])?;
+    let (status, errors) = refusal(command)?;
+    ensure!(!status.success(), "it succeeded");
+    ensure!(errors.contains("--download"), "{errors}");
+    Ok(())
+}
+
+#[test]
+fn without_root_it_says_what_is_missing() -> TestResult {
+    let Some(_lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    for arguments in [
+        &["limit", "--pid", "1", "--download", "1M"][..],
+        &["top", "--once"],
+    ] {
+        let mut command = product::command(arguments)?;
+        // nobody
+        command.uid(65_534).gid(65_534);
+        expect_refusal(command, &["root"])?;
+    }
+    Ok(())
+}
+
+/// A process with a PID of choice. Other processes are started meanwhile, so it takes some tries.
+fn with_pid(wanted: u32, lab: &Lab, job: &Job) -> Result<Peer> {
+    for _ in 0..100 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string())
+            .context("can't choose a PID")?;
+        let peer = lab.near().traffic(job.clone())?;
+        if peer.pid() == wanted {
+            return Ok(peer);
+        }
+    }
+    bail!("PID {wanted} was never free")
+}
+
+#[test]
+fn the_next_owner_of_a_limited_pid_is_not_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let source = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V4)).send())?;
+    let job = Job::tcp().connect(source.address()?);
+    let first = lab.near().traffic(job.clone())?;
+    let pid = first.pid();
+    let mut limiter = Limiter::start(&[pid], &["--download", "500K"])?;
+    let from = limiter.applied() + SECOND;
+    let limited = goodput_between(&first, from, from + 3 * SECOND)?;
+    expect_ratio("first owner", limited, 5e5, 0.5..=1.3)?;
+    drop(first);
+    // At once, before anybody could look at /proc.
+    let second = with_pid(pid, &lab, &job)?;
+    let start = Moment::now();
+    let at_once = goodput_between(&second, start, start + SECOND / 4)?;
+    figure(&format!(
+        "second owner, first 250 ms: {:.0} kB/s",
+        at_once / 1e3
+    ));
+    let from = start + SECOND;
+    let later = goodput_between(&second, from, from + 3 * SECOND)?;
+    expect_ratio("second owner", later, 2e7, 0.9..=1.1)?;
+    // The limiter has nothing left to limit.
+    let status = limiter.wait(Duration::from_secs(5))?;
+    figure(&format!(
+        "the limiter ended: {status}: {}",
+        limiter.errors().trim_end()
+    ));
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What `top --json` counts, beside senders of known size.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use kernel_tests::{
+    TestResult,
+    flow::{Direction, Flow},
+    lab::{Family, Lab},
+    outcome::figure,
+    peer::{Job, Peer},
+    product::{Top, process},
+};
+
+/// Counted beside sent: 0.1 %.
+fn expect_count(what: &str, counted: u64, sent: u64) -> TestResult {
+    let off = (counted as f64 - sent as f64) / sent as f64;
+    figure(&format!(
+        "{what}: counted {counted} of {sent}, {:+.4} %",
+        off * 100.0
+    ));
+    ensure!(off.abs() <= 0.001, "{what}: {counted} counted, {sent} sent");
+    Ok(())
+}
+
+/// Sends an amount from near to far beside a running `top`, and compares at both ends.
+fn count_beside(job: Job, amount: u64) -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let far = lab
+        .far()
+        .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
+    let job = job.connect(far.address()?).send().amount(amount).hold();
+    let mut near = lab.near().traffic(job)?;
+    let mut top = Top::start("1s")?;
+    near.go()?;
+    far.event_within("end", Duration::from_secs(40))?;
+    ensure!(far.received()?.total() == amount);
+    expect_count("upload", top.settled(near.pid(), "upload_bytes")?, amount)?;
+    expect_count(
+        "download",
+        top.settled(far.pid(), "download_bytes")?,
+        amount,
+    )?;
+    let coverage = top.latest()["coverage"].as_f64();
+    ensure!(coverage.is_some_and(|share| (0.0..=1.0).contains(&share)));
+    Ok(())
+}
+
+#[test]
+fn payload_is_counted_at_full_speed() -> TestResult {
+    count_beside(Job::tcp(), 3_000_000_000)
+}
+
+#[test]
+fn payload_is_counted_at_200_megabits_of_small_writes() -> TestResult {
+    count_beside(Job::tcp().rate(25_000_000).chunk(200), 150_000_000)
+}
+
+#[test]
+fn a_process_of_50_milliseconds_is_shown_with_every_byte() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let far = lab
+        .far()
+        .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
+    let mut top = Top::start("1s")?;
+    let job = Job::tcp()
+        .connect(far.address()?)
+        .send()
+        .amount(1_000_000)
+        .live(Duration::from_millis(50));
+    let mut short = lab.near().traffic(job)?;
+    short.wait(Duration::from_secs(2))?;
+    far.event("end")?;
+    ensure!(far.received()?.total() == 1_000_000);
+    let mut most = 0;
+    let mut name = String::new();
+    for _ in 0..4 {
+        if let Some(row) = process(top.next_sample()?, short.pid()) {
+            most = most.max(row["upload_bytes"].as_u64().context("no upload_bytes")?);
+            name = row["name"].to_string();
+        }
+    }
+    figure(&format!("shown: {name} with {most} bytes"));
+    ensure!(most == 1_000_000, "{most} bytes shown");
+    ensure!(name == "\"traffic\"", "shown as {name}");
+    Ok(())
+}
+
+#[test]
+fn a_socket_older_than_chadthrottle_is_counted_from_its_start_on() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let far = lab
+        .far()
+        .traffic(Job::tcp().listen(lab.far().any_port(Family::V6)))?;
+    let job = Job::tcp().connect(far.address()?).send().amount(7_654_321);
+    let mut near = lab.near().traffic(job.connections(3).hold())?;
+    let mut top = Top::start("500ms")?;
+    near.go()?;
+    let counted = top.settled(near.pid(), "upload_bytes")?;
+    ensure!(counted == 3 * 7_654_321, "{counted} counted");
+    Ok(())
+}
+
+#[test]
+fn what_a_server_sends_on_accepted_connections_is_the_servers() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let mut top = Top::start("500ms")?;
+    let listen = Job::tcp().listen(lab.near().any_port(Family::V4)).send();
+    let server = lab.near().traffic(listen.amount(2_000_000))?;
+    let clients = (0..3)
+        .map(|_| lab.far().traffic(Job::tcp().connect(server.address()?)))
+        .collect::<anyhow::Result<Vec<Peer>>>()?;
+    let counted = top.settled(server.pid(), "upload_bytes")?;
+    ensure!(counted == 6_000_000, "{counted} counted for the server");
+    for client in &clients {
+        let counted = top.settled(client.pid(), "download_bytes")?;
+        ensure!(counted == 2_000_000, "{counted} counted for a client");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sample_has_the_members_that_were_promised() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::udp().rate(1_000_000);
+    let flow = Flow::start(&lab, job, Direction::Download, Family::V6)?;
+    let mut top = Top::start("1s")?;
+    let sample = top.fresh()?;
+    for member in [
+        "time",
+        "interval_seconds",
+        "coverage",
+        "unattributed",
+        "total",
+        "processes",
+    ] {
+        ensure!(sample.get(member).is_some(), "no {member}: {sample}");
+    }
+    for member in ["unattributed", "total"] {
+        ensure!(sample[member]["download_bytes"].is_u64(), "{sample}");
+        ensure!(sample[member]["upload_bytes"].is_u64(), "{sample}");
+    }
+    let row = process(sample, flow.near().pid()).context("the receiver isn't shown")?;
+    for member in [
+        "name",
+        "exe",
+        "user",
+        "cgroup",
+        "connections",
+        "download_bytes",
+        "upload_bytes",
+        "download_rate",
+        "upload_rate",
+        "limit",
+    ] {
+        ensure!(row.get(member).is_some(), "no {member}: {row}");
+    }
+    ensure!(row["user"] == "root" && row["name"] == "traffic", "{row}");
+    ensure!(row["limit"].is_null() && row["connections"] == 1, "{row}");
+    let cgroup = lab.near().cgroup().path().file_name().context("no name")?;
+    let shown = row["cgroup"].as_str().context("no cgroup")?;
+    ensure!(shown.ends_with(&*cgroup.to_string_lossy()), "{row}");
+    let rate = row["download_rate"].as_f64().context("no rate")?;
+    ensure!((0.9e6..1.1e6).contains(&rate), "{row}");
+    Ok(())
+}

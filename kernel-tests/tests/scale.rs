@@ -1,0 +1,94 @@
+//! Many processes, many sockets.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use kernel_tests::{
+    TestResult,
+    lab::{End, Family, Lab},
+    moment::Moment,
+    outcome::figure,
+    peer::{Job, Peer},
+    product::{Limiter, Top},
+};
+use rustix::process::Signal;
+
+const SOCKETS: u32 = 10_000;
+/// A datagram on each socket.
+const ROUND: u64 = 100 * SOCKETS as u64;
+
+fn sink(end: &End) -> anyhow::Result<Peer> {
+    end.traffic(Job::udp().listen(end.any_port(Family::V4)))
+}
+
+/// All that a sink received once nothing more comes.
+fn received(sink: &Peer) -> anyhow::Result<u64> {
+    let now = Moment::now() + Duration::from_millis(500);
+    Ok(sink.received_until(now)?.total())
+}
+
+#[test]
+fn ten_thousand_older_sockets_are_counted() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let sink = sink(lab.far())?;
+    let job = Job::many_sockets(SOCKETS).connect(sink.address()?);
+    let mut near = lab.near().traffic(job)?;
+    let start = Instant::now();
+    let mut top = Top::start("1s")?;
+    figure(&format!("first sample after {:.2?}", start.elapsed()));
+    near.go()?;
+    near.event("done")?;
+    ensure!(received(&sink)? == ROUND, "{} arrived", received(&sink)?);
+    let counted = top.settled(near.pid(), "upload_bytes")?;
+    ensure!(counted == ROUND, "{counted} counted of {ROUND}");
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_older_sockets_are_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let sink = sink(lab.far())?;
+    let job = Job::many_sockets(SOCKETS).connect(sink.address()?);
+    let mut near = lab.near().traffic(job)?;
+    let start = Instant::now();
+    let _limiter = Limiter::start(&[near.pid()], &["--upload", "0"])?;
+    figure(&format!("applied after {:.2?}", start.elapsed()));
+    near.go()?;
+    near.event("done")?;
+    ensure!(received(&sink)? == 0, "{} arrived", received(&sink)?);
+    Ok(())
+}
+
+#[test]
+fn a_thousand_processes_are_limited_at_once() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let sink = sink(lab.far())?;
+    // One more than are limited, to see that the others would have sent.
+    let job = Job::many_processes(1001).connect(sink.address()?);
+    let mut family = lab.near().traffic(job.amount(1000).rate(1000))?;
+    let started = family.event("started")?;
+    let pids = started["pids"].as_array().context("no PIDs")?;
+    let pids: Vec<u32> = pids
+        .iter()
+        .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
+        .collect();
+    ensure!(pids.len() == 1001);
+    let start = Instant::now();
+    let limiter = Limiter::start(&pids[..1000], &["--upload", "0"])?;
+    figure(&format!("applied after {:.2?}", start.elapsed()));
+    family.go()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let arrived = received(&sink)?;
+    ensure!(arrived == 1000, "{arrived} arrived, not one process's 1000");
+    let ended = limiter.end(Signal::TERM)?;
+    let took = ended.gone.seconds_since(ended.signalled);
+    figure(&format!("removed within {took:.2} s"));
+    ensure!(took < 5.0);
+    Ok(())
+}
