@@ -1,12 +1,17 @@
 //! The build, test and maintenance commands of chadthrottle.
 
+mod clean;
 mod ebpf;
+mod privilege;
+mod product;
+mod run;
+mod setup;
 mod strip;
+mod tally;
+mod test;
 mod toolchain;
 mod workspace;
 
-// What only build.rs uses of it is tested here, where tests can run.
-#[allow(dead_code)]
 #[path = "../../chadthrottle/bpf/fingerprint.rs"]
 mod fingerprint;
 
@@ -24,13 +29,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds the eBPF object from source; `cargo build` then embeds it.
+    /// Builds the program and starts it, through sudo when not root
+    Run(run::Options),
+    /// Runs all tests that can run here; those on the kernel need root or sudo without a password
+    Test(test::Options),
+    /// Builds the eBPF object from source; cargo build then embeds it
     BuildEbpf(ebpf::Options),
+    /// Builds the eBPF object, if it can be built here, and the program around it
+    BuildRelease,
+    /// Installs what the eBPF build and the tests need, asking nothing
+    Setup(setup::Options),
+    /// Removes the target directory, and with it a fresh eBPF object
+    Clean,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Run(options) => run::run(&options),
+        Task::Test(options) => test::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options),
+        Task::BuildRelease => product::run(),
+        Task::Setup(options) => setup::run(&options),
+        Task::Clean => clean::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

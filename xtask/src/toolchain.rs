@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::output;
 
@@ -62,36 +62,52 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// The toolchain for the eBPF crate.
+/// The toolchain for the eBPF crate: the first compiler whose output the linker can read.
 ///
 /// # Errors
 ///
 /// What is missing, and the command that brings it.
 pub fn find() -> Result<Toolchain> {
-    let compiler = compiler()?;
-    let linker = linker(compiler.llvm)?;
-    Ok(Toolchain { compiler, linker })
+    let compilers = compilers()?;
+    let linker = linker()?;
+    let newest = linker.llvm;
+    match compilers.iter().find(|compiler| compiler.llvm <= newest) {
+        Some(compiler) => Ok(Toolchain {
+            compiler: compiler.clone(),
+            linker,
+        }),
+        None => bail!(
+            "{} was built for LLVM {newest} and cannot read what {} writes with LLVM {}. Run \
+             `cargo xtask setup`, which builds it anew",
+            linker.path.display(),
+            compilers[0].version,
+            compilers[0].llvm
+        ),
+    }
 }
 
-/// The first compiler that has library sources and a cargo.
+/// The compilers that have library sources and a cargo, at least one, the preferred one first.
 ///
 /// # Errors
 ///
 /// There is none: what was tried, and the command that brings one.
-pub fn compiler() -> Result<Compiler> {
-    let mut refused = Vec::new();
+pub fn compilers() -> Result<Vec<Compiler>> {
+    let (mut usable, mut refused) = (Vec::new(), Vec::new());
     for rustc in candidates() {
         match inspect(&rustc) {
-            Ok(compiler) => return Ok(compiler),
-            Err(why) => refused.push(format!("  {}: {why:#}", rustc.display())),
+            Ok(compiler) => usable.push(compiler),
+            Err(why) => refused.push(format!("\n  {}: {why:#}", rustc.display())),
         }
     }
-    bail!(
-        "no Rust compiler here can build for eBPF: it takes a nightly with the rust-src component, \
-         or any rustc whose library sources are installed. Run `cargo xtask setup`, which brings \
-         one. Looked at:\n{}",
-        refused.join("\n")
-    )
+    if usable.is_empty() {
+        bail!(
+            "no Rust compiler here can build for eBPF: it takes a nightly with the rust-src \
+             component, or any rustc whose library sources are installed. Run `cargo xtask setup`, \
+             which brings one. Looked at:{}",
+            refused.join("")
+        )
+    }
+    Ok(usable)
 }
 
 /// Compilers in order of preference: nightlies, the other toolchains of rustup, then PATH.
@@ -148,15 +164,14 @@ fn inspect(rustc: &Path) -> Result<Compiler> {
     })
 }
 
-/// The linker, if it reads the bitcode of a compiler with LLVM `needed`.
+/// The linker, and the LLVM it was built for.
 ///
 /// # Errors
 ///
-/// It is missing or too old.
-pub fn linker(needed: u32) -> Result<Linker> {
-    let path = linker_path().ok_or_else(|| {
-        anyhow!("bpf-linker is not installed. Run `cargo xtask setup`, which brings it")
-    })?;
+/// It is missing or does not work.
+pub fn linker() -> Result<Linker> {
+    let path = linker_path()
+        .context("bpf-linker is not installed. Run `cargo xtask setup`, which brings it")?;
     let version = output(Command::new(&path).arg("--version"))?
         .trim()
         .to_owned();
@@ -170,13 +185,6 @@ pub fn linker(needed: u32) -> Result<Linker> {
             path.display()
         )
     })?;
-    if llvm < needed {
-        bail!(
-            "{} was built for LLVM {llvm} and cannot read what the compiler's LLVM {needed} writes. \
-             Run `cargo xtask setup`, which builds it for LLVM {needed}",
-            path.display()
-        );
-    }
     Ok(Linker {
         path,
         version,

@@ -1,19 +1,23 @@
-//! Where things are, and running the workspace's own cargo.
+//! Where things are, and running other programs.
 
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
+    env,
+    ffi::OsString,
+    path::PathBuf,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{Message, MetadataCommand, PackageId};
 
-/// The directories of the workspace that this xtask belongs to.
+/// The workspace of the directory this was started in.
 pub struct Workspace {
     /// The directory with the workspace's `Cargo.toml`.
     pub root: PathBuf,
     /// Where cargo builds, whatever `CARGO_TARGET_DIR` or a configuration says.
     pub target: PathBuf,
+    /// The package with the program.
+    pub chadthrottle: PackageId,
 }
 
 impl Workspace {
@@ -21,17 +25,51 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// There is no workspace here.
+    /// There is no workspace here, or another one.
     pub fn find() -> Result<Self> {
         let metadata = MetadataCommand::new()
-            .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
             .no_deps()
             .exec()
-            .context("cannot find the workspace")?;
+            .context("cannot find the workspace: start this in the repository")?;
+        let package = metadata
+            .packages
+            .into_iter()
+            .find(|package| package.name == "chadthrottle")
+            .context("this is not the workspace of chadthrottle: start this in the repository")?;
         Ok(Self {
             root: metadata.workspace_root.into(),
             target: metadata.target_directory.into(),
+            chadthrottle: package.id,
         })
+    }
+
+    /// The cargo that runs this xtask (with `cargo +nightly xtask`, that one), at the root.
+    #[must_use]
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+
+    /// Runs cargo and gives what it says of its results; its own lines go to standard error.
+    ///
+    /// # Errors
+    ///
+    /// The build fails.
+    pub fn cargo_messages(&self, arguments: &[&str]) -> Result<Vec<Message>> {
+        let output = self
+            .cargo(arguments)
+            .arg("--message-format=json-render-diagnostics")
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot start cargo")?;
+        if !output.status.success() {
+            bail!("cargo {} failed ({})", arguments.join(" "), output.status);
+        }
+        Message::parse_stream(output.stdout.as_slice())
+            .collect::<Result<_, _>>()
+            .context("cannot read cargo's answer")
     }
 }
 
