@@ -21,19 +21,23 @@ const LARGEST: u64 = 10 * 1024 * 1024;
 /// The last lines of the log, and where all of them are.
 #[derive(Clone, Debug, Default)]
 pub struct LogTail {
-    lines: Arc<Mutex<VecDeque<String>>>,
+    kept: Arc<Mutex<Kept>>,
     path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<String>,
+    /// A line whose end has not been written yet.
+    begun: String,
 }
 
 impl LogTail {
     /// The last `most` lines, oldest first.
     pub fn lines(&self, most: usize) -> Vec<String> {
-        let lines = self.lock();
-        lines
-            .iter()
-            .skip(lines.len().saturating_sub(most))
-            .cloned()
-            .collect()
+        let kept = self.lock();
+        let earlier = kept.lines.len().saturating_sub(most);
+        kept.lines.iter().skip(earlier).cloned().collect()
     }
 
     /// The file that all lines go to, if they go to one of ours.
@@ -41,17 +45,21 @@ impl LogTail {
         self.path.as_deref()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, text: &str) {
-        let mut lines = self.lock();
-        for line in text.lines() {
-            if lines.len() == KEPT {
-                lines.pop_front();
+        let mut kept = self.lock();
+        for piece in text.split_inclusive('\n') {
+            kept.begun.push_str(piece.trim_end_matches('\n'));
+            if piece.ends_with('\n') {
+                if kept.lines.len() == KEPT {
+                    kept.lines.pop_front();
+                }
+                let line = std::mem::take(&mut kept.begun);
+                kept.lines.push_back(line);
             }
-            lines.push_back(line.to_owned());
         }
     }
 }
@@ -95,7 +103,7 @@ pub fn for_interface() -> LogTail {
                 Some(Box::new(file))
             }
             Err(error) => {
-                tail.keep(&format!("no log file: {error}"));
+                tail.keep(&format!("no log file: {error:#}\n"));
                 None
             }
         }
