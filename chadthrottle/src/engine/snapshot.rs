@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chadthrottle_common::traffic::Direction;
 use serde::Serialize;
 
 use crate::{
@@ -19,6 +20,24 @@ pub struct PerDirection<T> {
     pub download: T,
     /// Sent by them.
     pub upload: T,
+}
+
+impl<T> PerDirection<T> {
+    /// The value of one direction.
+    pub fn get(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Download => &self.download,
+            Direction::Upload => &self.upload,
+        }
+    }
+
+    /// The value of one direction, to change it.
+    pub fn get_mut(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Download => &mut self.download,
+            Direction::Upload => &mut self.upload,
+        }
+    }
 }
 
 /// The limits of a target; nothing means unlimited, a rate of 0 means blocked.
