@@ -9,6 +9,7 @@ mod fingerprint;
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -72,9 +73,14 @@ fn target_dir(out: &Path) -> Result<PathBuf> {
 }
 
 /// Names what the choice depends on. Cargo runs the script at every build if one of these is
-/// missing, hence the directory for fresh builds is made here, empty.
+/// missing, hence the directory for fresh builds is made here, empty; and once more if one is
+/// newer than the script's start, hence it is made old.
 fn watch(root: &Path, fresh: &Path) -> Result<()> {
-    fs::create_dir_all(fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    if !fresh.exists() {
+        fs::create_dir_all(fresh)
+            .and_then(|()| fs::File::open(fresh)?.set_modified(SystemTime::UNIX_EPOCH))
+            .with_context(|| format!("cannot make {}", fresh.display()))?;
+    }
     let committed = Path::new(COMMITTED_DIR);
     for path in SOURCES.iter().map(Path::new).chain([committed]) {
         println!("cargo::rerun-if-changed={}", root.join(path).display());

@@ -4,9 +4,11 @@
 //! engine, kernel maps. ARCHITECTURE.md has the map of the code.
 
 pub mod cli;
+pub mod demo;
 pub mod engine;
 pub mod kernel;
 pub mod log_sink;
 pub mod process;
 pub mod rate;
 pub mod report;
+pub mod tui;

@@ -33,18 +33,6 @@ struct Kept {
 }
 
 impl LogTail {
-    /// The last `most` lines, oldest first.
-    pub fn lines(&self, most: usize) -> Vec<String> {
-        let kept = self.lock();
-        let earlier = kept.lines.len().saturating_sub(most);
-        kept.lines.iter().skip(earlier).cloned().collect()
-    }
-
-    /// The file that all lines go to, if they go to one of ours.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,6 +49,18 @@ impl LogTail {
                 kept.lines.push_back(line);
             }
         }
+    }
+}
+
+impl crate::tui::LogTail for LogTail {
+    fn lines(&self, most: usize) -> Vec<String> {
+        let kept = self.lock();
+        let earlier = kept.lines.len().saturating_sub(most);
+        kept.lines.iter().skip(earlier).cloned().collect()
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.path.clone()
     }
 }
 
@@ -162,6 +162,7 @@ fn open_file(directory: &Path) -> anyhow::Result<(File, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tui::LogTail as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

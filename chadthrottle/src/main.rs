@@ -1,16 +1,25 @@
 //! Parses the command line, starts what it asks for, and maps errors to exit codes.
 
-use std::{future::Future, io, process::ExitCode, time::Duration};
+use std::{
+    future::Future,
+    io::{self, IsTerminal as _},
+    pin::Pin,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use chadthrottle::{
     cli::{Action, Cli, LimitArgs, TopArgs},
     engine::{self, command::EngineHandle, snapshot::Limits},
     kernel::{Kernel, features},
-    log_sink, report,
+    log_sink, report, tui,
 };
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How often there is a sample, unless asked otherwise.
+const EVERY_SECOND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -35,11 +44,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.action {
         Some(Action::Limit(args)) => {
             log_sink::to_stderr();
-            with_engine(Duration::from_secs(1), |engine| limit(engine, args))?;
+            with_engine(EVERY_SECOND, |engine, end| until(end, limit(engine, args)))?;
         }
         Some(Action::Top(args)) => {
             log_sink::to_stderr();
-            with_engine(args.interval, |engine| top(engine, args))?;
+            with_engine(args.interval, |engine, end| until(end, top(engine, args)))?;
         }
         Some(Action::Doctor { json }) => {
             log_sink::to_stderr();
@@ -47,14 +56,30 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        None => anyhow::bail!("the interface is not merged yet"),
+        None => interface()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the engine, runs `body` until it ends or a signal asks to, and takes everything out of
-/// the kernel again.
-fn with_engine<F>(every: Duration, body: impl FnOnce(EngineHandle) -> F) -> anyhow::Result<()>
+/// Opens the interface.
+fn interface() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        io::stdin().is_terminal() && io::stdout().is_terminal(),
+        "the interface needs a terminal; `chadthrottle top` prints the table without one"
+    );
+    features::check()?;
+    let log = log_sink::for_interface();
+    with_engine(EVERY_SECOND, |engine, end| async move {
+        tui::run(engine, &log, end, tui::Options::from_env()).await
+    })
+}
+
+/// Starts the engine, runs `body` on it, and takes everything out of the kernel again. `body` is
+/// handed what completes when a signal asks to end.
+fn with_engine<F>(
+    every: Duration,
+    body: impl FnOnce(EngineHandle, Pin<Box<dyn Future<Output = ()>>>) -> F,
+) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
@@ -68,11 +93,19 @@ where
         let asked_to_end = asked_to_end()?;
         let (kernel, events) = Kernel::load()?;
         let (engine, _thread) = engine::start(kernel, events, every)?;
-        tokio::select! {
-            result = body(engine) => result,
-            () = asked_to_end => Ok(()),
-        }
+        body(engine, Box::pin(asked_to_end)).await
     })
+}
+
+/// Runs `body` until it is asked to end.
+async fn until(
+    asked_to_end: impl Future<Output = ()>,
+    body: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        result = body => result,
+        () = asked_to_end => Ok(()),
+    }
 }
 
 /// Waits for SIGINT, SIGTERM or SIGHUP.

@@ -14,6 +14,8 @@ mod workspace;
 
 #[path = "../../chadthrottle/bpf/fingerprint.rs"]
 mod fingerprint;
+#[cfg(test)]
+mod fingerprint_tests;
 
 use std::process::ExitCode;
 

@@ -60,13 +60,25 @@ pub type Request = (Command, oneshot::Sender<Result<(), CommandError>>);
 /// The one way to speak to an engine, real or made up.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
-    /// The latest snapshot; changes once a sample.
+    /// The latest snapshot; changes with every sample and command.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Commands go in here.
     pub commands: mpsc::Sender<Request>,
 }
 
 impl EngineHandle {
+    /// Waits for the next sample; nothing when the engine has stopped.
+    pub async fn next_sample(&mut self) -> Option<Arc<Snapshot>> {
+        let last = self.snapshots.borrow_and_update().sequence;
+        loop {
+            self.snapshots.changed().await.ok()?;
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            if snapshot.sequence != last {
+                return Some(snapshot);
+            }
+        }
+    }
+
     /// Asks the engine to do something, and waits until it is in force.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ impl Enforcement {
         self.baseline = PerDirection::of(|direction| {
             let continued = previous.limits.get(direction).is_some();
             let from = if continued { previous } else { &*self };
-            from.baseline.get(direction)
+            *from.baseline.get(direction)
         });
         self.dropped = previous.dropped;
     }
@@ -76,17 +76,17 @@ impl Enforcement {
         }
         let seen = seen(counters);
         let unmet = PerDirection::of(|direction| {
-            let met = enforced.get(direction);
+            let met = *enforced.get(direction);
             let limited = self.limits.get(direction).is_some();
             let seen = seen
                 .get(direction)
-                .saturating_sub(self.baseline.get(direction));
+                .saturating_sub(*self.baseline.get(direction));
             let met = met.admitted_bytes + met.dropped_bytes;
             if limited { seen.saturating_sub(met) } else { 0 }
         });
         let grew = Direction::BOTH
             .into_iter()
-            .any(|direction| unmet.get(direction) > self.unmet.get(direction));
+            .any(|direction| *unmet.get(direction) > *self.unmet.get(direction));
         self.unmet = unmet;
         self.unmet_in_a_row = if grew { self.unmet_in_a_row + 1 } else { 0 };
         if self.unmet_in_a_row >= PATIENCE {

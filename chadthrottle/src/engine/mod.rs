@@ -50,6 +50,15 @@ const LOOK_AT_ALL: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(
 /// How long after it was set a limit is checked at every turn, to find sockets in other cgroups.
 const FRESH_LIMIT: Duration = Duration::from_secs(3);
 
+/// The sums of a sample.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    sequence: u64,
+    interval: Duration,
+    bytes: PerDirection<u64>,
+    rate: PerDirection<Rate>,
+}
+
 /// The engine's state.
 struct Engine {
     kernel: Kernel,
@@ -59,9 +68,8 @@ struct Engine {
     unattributed: Counters,
     /// Payload of owners whose slots went to others.
     departed: PerDirection<u64>,
-    total: PerDirection<u64>,
+    totals: Totals,
     sampled: Instant,
-    sequence: u64,
     looked_at_all: Instant,
     look_at_all_after: Duration,
 }
@@ -77,9 +85,8 @@ impl Engine {
             notices: Notices::default(),
             unattributed: Counters::default(),
             departed: PerDirection::default(),
-            total: PerDirection::default(),
+            totals: Totals::default(),
             sampled: now,
-            sequence: 0,
             looked_at_all: now,
             look_at_all_after: LOOK_AT_ALL[0],
         };
@@ -172,39 +179,47 @@ impl Engine {
         self.sampled = now;
         let busy = self.read_counters(interval, now);
         self.check_limits(None);
-        let total_before = self.total;
-        self.total = PerDirection::of(|direction| {
-            self.departed.get(direction)
+        let before = self.totals.bytes;
+        let bytes = PerDirection::of(|direction| {
+            *self.departed.get(direction)
                 + self.unattributed.passed(direction).payload
                 + self
                     .owners
                     .iter()
-                    .map(|owner| owner.passed().get(direction))
+                    .map(|owner| *owner.passed().get(direction))
                     .sum::<u64>()
         });
-        let snapshot = Snapshot {
-            sequence: self.sequence,
-            time: SystemTime::now(),
+        self.totals = Totals {
+            sequence: self.totals.sequence + 1,
             interval,
-            total: self.total.map(Bytes::new),
-            total_rate: PerDirection::of(|direction| {
-                let moved = self
-                    .total
-                    .get(direction)
-                    .saturating_sub(total_before.get(direction));
+            bytes,
+            rate: PerDirection::of(|direction| {
+                let moved = bytes.get(direction).saturating_sub(*before.get(direction));
                 rate_of(moved, interval)
             }),
+        };
+        let snapshot = self.picture();
+        self.retire_departed(now);
+        self.look_around(&busy, now);
+        snapshot
+    }
+
+    /// What is known now, without new readings: after a command, its effect is on the screen at
+    /// once. It has the sequence number of the sample before.
+    fn picture(&self) -> Snapshot {
+        Snapshot {
+            sequence: self.totals.sequence,
+            time: SystemTime::now(),
+            interval: self.totals.interval,
+            total: self.totals.bytes.map(Bytes::new),
+            total_rate: self.totals.rate,
             unattributed: PerDirection::of(|direction| {
                 Bytes::new(self.unattributed.passed(direction).payload)
             }),
             processes: self.owners.iter().map(Owner::row).collect(),
             mechanism: Mechanism::Policing,
             notices: self.notices.latest(),
-        };
-        self.sequence += 1;
-        self.retire_departed(now);
-        self.look_around(&busy, now);
-        snapshot
+        }
     }
 
     /// Returns the processes that moved something.
@@ -272,7 +287,7 @@ impl Engine {
         let next = self.kernel.slots.retire(tag)?;
         let last = self.kernel.counters.read(tag.slot)?;
         self.departed = PerDirection::of(|direction| {
-            self.departed.get(direction) + last.passed(direction).payload
+            *self.departed.get(direction) + last.passed(direction).payload
         });
         self.owners.remove(tag.slot);
         self.kernel.counters.clear(tag.slot)?;
@@ -409,7 +424,7 @@ impl Engine {
             .map(|limit| limit.limits)
             .unwrap_or_default();
         for direction in Direction::BOTH {
-            if let Some(rate) = limits.get(direction) {
+            if let Some(rate) = *limits.get(direction) {
                 let anew = before.get(direction).is_none();
                 self.kernel.limits.set(tag.slot, direction, rate, anew)?;
             }

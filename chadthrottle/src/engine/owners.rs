@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::{
-    tag::Tag,
-    traffic::{Counters, Direction},
-};
+use chadthrottle_common::{tag::Tag, traffic::Counters};
 
 use super::{
     enforcement::Enforcement,
@@ -80,7 +77,7 @@ impl Owner {
         let after = self.passed();
         self.rate = PerDirection::of(|direction| {
             rate_of(
-                after.get(direction).saturating_sub(before.get(direction)),
+                after.get(direction).saturating_sub(*before.get(direction)),
                 interval,
             )
         });
@@ -181,29 +178,6 @@ impl Owners {
     /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Owner> {
         self.by_slot.values_mut()
-    }
-}
-
-impl<T: Copy> PerDirection<T> {
-    /// A value for each direction.
-    pub fn of(mut value: impl FnMut(Direction) -> T) -> Self {
-        Self {
-            download: value(Direction::Download),
-            upload: value(Direction::Upload),
-        }
-    }
-
-    /// The value for a direction.
-    pub fn get(&self, direction: Direction) -> T {
-        match direction {
-            Direction::Download => self.download,
-            Direction::Upload => self.upload,
-        }
-    }
-
-    /// Each value turned into another.
-    pub fn map<U: Copy>(self, mut f: impl FnMut(T) -> U) -> PerDirection<U> {
-        PerDirection::of(|direction| f(self.get(direction)))
     }
 }
 

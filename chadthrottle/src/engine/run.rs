@@ -100,8 +100,10 @@ async fn run(
                 if let Command::SetInterval(every) = command {
                     samples = sampling(every);
                 }
+                let result = engine.apply(command);
+                publish.send_replace(Arc::new(engine.picture()));
                 // Whoever asked may be gone.
-                let _ = answer.send(engine.apply(command));
+                let _ = answer.send(result);
             }
             seen = events.next() => match seen {
                 Ok(seen) => engine.announced(&seen),

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chadthrottle_common::traffic::Direction;
 use serde::Serialize;
 
 use crate::{
@@ -19,6 +20,39 @@ pub struct PerDirection<T> {
     pub download: T,
     /// Sent by them.
     pub upload: T,
+}
+
+impl<T: Copy> PerDirection<T> {
+    /// A value for each direction.
+    pub fn of(mut value: impl FnMut(Direction) -> T) -> Self {
+        Self {
+            download: value(Direction::Download),
+            upload: value(Direction::Upload),
+        }
+    }
+
+    /// Each value turned into another.
+    pub fn map<U: Copy>(self, mut f: impl FnMut(T) -> U) -> PerDirection<U> {
+        PerDirection::of(|direction| f(*self.get(direction)))
+    }
+}
+
+impl<T> PerDirection<T> {
+    /// The value of one direction.
+    pub fn get(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Download => &self.download,
+            Direction::Upload => &self.upload,
+        }
+    }
+
+    /// The value of one direction, to change it.
+    pub fn get_mut(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Download => &mut self.download,
+            Direction::Upload => &mut self.upload,
+        }
+    }
 }
 
 /// The limits of a target; nothing means unlimited, a rate of 0 means blocked.
@@ -130,7 +164,8 @@ pub struct Notice {
 /// One sample of everything.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Counts up from 0.
+    /// Counts samples. A snapshot with the number of the one before shows the same readings, after
+    /// a command was carried out.
     pub sequence: u64,
     /// When it was taken.
     pub time: SystemTime,

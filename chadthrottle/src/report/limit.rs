@@ -70,8 +70,9 @@ pub async fn run(
     };
     let words = format!("limited to {}; Ctrl-C to end", describe(limits));
     say(json, &applied, || words)?;
-    while !pids.is_empty() && engine.snapshots.changed().await.is_ok() {
-        let snapshot = engine.snapshots.borrow_and_update().clone();
+    while !pids.is_empty()
+        && let Some(snapshot) = engine.next_sample().await
+    {
         let rows = rows(&snapshot, &pids);
         let time = super::timestamp(snapshot.time);
         let sample = Event::Sample {

@@ -163,10 +163,11 @@ pub fn describe(limits: Limits) -> String {
 /// Standard output's.
 pub async fn run(mut engine: EngineHandle, count: Option<u64>, json: bool) -> io::Result<()> {
     let mut left = count;
-    // The first picture has no interval behind it; the samples come after it.
-    engine.snapshots.mark_unchanged();
-    while left != Some(0) && engine.snapshots.changed().await.is_ok() {
-        let snapshot = engine.snapshots.borrow_and_update().clone();
+    // The first picture, which is there already, has no interval behind it: the samples come
+    // after it.
+    while left != Some(0)
+        && let Some(snapshot) = engine.next_sample().await
+    {
         if json {
             super::json_line(&SampleRecord::from(&*snapshot))?;
         } else {

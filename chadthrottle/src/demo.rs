@@ -1,0 +1,459 @@
+//! A made-up world: an engine without a kernel, for trying the screen, for pictures and for tests.
+//!
+//! The same seed always makes the same world.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use chadthrottle_common::traffic::Direction;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    engine::{
+        command::{Command, CommandError, EngineHandle, Request, Target},
+        snapshot::{LimitState, Mechanism, Notice, PerDirection, ProcessRow, Severity, Snapshot},
+    },
+    process::{Pid, ProcessKey},
+    rate::{Bytes, Rate},
+};
+
+/// Programs of the made-up world: user, name, program file, and the most it downloads and uploads
+/// (bytes a second).
+const PROGRAMS: &[(&str, &str, &str, u64, u64)] = &[
+    (
+        "ada",
+        "firefox",
+        "/usr/lib/firefox/firefox",
+        6_000_000,
+        300_000,
+    ),
+    ("ada", "curl", "/usr/bin/curl", 24_000_000, 90_000),
+    ("grace", "rsync", "/usr/bin/rsync", 120_000, 11_000_000),
+    ("root", "dockerd", "/usr/bin/dockerd", 9_000_000, 200_000),
+    ("www-data", "nginx", "/usr/sbin/nginx", 400_000, 8_000_000),
+    (
+        "postgres",
+        "postgres",
+        "/usr/lib/postgresql/17/bin/postgres",
+        70_000,
+        900_000,
+    ),
+    (
+        "ada",
+        "transmission-da",
+        "/usr/bin/transmission-daemon",
+        3_000_000,
+        2_500_000,
+    ),
+    (
+        "systemd-resolve",
+        "systemd-resolve",
+        "/usr/lib/systemd/systemd-resolved",
+        2_000,
+        1_000,
+    ),
+    ("ada", "ssh", "/usr/bin/ssh", 8_000, 4_000),
+    (
+        "root",
+        "sshd-session",
+        "/usr/lib/openssh/sshd-session",
+        4_000,
+        30_000,
+    ),
+    ("grace", "zoom", "/opt/zoom/zoom", 450_000, 400_000),
+    ("ada", "python3", "/usr/bin/python3.13", 1_200_000, 50_000),
+    (
+        "ada",
+        "cargo",
+        "/home/ada/.cargo/bin/cargo",
+        12_000_000,
+        60_000,
+    ),
+    (
+        "root",
+        "NetworkManager",
+        "/usr/sbin/NetworkManager",
+        900,
+        700,
+    ),
+    ("chrony", "chronyd", "/usr/sbin/chronyd", 90, 90),
+    (
+        "grace",
+        "syncthing",
+        "/usr/bin/syncthing",
+        600_000,
+        1_400_000,
+    ),
+];
+
+/// How often a process is quiet, in a hundred.
+const QUIET_PERCENT: u64 = 35;
+
+/// How long an ended process stays in the list.
+const ENDED_FOR: Duration = Duration::from_secs(20);
+
+/// Chance as a seed decides it (SplitMix64).
+#[derive(Clone, Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Actor {
+    row: ProcessRow,
+    /// The most it moves in a second.
+    most: PerDirection<u64>,
+    /// What it would move this second if nothing limited it.
+    wanted: PerDirection<u64>,
+    quiet: bool,
+    ended_since: Option<SystemTime>,
+}
+
+/// The made-up world. It moves only when [`World::advance`] is called.
+#[derive(Clone, Debug)]
+pub struct World {
+    chance: Chance,
+    actors: Vec<Actor>,
+    next_pid: u32,
+    snapshot: Snapshot,
+}
+
+impl World {
+    /// A world with that many processes at the start.
+    pub fn new(seed: u64, processes: usize, start: SystemTime) -> Self {
+        let mut world = Self {
+            chance: Chance(seed),
+            actors: Vec::new(),
+            next_pid: 812,
+            snapshot: Snapshot {
+                sequence: 0,
+                time: start,
+                interval: Duration::from_secs(1),
+                total: PerDirection::default(),
+                total_rate: PerDirection::default(),
+                unattributed: PerDirection::default(),
+                processes: Vec::new(),
+                mechanism: Mechanism::Policing,
+                notices: Vec::new(),
+            },
+        };
+        for index in 0..processes {
+            world.start_process(index % PROGRAMS.len());
+        }
+        world.notice(
+            Severity::Info,
+            "a made-up world: nothing here is real".into(),
+        );
+        world.show();
+        world
+    }
+
+    /// What it looks like now.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Moves it on.
+    pub fn advance(&mut self, interval: Duration) {
+        self.snapshot.sequence += 1;
+        self.snapshot.time += interval;
+        self.snapshot.interval = interval;
+        self.snapshot.total_rate = PerDirection::default();
+        for actor in &mut self.actors {
+            actor.advance(&mut self.chance, interval, &mut self.snapshot);
+        }
+        self.come_and_go();
+        self.show();
+    }
+
+    /// Carries a command out, as a real engine would.
+    ///
+    /// # Errors
+    ///
+    /// As a real engine would: the process has ended, or its id is another's.
+    pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
+        match command {
+            Command::SetLimits(target, limits) => {
+                let actor = self.find(*target)?;
+                actor.row.limit = (!limits.is_unlimited()).then(|| LimitState {
+                    limits: *limits,
+                    achieved: PerDirection::default(),
+                    dropped: PerDirection::default(),
+                    not_enforced: None,
+                });
+            }
+            Command::RemoveAll => self.actors.iter_mut().for_each(|a| a.row.limit = None),
+            Command::SetInterval(_) => {}
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn find(&mut self, target: Target) -> Result<&mut Actor, CommandError> {
+        let pid = match target {
+            Target::Pid(pid) => pid,
+            Target::Process(key) => key.pid,
+        };
+        let actor = self
+            .actors
+            .iter_mut()
+            .find(|actor| actor.row.pid() == pid && !actor.row.ended)
+            .ok_or(CommandError::NoSuchProcess(pid))?;
+        match target {
+            Target::Process(key) if key != actor.row.key => Err(CommandError::PidReused(pid)),
+            _ => Ok(actor),
+        }
+    }
+
+    fn start_process(&mut self, program: usize) {
+        let (user, name, exe, download, upload) = PROGRAMS[program % PROGRAMS.len()];
+        let pid = self.next_pid;
+        self.next_pid += 1 + self.chance.below(900) as u32;
+        let share = 20 + self.chance.below(80);
+        self.actors.push(Actor {
+            row: ProcessRow {
+                key: ProcessKey {
+                    pid: Pid(pid),
+                    start_time: u64::from(pid),
+                },
+                name: name.into(),
+                exe: exe.into(),
+                user: user.into(),
+                cgroup: format!("/system.slice/{name}.service").into(),
+                connections: 1 + self.chance.below(24) as u32,
+                bytes: PerDirection::default(),
+                rate: PerDirection::default(),
+                limit: None,
+                ended: false,
+            },
+            most: PerDirection {
+                download: download * share / 100,
+                upload: upload * share / 100,
+            },
+            wanted: PerDirection::default(),
+            quiet: self.chance.percent(QUIET_PERCENT),
+            ended_since: None,
+        });
+    }
+
+    /// Now and then a process ends and another starts.
+    fn come_and_go(&mut self) {
+        let now = self.snapshot.time;
+        self.actors.retain(|actor| {
+            actor
+                .ended_since
+                .is_none_or(|since| now.duration_since(since).is_ok_and(|age| age < ENDED_FOR))
+        });
+        if self.actors.is_empty() || !self.chance.percent(4) {
+            return;
+        }
+        let victim = self.chance.below(self.actors.len() as u64) as usize;
+        let actor = &mut self.actors[victim];
+        if actor.ended_since.is_some() {
+            return;
+        }
+        actor.ended_since = Some(now);
+        actor.row.ended = true;
+        actor.row.connections = 0;
+        actor.row.rate = PerDirection::default();
+        let limited = actor.row.limit.take().is_some();
+        let text = format!(
+            "{} ({}) ended while limited",
+            actor.row.name,
+            actor.row.pid()
+        );
+        if limited {
+            self.notice(Severity::Info, text);
+        }
+        let program = self.chance.below(PROGRAMS.len() as u64) as usize;
+        self.start_process(program);
+    }
+
+    fn notice(&mut self, severity: Severity, text: String) {
+        let id = self.snapshot.notices.last().map_or(0, |last| last.id + 1);
+        self.snapshot.notices.push(Notice {
+            id,
+            time: self.snapshot.time,
+            severity,
+            text,
+        });
+    }
+
+    fn show(&mut self) {
+        self.snapshot.processes = self.actors.iter().map(|actor| actor.row.clone()).collect();
+    }
+}
+
+impl Actor {
+    fn advance(&mut self, chance: &mut Chance, interval: Duration, world: &mut Snapshot) {
+        if self.row.ended {
+            return;
+        }
+        if chance.percent(5) {
+            self.quiet = chance.percent(QUIET_PERCENT);
+        }
+        for direction in Direction::BOTH {
+            let most = *self.most.get(direction);
+            let wanted = self.wanted.get_mut(direction);
+            *wanted = if self.quiet {
+                0
+            } else {
+                // Halfway to a new wish, so that rates wander rather than leap.
+                (*wanted + most / 4 + chance.below(most.max(1) * 3 / 4 + 1)) / 2
+            };
+            let (wanted, mut rate) = (*wanted, *wanted);
+            if let Some(state) = &mut self.row.limit
+                && let Some(limit) = *state.limits.get(direction)
+            {
+                rate = rate.min(limit.bytes_per_second());
+                *state.achieved.get_mut(direction) = Rate::from_bytes_per_second(rate);
+                // TCP backs off: little of what was wanted is dropped.
+                let dropped = state.dropped.get_mut(direction);
+                *dropped = add(*dropped, (wanted - rate) / 200, interval);
+            }
+            // A little belongs to nobody: packets of the kernel's own.
+            let nobody = rate / 900;
+            *self.row.rate.get_mut(direction) = Rate::from_bytes_per_second(rate);
+            let bytes = self.row.bytes.get_mut(direction);
+            *bytes = add(*bytes, rate, interval);
+            let total = world.total.get_mut(direction);
+            *total = add(*total, rate + nobody, interval);
+            let unattributed = world.unattributed.get_mut(direction);
+            *unattributed = add(*unattributed, nobody, interval);
+            let total_rate = world.total_rate.get_mut(direction);
+            *total_rate =
+                Rate::from_bytes_per_second(total_rate.bytes_per_second() + rate + nobody);
+        }
+    }
+}
+
+fn add(bytes: Bytes, rate: u64, interval: Duration) -> Bytes {
+    let moved = (rate as f64 * interval.as_secs_f64()) as u64;
+    Bytes::new(bytes.count().saturating_add(moved))
+}
+
+/// An engine that shows a made-up world: the handle, and the task its caller must run.
+pub fn engine(
+    seed: u64,
+    processes: usize,
+) -> (EngineHandle, impl Future<Output = ()> + Send + 'static) {
+    let mut world = World::new(seed, processes, SystemTime::now());
+    // A minute has passed already, so that the first picture is not empty.
+    for _ in 0..60 {
+        world.advance(Duration::from_secs(1));
+    }
+    let (show, snapshots) = watch::channel(Arc::new(world.snapshot().clone()));
+    let (commands, requests) = mpsc::channel(16);
+    let handle = EngineHandle {
+        snapshots,
+        commands,
+    };
+    (handle, live(world, show, requests))
+}
+
+async fn live(
+    mut world: World,
+    show: watch::Sender<Arc<Snapshot>>,
+    mut requests: mpsc::Receiver<Request>,
+) {
+    let mut interval = Duration::from_secs(1);
+    let mut next = tokio::time::Instant::now() + interval;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {
+                next += interval;
+                world.advance(interval);
+                show.send_replace(Arc::new(world.snapshot().clone()));
+            }
+            request = requests.recv() => {
+                // Nobody holds a handle any more.
+                let Some((command, answer)) = request else { return };
+                if let Command::SetInterval(new) = command {
+                    interval = new.max(Duration::from_millis(50));
+                    next = tokio::time::Instant::now() + interval;
+                }
+                let result = world.apply(&command);
+                // A limit is on the screen at once, not a second later.
+                show.send_replace(Arc::new(world.snapshot().clone()));
+                // The asker may have gone: nothing to do about that.
+                let _ = answer.send(result);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::snapshot::Limits;
+
+    fn world() -> World {
+        let mut world = World::new(7, 30, SystemTime::UNIX_EPOCH);
+        for _ in 0..10 {
+            world.advance(Duration::from_secs(1));
+        }
+        world
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_world() {
+        assert_eq!(world().snapshot(), world().snapshot());
+    }
+
+    #[test]
+    fn a_limit_is_obeyed_and_removed() {
+        let mut world = world();
+        let key = busiest(&world);
+        let limit = Rate::from_bytes_per_second(1_000);
+        let limits = PerDirection {
+            download: Some(limit),
+            upload: None,
+        };
+        world
+            .apply(&Command::SetLimits(Target::Process(key), limits))
+            .unwrap();
+        for _ in 0..5 {
+            world.advance(Duration::from_secs(1));
+            let row = row(&world, key);
+            assert!(row.rate.download <= limit);
+            assert_eq!(row.limit.as_ref().unwrap().limits, limits);
+        }
+        world.apply(&Command::RemoveAll).unwrap();
+        assert_eq!(world.snapshot().limited(), 0);
+    }
+
+    #[test]
+    fn an_id_used_again_is_refused() {
+        let mut world = world();
+        let mut key = busiest(&world);
+        key.start_time += 1;
+        let error = world
+            .apply(&Command::SetLimits(Target::Process(key), Limits::default()))
+            .unwrap_err();
+        assert!(matches!(error, CommandError::PidReused(_)));
+    }
+
+    fn busiest(world: &World) -> ProcessKey {
+        let rows = &world.snapshot().processes;
+        rows.iter().max_by_key(|row| row.total_rate()).unwrap().key
+    }
+
+    fn row(world: &World, key: ProcessKey) -> &ProcessRow {
+        let mut rows = world.snapshot().processes.iter();
+        rows.find(|row| row.key == key).unwrap()
+    }
+}

@@ -1,0 +1,178 @@
+//! The terminal: the only place that touches raw mode and the alternate screen.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Stdout, stdout},
+    os::fd::{AsFd, OwnedFd},
+    pin::Pin,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use anyhow::Context as _;
+use crossterm::{
+    cursor::{Hide, Show},
+    event::{DisableBracketedPaste, EnableBracketedPaste, Event, EventStream},
+    execute,
+    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+};
+use futures_util::Stream;
+use ratatui::{Terminal, backend::CrosstermBackend};
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::{Signal, kill_current_process_group},
+    time::Timespec,
+};
+
+/// Whether the terminal is ours now; a panic hook has no other way to know.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal while it is ours; dropping it gives the terminal back as it was.
+#[derive(Debug)]
+pub struct Guard {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+impl Guard {
+    /// Takes the terminal. From now on a panic gives it back before it prints.
+    ///
+    /// # Errors
+    ///
+    /// Standard output is no terminal, or it refuses.
+    pub fn take() -> anyhow::Result<Self> {
+        if !stdout().is_terminal() {
+            anyhow::bail!(
+                "the interface needs a terminal on standard output; `chadthrottle top` does not"
+            );
+        }
+        restore_on_panic();
+        enter().context("the terminal can't be used")?;
+        match Terminal::new(CrosstermBackend::new(stdout())) {
+            Ok(terminal) => Ok(Self { terminal }),
+            Err(error) => {
+                restore();
+                Err(error).context("the terminal can't be used")
+            }
+        }
+    }
+
+    /// What to draw on.
+    pub fn terminal(&mut self) -> &mut Terminal<CrosstermBackend<Stdout>> {
+        &mut self.terminal
+    }
+
+    /// Gives the terminal back and stops, as Ctrl-Z stops any program; returns when continued.
+    ///
+    /// # Errors
+    ///
+    /// It can't be taken again.
+    pub fn suspend(&mut self) -> io::Result<()> {
+        restore();
+        // The whole group: a `sudo` or `cargo` in front of us must stop too, or the shell never
+        // learns of it. Without a shell to continue us the kernel ignores this.
+        kill_current_process_group(Signal::TSTP)?;
+        self.retake()
+    }
+
+    /// Takes it again, whatever has happened to it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// It refuses.
+    pub fn retake(&mut self) -> io::Result<()> {
+        // crossterm believes that raw mode is still on if someone else switched it off.
+        restore();
+        enter()?;
+        self.terminal.clear()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    TAKEN.store(true, Ordering::SeqCst);
+    let entered = enable_raw_mode()
+        .and_then(|()| execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide));
+    if entered.is_err() {
+        restore();
+    }
+    entered
+}
+
+/// Gives the terminal back; does nothing when it is not ours.
+pub fn restore() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    // A terminal that has gone can't be restored, and nothing is left to tell it to.
+    let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+}
+
+fn restore_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore();
+            print(panic);
+        }));
+    });
+}
+
+/// Keys, pastes and resizes, until the terminal goes away.
+#[derive(Debug)]
+pub struct Events {
+    inner: EventStream,
+    /// What crossterm reads: standard input if that is a terminal, else the controlling one.
+    tty: Option<OwnedFd>,
+}
+
+impl Events {
+    /// Begins to read the terminal.
+    pub fn new() -> Self {
+        let stdin = io::stdin();
+        let tty = match stdin.is_terminal() {
+            true => stdin.as_fd().try_clone_to_owned(),
+            false => File::open("/dev/tty").map(OwnedFd::from),
+        };
+        Self {
+            inner: EventStream::new(),
+            tty: tty.ok(),
+        }
+    }
+
+    fn hung_up(&self) -> bool {
+        let Some(tty) = &self.tty else { return false };
+        let mut fds = [PollFd::new(tty, PollFlags::IN)];
+        let at_once = Timespec::default();
+        rustix::event::poll(&mut fds, Some(&at_once)).is_ok()
+            && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stream for Events {
+    type Item = io::Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // crossterm 0.29 reads a terminal that hung up for ever, without a pause, and would never
+        // come back from here.
+        if self.hung_up() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.inner).poll_next(cx)
+    }
+}

@@ -1,0 +1,72 @@
+//! Texts that fit their place.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The text in exactly so many columns, left-aligned; what does not fit gives way to `…`.
+pub(super) fn left(text: &str, width: u16) -> String {
+    let mut text = cut(text, width);
+    let missing = usize::from(width).saturating_sub(text.width());
+    text.extend(std::iter::repeat_n(' ', missing));
+    text
+}
+
+/// The same, right-aligned.
+pub(super) fn right(text: &str, width: u16) -> String {
+    let text = cut(text, width);
+    let missing = usize::from(width).saturating_sub(text.width());
+    format!("{}{text}", " ".repeat(missing))
+}
+
+/// The text in at most so many columns. Control characters, which a program may put into its
+/// name, are left out.
+pub(super) fn cut(text: &str, width: u16) -> String {
+    let width = usize::from(width);
+    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    if clean.width() <= width {
+        return clean;
+    }
+    let mut taken = String::new();
+    let mut columns = 0;
+    for c in clean.chars() {
+        let wide = c.width().unwrap_or(0);
+        if columns + wide + 1 > width {
+            break;
+        }
+        columns += wide;
+        taken.push(c);
+    }
+    if width > 0 {
+        taken.push('…');
+    }
+    taken
+}
+
+/// The text in lines of at most so many columns.
+pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
+    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    textwrap::wrap(&clean, usize::from(width.max(1)))
+        .into_iter()
+        .map(|line| line.into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_fit() {
+        for (text, width, expected) in [
+            ("curl", 6, "curl  "),
+            ("curl", 4, "curl"),
+            ("firefox", 4, "fir…"),
+            ("火狐浏览器", 5, "火狐…"),
+            ("火狐浏览器", 4, "火… "),
+            ("a\x1b[31mb", 8, "a[31mb  "),
+            ("x", 0, ""),
+        ] {
+            assert_eq!(left(text, width), expected);
+        }
+        assert_eq!(right("7", 3), "  7");
+    }
+}
