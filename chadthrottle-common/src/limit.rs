@@ -26,7 +26,7 @@ pub struct Limit {
 }
 map_value!(Limit, 32);
 
-/// What a limit did on one CPU.
+/// What a limit did since it was set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforced {
@@ -40,18 +40,6 @@ pub struct Enforced {
     pub dropped_packets: u64,
 }
 map_value!(Enforced, 32);
-
-impl Enforced {
-    /// Adds another CPU's figures.
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            admitted_bytes: self.admitted_bytes.wrapping_add(other.admitted_bytes),
-            admitted_packets: self.admitted_packets.wrapping_add(other.admitted_packets),
-            dropped_bytes: self.dropped_bytes.wrapping_add(other.dropped_bytes),
-            dropped_packets: self.dropped_packets.wrapping_add(other.dropped_packets),
-        }
-    }
-}
 
 /// What is to be done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ pub const MAP_PROCESS_SLOTS: &str = "PROCESS_SLOTS";
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Array of [`crate::limit::Limit`] cells.
 pub const MAP_LIMITS: &str = "LIMITS";
-/// Per-CPU array beside the limits: [`crate::limit::Enforced`].
+/// Array beside the limits: [`crate::limit::Enforced`].
 pub const MAP_ENFORCED: &str = "ENFORCED";
 /// Ring buffer of [`crate::event::ProcessSeen`].
 pub const MAP_EVENTS: &str = "EVENTS";

@@ -2,11 +2,28 @@
 
 use crate::{map_value, traffic::Direction};
 
-/// How many processes can be told apart at once (slot 0 is nobody's).
+/// The most slots there are (slot 0 is nobody's); [`slots_for`] says how many there are here.
 ///
-/// Per CPU a slot costs `size_of::<Counters>()`. When all are taken, further processes' sockets
-/// stay untagged and their traffic counts as unattributed, which the coverage figure shows.
+/// When all are taken, further processes' sockets stay untagged and their traffic counts as
+/// unattributed, which the coverage figure shows.
 pub const MAX_SLOTS: u32 = 8192;
+
+/// The memory that counters may take, in bytes: a slot's counters exist once for every CPU.
+const COUNTERS_MEMORY: usize = 32 * 1024 * 1024;
+
+/// How many slots a machine with so many CPUs has: all, as long as their counters stay within
+/// 32 MiB (up to 42 CPUs), and never fewer than 1024.
+pub const fn slots_for(cpus: usize) -> u32 {
+    let cpus = if cpus == 0 { 1 } else { cpus };
+    let fit = COUNTERS_MEMORY / (size_of::<crate::traffic::Counters>() * cpus);
+    if fit > MAX_SLOTS as usize {
+        MAX_SLOTS
+    } else if fit < 1024 {
+        1024
+    } else {
+        fit as u32
+    }
+}
 
 /// The slot that counts what belongs to no known process.
 pub const UNATTRIBUTED: u32 = 0;
@@ -43,6 +60,18 @@ impl SlotState {
         match direction {
             Direction::Download => self.limits[0],
             Direction::Upload => self.limits[1],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_machines_have_fewer_slots() {
+        for (cpus, slots) in [(0, 8192), (2, 8192), (42, 8192), (64, 5461), (1024, 1024)] {
+            assert_eq!(slots_for(cpus), slots, "{cpus} CPUs");
         }
     }
 }

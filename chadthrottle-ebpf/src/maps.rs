@@ -39,9 +39,10 @@ pub static COUNTERS: PerCpuArray<Counters, { MAX_SLOTS as usize }> = PerCpuArray
 #[btf_map]
 pub static LIMITS: Array<Limit, { MAX_LIMITS as usize }> = Array::new();
 
-/// Bound: as the limits.
+/// Bound: as the limits. Shared by all CPUs: a cell for each of them would cost memory on every
+/// machine, while only limited packets pay for the atomic adds.
 #[btf_map]
-pub static ENFORCED: PerCpuArray<Enforced, { MAX_LIMITS as usize }> = PerCpuArray::new();
+pub static ENFORCED: Array<Enforced, { MAX_LIMITS as usize }> = Array::new();
 
 /// Bound: 256 KiB, some 6,500 announcements. Full: the announcement is lost, the slot is not;
 /// user space finds it in `PROCESS_SLOTS`.

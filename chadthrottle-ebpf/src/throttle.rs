@@ -55,28 +55,29 @@ pub fn packet(ctx: &SkBuffContext, direction: Direction) -> i32 {
             if let Some(start) = start {
                 (&raw mut (*limit).start).write_volatile(start);
             }
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*limit).work, cost);
+            add(&raw mut (*limit).work, cost);
         }
     }
     let admitted = matches!(decision, Decision::Admit { .. });
     if let Some(enforced) = ENFORCED.get_ptr_mut(index) {
-        // SAFETY: this CPU's own, existing element.
-        let enforced = unsafe { &mut *enforced };
-        if enforced.admitted_packets == 0 && enforced.dropped_packets == 0 {
-            debug!(
-                ctx,
-                "slot {}: first packet under limit {} on this CPU, {} bytes of payload",
-                slot,
-                index,
-                amount.payload
-            );
-        }
-        if admitted {
-            enforced.admitted_bytes += amount.payload;
-            enforced.admitted_packets += 1;
-        } else {
-            enforced.dropped_bytes += amount.payload;
-            enforced.dropped_packets += 1;
+        // SAFETY: an existing array element, only ever added to.
+        unsafe {
+            if (*enforced).admitted_packets == 0 && (*enforced).dropped_packets == 0 {
+                debug!(
+                    ctx,
+                    "slot {}: first packet under limit {}, {} bytes of payload",
+                    slot,
+                    index,
+                    amount.payload
+                );
+            }
+            if admitted {
+                add(&raw mut (*enforced).admitted_bytes, amount.payload);
+                add(&raw mut (*enforced).admitted_packets, 1);
+            } else {
+                add(&raw mut (*enforced).dropped_bytes, amount.payload);
+                add(&raw mut (*enforced).dropped_packets, 1);
+            }
         }
     }
     if admitted {
@@ -84,5 +85,18 @@ pub fn packet(ctx: &SkBuffContext, direction: Direction) -> i32 {
     } else {
         count::dropped(slot, direction, amount);
         DROP
+    }
+}
+
+/// Adds without losing what other CPUs add.
+///
+/// # Safety
+///
+/// `sum` must point into a map's element.
+#[inline(always)]
+unsafe fn add(sum: *mut u64, amount: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(sum, amount);
     }
 }

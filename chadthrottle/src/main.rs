@@ -139,5 +139,5 @@ async fn limit(engine: EngineHandle, args: LimitArgs) -> anyhow::Result<()> {
 
 async fn top(engine: EngineHandle, args: TopArgs) -> anyhow::Result<()> {
     let count = if args.once { Some(1) } else { args.count };
-    Ok(report::top::run(engine, count, args.json).await?)
+    report::top::run(engine, count, args.json).await
 }

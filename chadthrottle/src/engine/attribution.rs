@@ -7,7 +7,6 @@
 use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
     time::Instant,
 };
 
@@ -23,7 +22,7 @@ use crate::{
     process::{
         Pid,
         descriptors::{self, Family},
-        identity::{self, Identifier, Identity},
+        identity::{Identifier, Identity},
     },
 };
 
@@ -81,11 +80,6 @@ impl Attribution {
     /// Who has this id now.
     pub fn identify(&self, pid: Pid) -> Option<Identity> {
         self.identifier.identify(pid)
-    }
-
-    /// The cgroup that a process is in now.
-    pub fn cgroup(&self, pid: Pid) -> Option<Arc<str>> {
-        identity::cgroup_of(pid)
     }
 
     /// Takes in a process that the kernel gave a slot.

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::snapshot::{Limits, Snapshot};
-use crate::process::{Pid, ProcessKey};
+use crate::{
+    kernel::SlotsExhausted,
+    process::{Pid, ProcessKey},
+};
 
 /// Which process a command is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +45,8 @@ pub enum CommandError {
     #[error("process {0} is a kernel thread: it has no sockets that can be limited")]
     KernelThread(Pid),
     /// No slot left.
-    #[error(
-        "{0} processes are being told apart already, which is the most; end some and try again"
-    )]
-    SlotsExhausted(u32),
+    #[error("{0}; end some and try again")]
+    SlotsExhausted(SlotsExhausted),
     /// The kernel said no.
     #[error("the kernel refused: {0:#}")]
     Kernel(anyhow::Error),
@@ -67,14 +68,19 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Waits for the next sample; nothing when the engine has stopped.
-    pub async fn next_sample(&mut self) -> Option<Arc<Snapshot>> {
+    /// Waits for the next sample.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Stopped`] when there will be none.
+    pub async fn next_sample(&mut self) -> Result<Arc<Snapshot>, CommandError> {
         let last = self.snapshots.borrow_and_update().sequence;
         loop {
-            self.snapshots.changed().await.ok()?;
+            let changed = self.snapshots.changed().await;
+            changed.map_err(|_| CommandError::Stopped)?;
             let snapshot = self.snapshots.borrow_and_update().clone();
             if snapshot.sequence != last {
-                return Some(snapshot);
+                return Ok(snapshot);
             }
         }
     }

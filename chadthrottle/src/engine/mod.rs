@@ -17,15 +17,15 @@ use std::{
 use anyhow::Context as _;
 use chadthrottle_common::{
     event::ProcessSeen,
-    tag::{MAX_SLOTS, Tag, UNATTRIBUTED},
+    tag::{Tag, UNATTRIBUTED},
     traffic::{Counters, Direction},
 };
 
 pub use run::{EngineThread, start};
 
 use crate::{
-    kernel::{Kernel, SlotsExhausted},
-    process::{Pid, ProcessKey, descriptors},
+    kernel::Kernel,
+    process::{Pid, ProcessKey, descriptors, identity},
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
@@ -129,16 +129,7 @@ impl Engine {
     /// What is done between samples: notice processes that ended, and bytes that limits miss.
     fn turn(&mut self) {
         self.notice_ended();
-        let fresh: Vec<u32> = self
-            .owners
-            .iter()
-            .filter(|owner| {
-                let since = owner.enforcement.as_ref().map(|limit| limit.since);
-                since.is_some_and(|since| since.elapsed() < FRESH_LIMIT)
-            })
-            .map(|owner| owner.tag.slot)
-            .collect();
-        self.check_limits(Some(&fresh));
+        self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
     }
 
     fn notice_ended(&mut self) {
@@ -178,7 +169,8 @@ impl Engine {
         let interval = now.duration_since(self.sampled);
         self.sampled = now;
         let busy = self.read_counters(interval, now);
-        self.check_limits(None);
+        self.follow_moves(&busy);
+        self.check_limits(|_| true);
         let before = self.totals.bytes;
         let bytes = PerDirection::of(|direction| {
             *self.departed.get(direction)
@@ -267,7 +259,7 @@ impl Engine {
     }
 
     fn retire_departed(&mut self, now: Instant) {
-        let short = self.owners.len() > MAX_SLOTS as usize * 3 / 4;
+        let short = self.owners.len() > self.kernel.slots.count() as usize * 3 / 4;
         let linger = if short { LINGER_WHEN_SHORT } else { LINGER };
         let departed: Vec<Tag> = self
             .owners
@@ -294,31 +286,39 @@ impl Engine {
         self.kernel.slots.release(next)
     }
 
-    /// Checks that limits meet all their packets: those of `slots`, or all.
-    fn check_limits(&mut self, slots: Option<&[u32]>) {
+    /// Limits of busy processes follow them into other cgroups.
+    fn follow_moves(&mut self, busy: &[Pid]) {
         let mut moved = false;
-        for owner in self.owners.iter_mut() {
-            let tag = owner.tag;
-            let Some(limit) = &mut owner.enforcement else {
-                continue;
-            };
-            if slots.is_some_and(|slots| !slots.contains(&tag.slot)) {
-                continue;
-            }
-            let name = &owner.identity.name;
-            let pid = owner.identity.key.pid;
-            if slots.is_none()
-                && let Some(cgroup) = self.attribution.cgroup(pid)
+        for pid in busy {
+            if let Some(owner) = self.owners.of_process_mut(*pid)
+                && let Some(limit) = &mut owner.enforcement
+                && let Some(cgroup) = identity::cgroup_of(*pid)
                 && limit.moved_to(&cgroup)
             {
-                self.notices.info(format!(
-                    "{name} ({pid}) is in {cgroup} now; its limit follows"
-                ));
                 moved = true;
+                self.notices.info(format!(
+                    "{} ({pid}) is in {cgroup} now; its limit follows",
+                    owner.identity.name
+                ));
             }
+        }
+        if moved {
+            self.place_throttle_pair();
+        }
+    }
+
+    /// Checks that limits meet all their packets: those for which `due` says so.
+    fn check_limits(&mut self, due: impl Fn(&Enforcement) -> bool) {
+        let mut moved = false;
+        for owner in self.owners.iter_mut() {
+            let slot = owner.tag.slot;
+            let Some(limit) = owner.enforcement.as_mut().filter(|limit| due(limit)) else {
+                continue;
+            };
+            let (name, pid) = (&owner.identity.name, owner.identity.key.pid);
             // In this order: what the pair met must be at least what the observers had seen.
-            let readings = self.kernel.counters.read(tag.slot).and_then(|counters| {
-                let enforced = |direction| self.kernel.limits.enforced(tag.slot, direction);
+            let readings = self.kernel.counters.read(slot).and_then(|counters| {
+                let enforced = |direction| self.kernel.limits.enforced(slot, direction);
                 let download = enforced(Direction::Download)?;
                 let upload = enforced(Direction::Upload)?;
                 Ok((counters, PerDirection { download, upload }))
@@ -382,12 +382,9 @@ impl Engine {
         let tag = self
             .attribution
             .tag_of(&mut self.kernel, &mut self.owners, pid)
-            .map_err(|error| {
-                if error.is::<SlotsExhausted>() {
-                    CommandError::SlotsExhausted(MAX_SLOTS - 1)
-                } else {
-                    CommandError::Kernel(error)
-                }
+            .map_err(|error| match error.downcast() {
+                Ok(exhausted) => CommandError::SlotsExhausted(exhausted),
+                Err(error) => CommandError::Kernel(error),
             })?;
         self.look_at(pid);
         self.enforce(pid, tag, limits).map_err(CommandError::Kernel)

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray, PerCpuValues},
-    util::nr_cpus,
 };
 use chadthrottle_common::{names::MAP_COUNTERS, traffic::Counters};
 
@@ -40,14 +39,10 @@ impl CounterMap {
     ///
     /// As [`Self::read`].
     pub fn clear(&mut self, slot: u32) -> anyhow::Result<()> {
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); super::cpus()?])
+            .context("a value for every CPU")?;
         self.map
-            .set(slot, zeros()?, 0)
+            .set(slot, zeros, 0)
             .with_context(|| format!("counters of slot {slot}"))
     }
-}
-
-/// A zero for every CPU.
-pub(super) fn zeros<V: aya::Pod + Default>() -> anyhow::Result<PerCpuValues<V>> {
-    let cpus = nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
-    PerCpuValues::try_from(vec![V::default(); cpus]).context("a value for every CPU")
 }

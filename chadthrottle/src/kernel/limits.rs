@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{Array, MapData, PerCpuArray},
+    maps::{Array, MapData},
 };
 use chadthrottle_common::{
     clock::{self, TICKS_PER_SECOND},
@@ -27,7 +27,7 @@ pub(super) const fn cell(slot: u32, direction: Direction) -> u32 {
 /// The limit cells and what was enforced.
 pub struct LimitCells {
     limits: Array<MapData, Limit>,
-    enforced: PerCpuArray<MapData, Enforced>,
+    enforced: Array<MapData, Enforced>,
 }
 
 impl LimitCells {
@@ -58,7 +58,7 @@ impl LimitCells {
         let rate = rate.bytes_per_second();
         let debt = if anew {
             self.enforced
-                .set(index, super::counters::zeros()?, 0)
+                .set(index, Enforced::default(), 0)
                 .with_context(|| format!("limit {index}"))?;
             0
         } else {
@@ -87,13 +87,9 @@ impl LimitCells {
     /// The kernel's.
     pub fn enforced(&self, slot: u32, direction: Direction) -> anyhow::Result<Enforced> {
         let index = cell(slot, direction);
-        let values = self
-            .enforced
+        self.enforced
             .get(&index, 0)
-            .with_context(|| format!("limit {index}"))?;
-        Ok(values
-            .iter()
-            .fold(Enforced::default(), |sum, cpu| sum.plus(*cpu)))
+            .with_context(|| format!("limit {index}"))
     }
 }
 

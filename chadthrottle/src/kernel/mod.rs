@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::Ebpf;
+use chadthrottle_common::tag::slots_for;
 
 pub use attach::cgroup_root;
 pub use events::{Events, WatchedEvents};
@@ -55,11 +56,13 @@ impl Kernel {
     /// and says them better.
     pub fn load() -> anyhow::Result<(Self, Events)> {
         let root = cgroup_root()?;
-        let mut ebpf = object::load()?;
+        lift_resource_limits();
+        let slots = slots_for(cpus()?);
+        let mut ebpf = object::load(slots)?;
         let mut attachments = Attachments::new(root);
         let events = Events::take(&mut ebpf)?;
         let kernel = Self {
-            slots: Slots::take(&mut ebpf)?,
+            slots: Slots::take(&mut ebpf, slots)?,
             sockets: SocketTags::take(&mut ebpf)?,
             counters: CounterMap::take(&mut ebpf)?,
             limits: LimitCells::take(&mut ebpf)?,
@@ -87,6 +90,33 @@ impl Kernel {
         self.attachments
             .set(&mut self.ebpf, cgroups)
             .context("limits can't be enforced")
+    }
+}
+
+/// How many CPUs the kernel may have: per-CPU maps hold a value for each.
+fn cpus() -> anyhow::Result<usize> {
+    aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))
+}
+
+/// Lifts the limits of this process that maps (before Linux 5.11) and descriptors of processes
+/// count against. Where that is not allowed, what runs into them says so.
+fn lift_resource_limits() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let descriptors = Rlimit {
+        current: getrlimit(Resource::Nofile).maximum,
+        ..getrlimit(Resource::Nofile)
+    };
+    for (resource, limit) in [
+        (Resource::Memlock, unlimited),
+        (Resource::Nofile, descriptors),
+    ] {
+        if let Err(error) = setrlimit(resource, limit) {
+            log::debug!("{resource:?} could not be raised: {error}");
+        }
     }
 }
 

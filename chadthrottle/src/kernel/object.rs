@@ -6,6 +6,7 @@ use aya::{
     programs::{CgroupSkb, CgroupSock, Program},
 };
 use chadthrottle_common::names::{
+    MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PROCESS_SLOTS, MAP_SLOTS,
     PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS, PROGRAM_TRACK,
 };
 
@@ -18,8 +19,8 @@ pub const FINGERPRINT: &str = env!("CHADTHROTTLE_FINGERPRINT");
 /// Whether the object was built on this machine (`fresh`) or is the committed one.
 pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 
-/// Loads all programs and maps; attaches nothing.
-pub fn load() -> anyhow::Result<Ebpf> {
+/// Loads all programs, and maps for so many slots; attaches nothing.
+pub(super) fn load(slots: u32) -> anyhow::Result<Ebpf> {
     log::debug!(
         "embedded object: {ORIGIN}, fingerprint {FINGERPRINT}, {} bytes",
         OBJECT.len()
@@ -33,6 +34,12 @@ pub fn load() -> anyhow::Result<Ebpf> {
     };
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &level, true)
+        .map_max_entries(MAP_SLOTS, slots)
+        .map_max_entries(MAP_FREE_SLOTS, slots)
+        .map_max_entries(MAP_PROCESS_SLOTS, slots)
+        .map_max_entries(MAP_COUNTERS, slots)
+        .map_max_entries(MAP_LIMITS, 2 * slots)
+        .map_max_entries(MAP_ENFORCED, 2 * slots)
         .load(OBJECT)
         .context("the kernel refused the embedded object's maps")?;
     for name in [

@@ -7,7 +7,7 @@ use aya::{
 };
 use chadthrottle_common::{
     names::{MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
-    tag::{MAX_SLOTS, SlotState, Tag, UNATTRIBUTED},
+    tag::{SlotState, Tag, UNATTRIBUTED},
     traffic::Direction,
 };
 
@@ -18,30 +18,37 @@ const BPF_NOEXIST: u64 = 1;
 
 /// No slot is free.
 #[derive(Debug, thiserror::Error)]
-#[error("all {MAX_SLOTS} process slots are taken")]
-pub struct SlotsExhausted;
+#[error("{0} processes are being told apart already, which is the most this machine's slots allow")]
+pub struct SlotsExhausted(pub u32);
 
 /// The slot maps.
 pub struct Slots {
     states: Array<MapData, SlotState>,
     free: Queue<MapData, Tag>,
     processes: HashMap<MapData, u32, Tag>,
+    count: u32,
 }
 
 impl Slots {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf, count: u32) -> anyhow::Result<Self> {
         let mut slots = Self {
             states: super::take_map(ebpf, MAP_SLOTS)?,
             free: super::take_map(ebpf, MAP_FREE_SLOTS)?,
             processes: super::take_map(ebpf, MAP_PROCESS_SLOTS)?,
+            count,
         };
-        for slot in UNATTRIBUTED + 1..MAX_SLOTS {
+        for slot in UNATTRIBUTED + 1..count {
             slots.release(Tag {
                 slot,
                 generation: 0,
             })?;
         }
         Ok(slots)
+    }
+
+    /// How many slots there are, free or not.
+    pub fn count(&self) -> u32 {
+        self.count
     }
 
     /// The slot of a process: the one the kernel gave it, else a free one.
@@ -55,7 +62,7 @@ impl Slots {
         }
         let tag = match self.free.pop(0) {
             Ok(tag) => tag,
-            Err(MapError::ElementNotFound) => return Err(SlotsExhausted.into()),
+            Err(MapError::ElementNotFound) => return Err(SlotsExhausted(self.count - 1).into()),
             Err(error) => return Err(error).context("taking a free slot"),
         };
         if self.processes.insert(pid.0, tag, BPF_NOEXIST).is_ok() {

@@ -60,6 +60,8 @@ pub async fn run(
     limits: Limits,
     json: bool,
 ) -> anyhow::Result<()> {
+    pids.sort_unstable();
+    pids.dedup();
     apply(&engine, &pids, limits)
         .await
         .context("nothing was limited")?;
@@ -70,9 +72,8 @@ pub async fn run(
     };
     let words = format!("limited to {}; Ctrl-C to end", describe(limits));
     say(json, &applied, || words)?;
-    while !pids.is_empty()
-        && let Some(snapshot) = engine.next_sample().await
-    {
+    while !pids.is_empty() {
+        let snapshot = engine.next_sample().await?;
         let rows = rows(&snapshot, &pids);
         let time = super::timestamp(snapshot.time);
         let sample = Event::Sample {

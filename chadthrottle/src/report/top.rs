@@ -1,6 +1,6 @@
 //! `chadthrottle top`: the table without a screen.
 
-use std::{cmp::Reverse, io};
+use std::cmp::Reverse;
 
 use serde::Serialize;
 
@@ -160,14 +160,13 @@ pub fn describe(limits: Limits) -> String {
 ///
 /// # Errors
 ///
-/// Standard output's.
-pub async fn run(mut engine: EngineHandle, count: Option<u64>, json: bool) -> io::Result<()> {
+/// Standard output's, and the engine's end.
+pub async fn run(mut engine: EngineHandle, count: Option<u64>, json: bool) -> anyhow::Result<()> {
     let mut left = count;
     // The first picture, which is there already, has no interval behind it: the samples come
     // after it.
-    while left != Some(0)
-        && let Some(snapshot) = engine.next_sample().await
-    {
+    while left != Some(0) {
+        let snapshot = engine.next_sample().await?;
         if json {
             super::json_line(&SampleRecord::from(&*snapshot))?;
         } else {
