@@ -22,22 +22,71 @@ pub struct Options {
     /// Also replaces the committed object, which machines without an eBPF toolchain embed.
     #[arg(long)]
     commit: bool,
+    /// Builds nothing, only fails if the committed object was not built from these sources.
+    #[arg(long, conflicts_with = "commit")]
+    check: bool,
 }
 
 /// Builds the object, and says where it is.
 ///
 /// # Errors
 ///
-/// No toolchain, or the build fails.
+/// No toolchain, the build fails, or the committed object turns out not to be what it claims.
 pub fn run(options: &Options) -> Result<()> {
     let workspace = Workspace::find()?;
+    if options.check {
+        return check(&workspace);
+    }
     let toolchain = toolchain::find()?;
     let (object, record) = build(&workspace, &toolchain)?;
     if options.commit {
-        let dir = workspace.root.join(COMMITTED_DIR);
-        write(&dir, &object, &record)?;
+        write(&workspace.root.join(COMMITTED_DIR), &object, &record)?;
         println!("Replaced the object in {COMMITTED_DIR}: commit it.");
+        return Ok(());
     }
+    compare(&workspace, &record)
+}
+
+/// Whether the committed object belongs to the sources.
+fn check(workspace: &Workspace) -> Result<()> {
+    let sources = fingerprint::of_sources(&workspace.root)?;
+    match fingerprint::read(&workspace.root.join(COMMITTED_DIR), &sources) {
+        Ok(object) => {
+            println!(
+                "The object in {COMMITTED_DIR} was built from these sources, with {}.",
+                object.record.built_with
+            );
+            Ok(())
+        }
+        Err(why) => bail!(
+            "the object in {COMMITTED_DIR} {why}: run `cargo xtask build-ebpf --commit` and commit \
+             what it changes"
+        ),
+    }
+}
+
+/// The same compiler and linker make the same object of the same sources. If they did not, the
+/// committed object could be anything, whatever its record claims.
+fn compare(workspace: &Workspace, fresh: &Record) -> Result<()> {
+    let Ok(committed) = fingerprint::read(&workspace.root.join(COMMITTED_DIR), &fresh.sources)
+    else {
+        println!("The committed object belongs to other sources: --commit replaces it.");
+        return Ok(());
+    };
+    if committed.record.built_with != fresh.built_with {
+        println!(
+            "The committed object was built with {}: not compared.",
+            committed.record.built_with
+        );
+        return Ok(());
+    }
+    if committed.record.object != fresh.object {
+        bail!(
+            "the object in {COMMITTED_DIR} claims these sources, compiler and linker, but they \
+             make another one: run `cargo xtask build-ebpf --commit` and look where it came from"
+        );
+    }
+    println!("The committed object is the same, byte for byte.");
     Ok(())
 }
 
@@ -130,6 +179,10 @@ fn write(dir: &Path, object: &[u8], record: &Record) -> Result<()> {
         (RECORD_FILE, record.to_string().as_bytes()),
     ] {
         let path = dir.join(name);
+        // A file that is written anew makes cargo build the program anew.
+        if fs::read(&path).is_ok_and(|there| there == contents) {
+            continue;
+        }
         let partial = dir.join(format!(".{name}.{}", std::process::id()));
         fs::write(&partial, contents)
             .and_then(|()| fs::rename(&partial, &path))

@@ -21,6 +21,11 @@ pub fn debug_sections(built: &[u8]) -> Result<Vec<u8>> {
         section.delete = is_debug(name.strip_prefix(".rel").unwrap_or(&name));
     }
     builder.delete_orphans();
+    // A mangled name holds a hash of the directory it was built in; the same sources must give the
+    // same object everywhere.
+    for symbol in &mut builder.symbols {
+        symbol.name = plain(&symbol.name.to_string()).into_bytes().into();
+    }
     // LLVM keeps the names of sections and symbols in one table; the writer wants two.
     if !(builder.sections.iter()).any(|it| matches!(it.data, SectionData::SectionString)) {
         let names = builder.sections.add();
@@ -43,6 +48,11 @@ pub fn debug_sections(built: &[u8]) -> Result<Vec<u8>> {
     }
     aya_obj::Object::parse(&stripped).context("aya cannot load the object")?;
     Ok(stripped)
+}
+
+/// A symbol's name without the mangling.
+fn plain(symbol: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
 fn is_debug(section: &str) -> bool {
@@ -74,7 +84,7 @@ fn sections(elf: &[u8]) -> Result<BTreeMap<String, Section>> {
                         let place = place.transpose()?;
                         let place = place.as_ref().map(|it| it.name()).transpose()?;
                         let at = symbol.address();
-                        (offset, format!("{place:?}+{at} {}", symbol.name()?))
+                        (offset, format!("{place:?}+{at} {}", plain(symbol.name()?)))
                     }
                     other => (offset, format!("{other:?}")),
                 })
@@ -90,4 +100,48 @@ fn sections(elf: &[u8]) -> Result<BTreeMap<String, Section>> {
         );
     }
     Ok(sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMITTED: &[u8] = include_bytes!("../../chadthrottle/bpf/chadthrottle.o");
+
+    #[test]
+    fn what_is_stripped_keeps_what_loading_needs() {
+        let kept = sections(COMMITTED).unwrap();
+        for name in [
+            "cgroup_skb/ingress",
+            "cgroup_skb/egress",
+            "cgroup/sock_create",
+            ".maps",
+            ".BTF",
+            ".BTF.ext",
+        ] {
+            assert!(kept.contains_key(name), "no {name} in {:?}", kept.keys());
+        }
+        assert!(!kept["cgroup_skb/ingress"].relocations.is_empty());
+        // Nothing is left to take away, so nothing may change.
+        assert_eq!(debug_sections(COMMITTED).unwrap(), COMMITTED);
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        assert!(debug_sections(b"\x7fELF and then nothing").is_err());
+        assert!(debug_sections(&COMMITTED[..COMMITTED.len() / 2]).is_err());
+    }
+
+    #[test]
+    fn names_lose_what_differs_from_place_to_place() {
+        for (mangled, name) in [
+            (
+                "_RNCNvNtCs7s617BN60DR_12chadthrottle8throttle6packet0B5_",
+                "chadthrottle::throttle::packet::{closure#0}",
+            ),
+            ("chadthrottle_ingress", "chadthrottle_ingress"),
+        ] {
+            assert_eq!(plain(mangled), name);
+        }
+    }
 }
