@@ -46,6 +46,11 @@ impl Job {
         Self::new("handover")
     }
 
+    /// A child accepts from the listener that its parent made.
+    pub fn prefork() -> Self {
+        Self::new("prefork")
+    }
+
     /// An HTTP server: a GET of `/N` brings N bytes.
     pub fn http() -> Self {
         Self::new("http")
@@ -109,6 +114,11 @@ impl Job {
     /// Ends by itself, that long after it began, as soon as the amount is sent.
     pub fn live(self, time: Duration) -> Self {
         self.set("live_ms", time.as_millis())
+    }
+
+    /// Each of many processes ends when it has sent its amount.
+    pub fn leave(self) -> Self {
+        self.set("leave", 1)
     }
 
     /// Makes no socket before it is told to go.

@@ -119,19 +119,18 @@ fn a_limit_of_nothing_blocks() -> TestResult {
     })
 }
 
-#[test]
-fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
+/// How soon a flow that runs as fast as it goes is limited, and free again.
+fn reacts_at_once(direction: Direction) -> TestResult {
     const RATE: f64 = 1e6;
     let Some(lab) = Lab::for_test()? else {
         return Ok(());
     };
-    // As fast as it goes.
     let job = Job::tcp().report_every(Duration::from_millis(5));
-    let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
+    let flow = Flow::start(&lab, job, direction, Family::V4)?;
     let before = flow.goodput_for(Duration::from_secs(1))?;
     ensure!(before > 20.0 * RATE, "only {before} B/s without a limit");
 
-    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
+    let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "1M"])?;
     let applied = limiter.applied();
     let arrivals = flow
         .receiver()
@@ -143,7 +142,8 @@ fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
         .context("no samples")?;
     let limited_after = kept.seconds_since(applied);
     figure(&format!(
-        "limited {:.0} ms after it was applied",
+        "from {:.0} MB/s, limited {:.0} ms after it was applied",
+        before / 1e6,
         limited_after * 1e3
     ));
     ensure!(limited_after < 0.5);
@@ -163,4 +163,14 @@ fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
     ));
     ensure!(free_after < 1.0);
     Ok(())
+}
+
+#[test]
+fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
+    reacts_at_once(Direction::Download)
+}
+
+#[test]
+fn a_running_upload_is_limited_at_once_and_free_at_once() -> TestResult {
+    reacts_at_once(Direction::Upload)
 }

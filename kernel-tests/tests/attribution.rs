@@ -164,3 +164,35 @@ fn a_process_in_a_container_is_limited_and_its_peer_is_not() -> TestResult {
     expect_ratio("contained", flow.judged(limiter.applied())?, 1e6, BOUNDS)?;
     expect_ratio("outside", other.judged(limiter.applied())?, 2e7, 0.9..=1.1)
 }
+
+#[test]
+fn a_worker_that_accepts_from_its_parents_listener_is_limited() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::prefork().listen(lab.near().any_port(Family::V4));
+    let server = lab.near().traffic(job.send().rate(20_000_000))?;
+    let worker = server.event("started")?["worker"].as_u64();
+    let worker = u32::try_from(worker.context("no PID")?)?;
+    let limiter = Limiter::start(&[worker], &["--upload", "1M"])?;
+    let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    // The connection has its listener's tag until it is found to be the worker's only.
+    let accepted = Moment::now() + Duration::from_secs(2);
+    expect_ratio("worker", judged(&client, accepted)?, 1e6, BOUNDS)
+}
+
+#[test]
+fn traffic_over_the_loopback_is_limited_at_the_limited_end() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let anywhere = "127.0.0.1:0".parse()?;
+    let source = lab.near().traffic(busy().listen(anywhere).send())?;
+    let connect = || lab.near().traffic(Job::tcp().connect(source.address()?));
+    let (limited, other) = (connect()?, connect()?);
+    let limiter = Limiter::start(&[limited.pid()], &["--download", "1M"])?;
+    let applied = limiter.applied();
+    expect_ratio("limited", judged(&limited, applied)?, 1e6, BOUNDS)?;
+    expect_ratio("other", judged(&other, applied)?, 2e7, 0.9..=1.1)
+}

@@ -1,6 +1,6 @@
 //! However a limiter ends, nothing of it stays.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
@@ -8,9 +8,10 @@ use kernel_tests::{
     flow::{Direction, Flow},
     kernel_view::{attached_programs, can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
+    moment::until,
     outcome::{self, figure, in_parallel},
     peer::Job,
-    product::{self, Limiter},
+    product::{self, Limiter, Top},
 };
 use rustix::process::Signal;
 
@@ -143,4 +144,56 @@ fn in_the_root_cgroup_mode_the_log_tells_how_programs_were_attached() -> TestRes
         "{limited} B/s while limited at the root"
     );
     Ok(())
+}
+
+/// Sockets are duplicated to be tagged; a duplicate that stayed open would keep its connection.
+#[test]
+fn connections_end_when_their_process_does() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(1_000_000);
+    let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
+    let _limiter = Limiter::start(&[flow.near().pid()], &["--upload", "10M"])?;
+    let _top = Top::start("1s")?;
+    flow.near().signal(Signal::KILL)?;
+    flow.far().event_within("end", Duration::from_secs(2))?;
+    Ok(())
+}
+
+#[test]
+fn a_limiter_ends_when_its_process_does() -> TestResult {
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let job = Job::tcp().rate(1_000_000);
+    let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
+    let mut limiter = Limiter::start(&[flow.near().pid()], &["--upload", "500K"])?;
+    let programs = programs_of(limiter.pid())?;
+    drop(flow);
+    limiter.wait(Duration::from_secs(3))?;
+    if can_list_programs() {
+        until_gone(&programs)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn top_ends_when_nobody_reads_it_any_more() -> TestResult {
+    let Some(_lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    // As in `chadthrottle top | head`.
+    let mut top = product::command(&["top", "--json", "--interval", "200ms"])?;
+    let mut top = top.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    std::thread::sleep(Duration::from_secs(1));
+    drop(top.stdout.take());
+    let ended = until("top ends", Duration::from_secs(3), || {
+        Ok(top.try_wait()?.is_some())
+    });
+    top.kill()?;
+    let errors = top.wait_with_output()?.stderr;
+    let errors = String::from_utf8_lossy(&errors);
+    ensure!(!errors.contains("panicked"), "{errors}");
+    ended
 }

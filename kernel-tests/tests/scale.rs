@@ -1,6 +1,9 @@
 //! Many processes, many sockets.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
@@ -12,6 +15,7 @@ use kernel_tests::{
     product::{Limiter, Top},
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 const SOCKETS: u32 = 10_000;
 /// A datagram on each socket.
@@ -90,5 +94,47 @@ fn a_thousand_processes_are_limited_at_once() -> TestResult {
     let took = ended.gone.seconds_since(ended.signalled);
     figure(&format!("removed within {took:.2} s"));
     ensure!(took < 5.0);
+    Ok(())
+}
+
+#[test]
+fn two_thousand_processes_that_come_and_go_are_counted_to_the_byte() -> TestResult {
+    const COUNT: u32 = 2000;
+    const EACH: u64 = 1000;
+    let Some(lab) = Lab::for_test()? else {
+        return Ok(());
+    };
+    let sink = sink(lab.far())?;
+    let mut top = Top::start("1s")?;
+    let job = Job::many_processes(COUNT).connect(sink.address()?);
+    let mut family = lab
+        .near()
+        .traffic(job.amount(EACH).rate(1_000_000).leave())?;
+    let started = family.event("started")?;
+    let pids: BTreeSet<u64> = started["pids"]
+        .as_array()
+        .context("no PIDs")?
+        .iter()
+        .filter_map(Value::as_u64)
+        .collect();
+    family.go()?;
+    let mut counted = BTreeMap::new();
+    for _ in 0..5 {
+        let sample = top.next_sample()?;
+        for row in sample["processes"].as_array().context("no processes")? {
+            if let Some(pid) = row["pid"].as_u64().filter(|pid| pids.contains(pid)) {
+                counted.insert(pid, row["upload_bytes"].as_u64().unwrap_or(0));
+            }
+        }
+    }
+    let arrived = received(&sink)?;
+    let sum: u64 = counted.values().sum();
+    let sent = u64::from(COUNT) * EACH;
+    figure(&format!(
+        "{} processes shown, {sum} bytes of {sent}",
+        counted.len()
+    ));
+    ensure!(arrived == sent, "{arrived} arrived");
+    ensure!(sum == sent, "{sum} counted of {sent}");
     Ok(())
 }

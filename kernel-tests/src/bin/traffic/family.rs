@@ -57,6 +57,9 @@ fn serve(settings: &Settings, gate: PipeReader, ready: impl FnOnce()) -> Result<
         send_one(&socket, &datagram)?;
         pace.after(datagram.len() as u64);
     }
+    if settings.is_set("leave") {
+        return Ok(());
+    }
     // Stays, with its socket, until the parent's end.
     stay();
 }

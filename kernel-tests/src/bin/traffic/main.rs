@@ -42,6 +42,7 @@ fn run() -> Result<()> {
     match settings.mode.as_str() {
         "tcp" => tcp::run(&settings)?,
         "handover" => tcp::hand_over(&settings)?,
+        "prefork" => tcp::prefork(&settings)?,
         "udp" => udp::run(&settings)?,
         "sockets" => udp::many_sockets(&settings)?,
         "family" => family::run(&settings)?,

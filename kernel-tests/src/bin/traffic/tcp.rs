@@ -117,12 +117,7 @@ pub fn run(settings: &Settings) -> Result<()> {
             &format!(",\"address\":\"{}\"", listener.local_addr()?),
         );
         report_from_now_on(settings)?;
-        for stream in listener.incoming() {
-            let stream = stream.context("can't accept")?;
-            say("accepted", "");
-            thread::spawn(move || plan.carry_out(stream));
-        }
-        return Ok(());
+        return accept_all(&listener, plan);
     }
     let connections: u32 = settings.number("connections", 1)?;
     let live_ms: u64 = settings.number("live_ms", 0)?;
@@ -189,4 +184,38 @@ pub fn hand_over(settings: &Settings) -> Result<()> {
             stay();
         }
     }
+}
+
+/// The mode `prefork`: a child accepts from the listener that its parent made, as the workers of
+/// many servers do.
+pub fn prefork(settings: &Settings) -> Result<()> {
+    let plan = Plan::new(settings)?;
+    let address = settings.listen()?.context("no listen=")?;
+    let listener = listen(address, settings)?;
+    // SAFETY: this process has one thread so far, so the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => bail!("can't fork"),
+        0 => {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            accept_all(&listener, plan)
+        }
+        child => {
+            let address = listener.local_addr()?;
+            say(
+                "started",
+                &format!(",\"address\":\"{address}\",\"worker\":{child}"),
+            );
+            report_from_now_on(settings)?;
+            stay();
+        }
+    }
+}
+
+fn accept_all(listener: &TcpListener, plan: Plan) -> Result<()> {
+    for stream in listener.incoming() {
+        let stream = stream.context("can't accept")?;
+        say("accepted", "");
+        thread::spawn(move || plan.carry_out(stream));
+    }
+    Ok(())
 }
