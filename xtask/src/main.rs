@@ -47,18 +47,22 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Run(options) => run::run(&options),
+        Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
-        Task::BuildEbpf(options) => ebpf::run(&options),
-        Task::BuildRelease => product::run(),
-        Task::Setup(options) => setup::run(&options),
-        Task::Clean => clean::run(),
+        Task::BuildEbpf(options) => ebpf::run(&options).map(success),
+        Task::BuildRelease => product::run().map(success),
+        Task::Setup(options) => setup::run(&options).map(success),
+        Task::Clean => clean::run().map(success),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

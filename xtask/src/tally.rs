@@ -81,6 +81,12 @@ impl Tally {
         });
     }
 
+    /// Whether no test was met at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
+    }
+
     /// Whether nothing failed.
     #[must_use]
     pub fn success(&self) -> bool {

@@ -3,10 +3,10 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use cargo_metadata::Message;
 
 use crate::{
@@ -20,16 +20,16 @@ use crate::{
 /// Options of `test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Runs only tests whose name contains one of these.
+    /// Runs only tests whose name contains one of these; for kernel tests, their program's too.
     filters: Vec<String>,
 }
 
-/// Runs the tests; the summary is the last thing printed.
+/// Runs the tests. The summary is the last thing printed, so failure is only the exit code.
 ///
 /// # Errors
 ///
-/// A test failed, or could not be built.
-pub fn run(options: &Options) -> Result<()> {
+/// There is no workspace here.
+pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let mut tally = Tally::default();
     for (name, stage) in [
@@ -41,11 +41,17 @@ pub fn run(options: &Options) -> Result<()> {
             tally.fail(&format!("{name}: {error:#}"));
         }
     }
-    println!("\n{tally}");
-    if !tally.success() {
-        bail!("tests failed");
+    if !options.filters.is_empty() && tally.is_empty() {
+        tally.fail(&format!(
+            "no test has {} in its name",
+            options.filters.join(" or ")
+        ));
     }
-    Ok(())
+    println!("\n{tally}");
+    Ok(match tally.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 type Stage = fn(&Workspace, &Options, &mut Tally) -> Result<()>;
@@ -61,7 +67,15 @@ fn pure(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<(
 
 /// What needs root: real sockets and processes, limited by the real program.
 fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
-    let programs = programs(workspace)?;
+    let (programs, of_the_tools): (Vec<_>, Vec<_>) = programs(workspace)?
+        .into_iter()
+        .partition(|program| program.needs_root);
+    for program in &of_the_tools {
+        println!("\n{}", program.name);
+        let mut command = Command::new(&program.path);
+        command.args(program.filters(options));
+        watch(&program.name, &mut command, tally)?;
+    }
     let Some(reason) = what_is_in_the_way() else {
         let product = product::build(workspace, true, FromSource::IfNeeded)?;
         for program in &programs {
@@ -71,7 +85,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
             command
                 // Transfers are measured: one must not take the other's share of the machine.
                 .arg("--test-threads=1")
-                .args(&options.filters)
+                .args(program.filters(options))
                 .current_dir(workspace.root.join("kernel-tests"));
             println!("\n{}", program.name);
             watch(&program.name, &mut command, tally)?;
@@ -79,7 +93,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
         return Ok(());
     };
     for program in &programs {
-        for test in program.tests(&options.filters)? {
+        for test in program.tests(options)? {
             tally.skip(&format!("{}::{test}", program.name), &reason);
         }
     }
@@ -98,14 +112,26 @@ fn what_is_in_the_way() -> Option<String> {
 /// A program of kernel tests.
 struct Program {
     name: String,
+    /// The unit tests of the crate's own tools need none.
+    needs_root: bool,
     path: PathBuf,
 }
 
 impl Program {
+    /// None if it is meant as a whole.
+    fn filters<'a>(&self, options: &'a Options) -> &'a [String] {
+        match options.filters.iter().any(|it| self.name.contains(it)) {
+            true => &[],
+            false => &options.filters,
+        }
+    }
+
     /// The names of its tests.
-    fn tests(&self, filters: &[String]) -> Result<Vec<String>> {
+    fn tests(&self, options: &Options) -> Result<Vec<String>> {
         let mut command = Command::new(&self.path);
-        command.args(["--list", "--format=terse"]).args(filters);
+        command
+            .args(["--list", "--format=terse"])
+            .args(self.filters(options));
         let list = output(&mut command)?;
         Ok((list.lines())
             .filter_map(|line| line.strip_suffix(": test"))
@@ -121,11 +147,14 @@ fn programs(workspace: &Workspace) -> Result<Vec<Program>> {
     let programs = messages.into_iter().filter_map(|message| match message {
         Message::CompilerArtifact(artifact) if artifact.profile.test => Some(Program {
             name: artifact.target.name.clone(),
+            needs_root: artifact.target.is_test(),
             path: artifact.executable?.into(),
         }),
         _ => None,
     });
-    Ok(programs.collect())
+    let mut programs: Vec<_> = programs.collect();
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(programs)
 }
 
 /// Runs tests, passing on what they print as it comes.
