@@ -1,7 +1,7 @@
 //! Two network namespaces joined by a veth pair.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     process::{self, Command},
@@ -13,7 +13,6 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::{
     cgroup::Cgroup,
-    outcome,
     peer::{Job, Peer},
     process::{Place, Process, run},
 };
@@ -48,28 +47,6 @@ pub struct End {
 }
 
 impl Lab {
-    /// Sets up a lab, or says why that is not possible here and returns nothing. A test without a
-    /// lab is over.
-    pub fn for_test() -> Result<Option<Self>> {
-        if !rustix::process::geteuid().is_root() {
-            outcome::skipped("needs root");
-            return Ok(None);
-        }
-        if !fs::exists("/proc/self/ns/net")? {
-            outcome::skipped("the kernel has no network namespaces");
-            return Ok(None);
-        }
-        if !Command::new("ip")
-            .arg("-V")
-            .output()
-            .is_ok_and(|o| o.status.success())
-        {
-            outcome::skipped("needs ip, of iproute2");
-            return Ok(None);
-        }
-        Self::new().map(Some)
-    }
-
     /// Sets up a lab.
     pub fn new() -> Result<Self> {
         let near = End::new(1)?;

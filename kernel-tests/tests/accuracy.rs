@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow},
+    kernel_test,
     lab::{Family, Lab},
     outcome::{expect_ratio, figure, in_parallel},
     peer::Job,
@@ -28,9 +29,7 @@ fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
         .flat_map(|direction| Family::ALL.map(|family| (direction, family)))
         .collect();
     in_parallel(&cases, |(direction, family)| {
-        let Some(lab) = Lab::for_test()? else {
-            return Ok(());
-        };
+        let lab = Lab::new()?;
         let job = job.clone().rate(UNLIMITED);
         let flow = Flow::start(&lab, job, *direction, *family)?;
         let options = [direction.option(), &rate.to_string()];
@@ -43,29 +42,32 @@ fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
 
 #[test]
 fn one_tcp_flow_keeps_125_kilobytes_a_second() -> TestResult {
+    kernel_test!();
     one_flow_keeps(&Job::tcp(), 125_000)
 }
 
 #[test]
 fn one_tcp_flow_keeps_1_25_megabytes_a_second() -> TestResult {
+    kernel_test!();
     one_flow_keeps(&Job::tcp(), 1_250_000)
 }
 
 #[test]
 fn one_tcp_flow_keeps_12_5_megabytes_a_second() -> TestResult {
+    kernel_test!();
     one_flow_keeps(&Job::tcp(), 12_500_000)
 }
 
 #[test]
 fn a_flow_under_bbr_keeps_its_limit() -> TestResult {
+    kernel_test!();
     one_flow_keeps(&Job::tcp().congestion_control("bbr"), 1_250_000)
 }
 
 #[test]
 fn eight_connections_share_the_limit_of_their_process() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(UNLIMITED / 8).connections(8);
     let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
     let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1250K"])?;
@@ -74,10 +76,9 @@ fn eight_connections_share_the_limit_of_their_process() -> TestResult {
 
 #[test]
 fn udp_keeps_its_limit_up_and_down() -> TestResult {
+    kernel_test!();
     in_parallel(&Direction::ALL, |direction| {
-        let Some(lab) = Lab::for_test()? else {
-            return Ok(());
-        };
+        let lab = Lab::new()?;
         let job = Job::udp().rate(5_000_000);
         let flow = Flow::start(&lab, job, *direction, Family::V4)?;
         let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "1M"])?;
@@ -88,9 +89,8 @@ fn udp_keeps_its_limit_up_and_down() -> TestResult {
 
 #[test]
 fn download_and_upload_are_limited_each_for_itself() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let both = |direction| {
         let job = Job::tcp().rate(20_000_000);
         Flow::start(&lab, job, direction, Family::V4)
@@ -104,9 +104,8 @@ fn download_and_upload_are_limited_each_for_itself() -> TestResult {
 
 #[test]
 fn a_limit_of_nothing_blocks() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     in_parallel(&Direction::ALL, |direction| {
         let job = Job::tcp().rate(1_000_000);
         let flow = Flow::start(&lab, job, *direction, Family::V4)?;
@@ -122,9 +121,7 @@ fn a_limit_of_nothing_blocks() -> TestResult {
 /// How soon a flow that runs as fast as it goes is limited, and free again.
 fn reacts_at_once(direction: Direction) -> TestResult {
     const RATE: f64 = 1e6;
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    let lab = Lab::new()?;
     let job = Job::tcp().report_every(Duration::from_millis(5));
     let flow = Flow::start(&lab, job, direction, Family::V4)?;
     let before = flow.goodput_for(Duration::from_secs(1))?;
@@ -167,10 +164,12 @@ fn reacts_at_once(direction: Direction) -> TestResult {
 
 #[test]
 fn a_running_download_is_limited_at_once_and_free_at_once() -> TestResult {
+    kernel_test!(alone);
     reacts_at_once(Direction::Download)
 }
 
 #[test]
 fn a_running_upload_is_limited_at_once_and_free_at_once() -> TestResult {
+    kernel_test!(alone);
     reacts_at_once(Direction::Upload)
 }

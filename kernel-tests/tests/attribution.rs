@@ -7,6 +7,7 @@ use kernel_tests::{
     TestResult,
     cgroup::Cgroup,
     flow::{Direction, Flow, judged},
+    kernel_test,
     lab::{Family, Lab},
     moment::Moment,
     outcome::expect_ratio,
@@ -22,9 +23,8 @@ fn busy() -> Job {
 
 #[test]
 fn a_neighbour_in_the_same_cgroup_keeps_its_speed() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(50_000_000);
     let neighbour = Flow::start(&lab, job.clone(), Direction::Download, Family::V4)?;
     let alone = neighbour.goodput_for(Duration::from_secs(3))?;
@@ -37,9 +37,8 @@ fn a_neighbour_in_the_same_cgroup_keeps_its_speed() -> TestResult {
 
 #[test]
 fn the_connections_that_a_server_accepts_are_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let listen = busy().listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(listen.send())?;
     let client = || lab.far().traffic(Job::tcp().connect(server.address()?));
@@ -56,9 +55,8 @@ fn the_connections_that_a_server_accepts_are_limited() -> TestResult {
 
 #[test]
 fn sockets_made_after_the_limit_are_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let source = lab
         .far()
         .traffic(busy().listen(lab.far().any_port(Family::V6)).send())?;
@@ -74,9 +72,8 @@ fn sockets_made_after_the_limit_are_limited() -> TestResult {
 
 #[test]
 fn a_process_that_changed_its_cgroup_is_limited_on_its_old_socket() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let elsewhere = Cgroup::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     elsewhere.take(flow.near().pid())?;
@@ -87,9 +84,8 @@ fn a_process_that_changed_its_cgroup_is_limited_on_its_old_socket() -> TestResul
 
 #[test]
 fn a_process_that_changes_its_cgroup_while_limited_stays_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let elsewhere = Cgroup::new()?;
     let source = lab
         .far()
@@ -109,9 +105,8 @@ fn a_process_that_changes_its_cgroup_while_limited_stays_limited() -> TestResult
 
 #[test]
 fn a_connection_handed_to_a_forked_child_is_limited_with_the_child() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::hand_over().listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(job.send().rate(20_000_000))?;
     let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;
@@ -122,9 +117,8 @@ fn a_connection_handed_to_a_forked_child_is_limited_with_the_child() -> TestResu
 
 #[test]
 fn a_connection_handed_over_after_the_limit_is_not_the_parents() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::hand_over().listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(job.send().rate(5_000_000))?;
     let _limiter = Limiter::start(&[server.pid()], &["--upload", "500K"])?;
@@ -139,9 +133,8 @@ fn a_connection_handed_over_after_the_limit_is_not_the_parents() -> TestResult {
 
 #[test]
 fn a_process_in_the_root_cgroup_is_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let place = lab.near().place_in(None);
     let flow = Flow::start_in(place, &lab, busy(), Direction::Upload, Family::V4)?;
     let limiter = Limiter::start(&[flow.near().pid()], &["--upload", "1M"])?;
@@ -152,9 +145,8 @@ fn a_process_in_the_root_cgroup_is_limited() -> TestResult {
 /// has a cgroup in a cgroup, too.
 #[test]
 fn a_process_in_a_container_is_limited_and_its_peer_is_not() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let container = Cgroup::inside(lab.near().cgroup())?;
     let place = lab.near().place_in(Some(&container));
     let flow = Flow::start_in(place, &lab, busy(), Direction::Download, Family::V6)?;
@@ -167,9 +159,8 @@ fn a_process_in_a_container_is_limited_and_its_peer_is_not() -> TestResult {
 
 #[test]
 fn a_worker_that_accepts_from_its_parents_listener_is_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::prefork().listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(job.send().rate(20_000_000))?;
     let worker = server.event("started")?["worker"].as_u64();
@@ -184,9 +175,8 @@ fn a_worker_that_accepts_from_its_parents_listener_is_limited() -> TestResult {
 
 #[test]
 fn traffic_over_the_loopback_is_limited_at_the_limited_end() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let anywhere = "127.0.0.1:0".parse()?;
     let source = lab.near().traffic(busy().listen(anywhere).send())?;
     let connect = || lab.near().traffic(Job::tcp().connect(source.address()?));

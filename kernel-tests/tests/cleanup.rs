@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow},
+    kernel_test,
     kernel_view::{attached_programs, can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::until,
@@ -65,25 +66,22 @@ fn ends_without_a_trace(lab: &Lab, signals: &[Signal]) -> TestResult {
 
 #[test]
 fn a_limiter_that_is_asked_to_end_leaves_nothing() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     ends_without_a_trace(&lab, &[Signal::TERM, Signal::INT, Signal::HUP])
 }
 
 #[test]
 fn a_limiter_that_is_killed_leaves_nothing() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     ends_without_a_trace(&lab, &[Signal::KILL])
 }
 
 #[test]
 fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(20_000_000);
     let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
     let options = ["--upload", "1M", "--duration", "3s"];
@@ -108,9 +106,8 @@ fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
 
 #[test]
 fn in_the_root_cgroup_mode_the_log_tells_how_programs_were_attached() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(20_000_000);
     let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
     let options = ["--download", "1M", "--upload", "1M"];
@@ -149,9 +146,8 @@ fn in_the_root_cgroup_mode_the_log_tells_how_programs_were_attached() -> TestRes
 /// Sockets are duplicated to be tagged; a duplicate that stayed open would keep its connection.
 #[test]
 fn connections_end_when_their_process_does() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(1_000_000);
     let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
     let _limiter = Limiter::start(&[flow.near().pid()], &["--upload", "10M"])?;
@@ -163,9 +159,8 @@ fn connections_end_when_their_process_does() -> TestResult {
 
 #[test]
 fn a_limiter_ends_when_its_process_does() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().rate(1_000_000);
     let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
     let mut limiter = Limiter::start(&[flow.near().pid()], &["--upload", "500K"])?;
@@ -180,9 +175,7 @@ fn a_limiter_ends_when_its_process_does() -> TestResult {
 
 #[test]
 fn top_ends_when_nobody_reads_it_any_more() -> TestResult {
-    let Some(_lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
     // As in `chadthrottle top | head`.
     let mut top = product::command(&["top", "--json", "--interval", "200ms"])?;
     let mut top = top.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

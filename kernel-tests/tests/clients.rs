@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use kernel_tests::{
-    TestResult,
+    TestResult, kernel_test,
     lab::{Family, Lab},
     outcome::{self, expect_ratio, in_parallel},
     peer::{Job, Peer},
@@ -49,13 +49,12 @@ fn limited(lab: &Lab, command: &str) -> Result<Process> {
 
 #[test]
 fn curl_reports_the_limit_as_its_speed() -> TestResult {
+    kernel_test!();
     if !is_there("curl") {
         return Ok(());
     }
     in_parallel(&Family::ALL, |family| {
-        let Some(lab) = Lab::for_test()? else {
-            return Ok(());
-        };
+        let lab = Lab::new()?;
         let (_server, url) = server(&lab, *family)?;
         let options = "-sS -g --noproxy '*' -o /dev/null -w '%{speed_download}\\n'";
         let client = limited(&lab, &format!("curl {options} '{url}'"))?;
@@ -67,12 +66,11 @@ fn curl_reports_the_limit_as_its_speed() -> TestResult {
 
 #[test]
 fn wget_reports_the_limit_as_its_speed() -> TestResult {
+    kernel_test!();
     if !is_there("wget") {
         return Ok(());
     }
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    let lab = Lab::new()?;
     let (_server, url) = server(&lab, Family::V4)?;
     let options = "--no-proxy --progress=dot:giga --report-speed=bits -O /dev/null";
     let client = limited(&lab, &format!("env LC_ALL=C wget {options} '{url}'"))?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow, goodput_between},
+    kernel_test,
     lab::{Family, Lab},
     moment::Moment,
     outcome::{expect_ratio, figure},
@@ -31,9 +32,8 @@ fn soon(flow: &Flow) -> Result<f64> {
 
 #[test]
 fn of_two_limits_the_lower_one_wins_and_the_other_outlives_it() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let pid = flow.near().pid();
     let _higher = Limiter::start(&[pid], &["--download", "4M"])?;
@@ -45,9 +45,8 @@ fn of_two_limits_the_lower_one_wins_and_the_other_outlives_it() -> TestResult {
 
 #[test]
 fn a_process_can_be_limited_again() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Upload, Family::V6)?;
     let pid = flow.near().pid();
     for (rate, typed) in [(1e6, "1M"), (3e6, "3M"), (1.5e6, "12mbit")] {
@@ -60,9 +59,8 @@ fn a_process_can_be_limited_again() -> TestResult {
 
 #[test]
 fn a_pid_named_twice_is_limited_once() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let pid = flow.near().pid();
     let _limiter = Limiter::start(&[pid, pid], &["--download", "1M"])?;
@@ -71,9 +69,8 @@ fn a_pid_named_twice_is_limited_once() -> TestResult {
 
 #[test]
 fn the_samples_of_a_limiter_say_what_the_receiver_sees() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
     let mut sum = 0.0;
@@ -91,9 +88,8 @@ fn the_samples_of_a_limiter_say_what_the_receiver_sees() -> TestResult {
 
 #[test]
 fn top_shows_a_download_under_a_limit_as_what_arrives() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let _limiter = Limiter::start(&[flow.near().pid()], &["--upload", "0", "--download", "1M"])?;
     // Another chadthrottle, which knows nothing of what the first one drops.
@@ -136,9 +132,7 @@ fn expect_refusal(command: Command, words: &[&str]) -> TestResult {
 
 #[test]
 fn a_pid_that_is_gone_is_refused() -> TestResult {
-    let Some(_lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
     let mut gone = Command::new("true").spawn()?;
     gone.wait()?;
     let pid = gone.id();
@@ -148,9 +142,8 @@ fn a_pid_that_is_gone_is_refused() -> TestResult {
 
 #[test]
 fn one_pid_that_is_gone_among_others_is_named() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let mut gone = Command::new("true").spawn()?;
     gone.wait()?;
@@ -161,9 +154,7 @@ fn one_pid_that_is_gone_among_others_is_named() -> TestResult {
 
 #[test]
 fn a_kernel_thread_is_refused() -> TestResult {
-    let Some(_lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
     if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name.trim() == "kthreadd") {
         let command = product::limit_command(&[2], &["--download", "1M"])?;
         return expect_refusal(command, &["2", "kernel"]);
@@ -174,9 +165,7 @@ fn a_kernel_thread_is_refused() -> TestResult {
 
 #[test]
 fn a_limit_without_a_rate_is_refused() -> TestResult {
-    let Some(_lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
     let command = product::limit_command(&[std::process::id()], &[])?;
     let (status, errors) = refusal(command)?;
     ensure!(!status.success(), "it succeeded");
@@ -186,9 +175,7 @@ fn a_limit_without_a_rate_is_refused() -> TestResult {
 
 #[test]
 fn without_root_it_says_what_is_missing() -> TestResult {
-    let Some(_lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
     for arguments in [
         &["limit", "--pid", "1", "--download", "1M"][..],
         &["top", "--once"],
@@ -216,9 +203,8 @@ fn with_pid(wanted: u32, lab: &Lab, job: &Job) -> Result<Peer> {
 
 #[test]
 fn the_next_owner_of_a_limited_pid_is_not_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let source = lab
         .far()
         .traffic(busy().listen(lab.far().any_port(Family::V4)).send())?;

@@ -7,6 +7,7 @@ use kernel_tests::{
     TestResult,
     cgroup::Cgroup,
     flow::{Direction, Flow},
+    kernel_test,
     lab::{Family, Lab},
     outcome::{expect_ratio, in_parallel},
     peer::Job,
@@ -16,6 +17,7 @@ const PACED: u64 = 2_000_000;
 
 #[test]
 fn goodput_is_what_a_paced_sender_sends() -> TestResult {
+    kernel_test!();
     let cases: Vec<_> = Direction::ALL
         .into_iter()
         .flat_map(|direction| Family::ALL.map(|family| (direction, family)))
@@ -24,9 +26,7 @@ fn goodput_is_what_a_paced_sender_sends() -> TestResult {
         })
         .collect();
     in_parallel(&cases, |(job, direction, family)| {
-        let Some(lab) = Lab::for_test()? else {
-            return Ok(());
-        };
+        let lab = Lab::new()?;
         let flow = Flow::start(&lab, job.clone().rate(PACED), *direction, *family)?;
         let goodput = flow.goodput_for(Duration::from_secs(2))?;
         let what = format!("{job:?} {direction:?} {family:?}");
@@ -36,9 +36,8 @@ fn goodput_is_what_a_paced_sender_sends() -> TestResult {
 
 #[test]
 fn an_amount_arrives_to_the_byte() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::tcp().amount(1_234_567);
     let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
     flow.far().event("end")?;
@@ -50,9 +49,8 @@ fn an_amount_arrives_to_the_byte() -> TestResult {
 
 #[test]
 fn a_handed_over_connection_is_served_by_the_child() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let server = lab.near().traffic(
         Job::hand_over()
             .listen(lab.near().any_port(Family::V4))
@@ -74,9 +72,8 @@ fn a_handed_over_connection_is_served_by_the_child() -> TestResult {
 
 #[test]
 fn nothing_is_left_behind() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let other = Cgroup::new()?;
     let flow = Flow::start(
         &lab,

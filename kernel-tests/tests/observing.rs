@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow},
+    kernel_test,
     lab::{Family, Lab},
     outcome::figure,
     peer::{Job, Peer},
@@ -25,9 +26,7 @@ fn expect_count(what: &str, counted: u64, sent: u64) -> TestResult {
 
 /// Sends an amount from near to far beside a running `top`, and compares at both ends.
 fn count_beside(job: Job, amount: u64) -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    let lab = Lab::new()?;
     let far = lab
         .far()
         .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
@@ -50,19 +49,20 @@ fn count_beside(job: Job, amount: u64) -> TestResult {
 
 #[test]
 fn payload_is_counted_at_full_speed() -> TestResult {
+    kernel_test!(alone);
     count_beside(Job::tcp(), 3_000_000_000)
 }
 
 #[test]
 fn payload_is_counted_at_200_megabits_of_small_writes() -> TestResult {
+    kernel_test!(alone);
     count_beside(Job::tcp().rate(25_000_000).chunk(200), 150_000_000)
 }
 
 #[test]
 fn a_process_of_50_milliseconds_is_shown_with_every_byte() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let far = lab
         .far()
         .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
@@ -92,9 +92,8 @@ fn a_process_of_50_milliseconds_is_shown_with_every_byte() -> TestResult {
 
 #[test]
 fn a_socket_older_than_chadthrottle_is_counted_from_its_start_on() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let far = lab
         .far()
         .traffic(Job::tcp().listen(lab.far().any_port(Family::V6)))?;
@@ -109,9 +108,8 @@ fn a_socket_older_than_chadthrottle_is_counted_from_its_start_on() -> TestResult
 
 #[test]
 fn what_a_server_sends_on_accepted_connections_is_the_servers() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let mut top = Top::start("500ms")?;
     let listen = Job::tcp().listen(lab.near().any_port(Family::V4)).send();
     let server = lab.near().traffic(listen.amount(2_000_000))?;
@@ -129,9 +127,8 @@ fn what_a_server_sends_on_accepted_connections_is_the_servers() -> TestResult {
 
 #[test]
 fn a_sample_has_the_members_that_were_promised() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!();
+    let lab = Lab::new()?;
     let job = Job::udp().rate(1_000_000);
     let flow = Flow::start(&lab, job, Direction::Download, Family::V6)?;
     let mut top = Top::start("1s")?;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
-    TestResult,
+    TestResult, kernel_test,
     lab::{End, Family, Lab},
     moment::Moment,
     outcome::figure,
@@ -33,9 +33,8 @@ fn received(sink: &Peer) -> anyhow::Result<u64> {
 
 #[test]
 fn ten_thousand_older_sockets_are_counted() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!(alone);
+    let lab = Lab::new()?;
     let sink = sink(lab.far())?;
     let job = Job::many_sockets(SOCKETS).connect(sink.address()?);
     let mut near = lab.near().traffic(job)?;
@@ -52,9 +51,8 @@ fn ten_thousand_older_sockets_are_counted() -> TestResult {
 
 #[test]
 fn ten_thousand_older_sockets_are_limited() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!(alone);
+    let lab = Lab::new()?;
     let sink = sink(lab.far())?;
     let job = Job::many_sockets(SOCKETS).connect(sink.address()?);
     let mut near = lab.near().traffic(job)?;
@@ -69,9 +67,8 @@ fn ten_thousand_older_sockets_are_limited() -> TestResult {
 
 #[test]
 fn a_thousand_processes_are_limited_at_once() -> TestResult {
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    kernel_test!(alone);
+    let lab = Lab::new()?;
     let sink = sink(lab.far())?;
     // One more than are limited, to see that the others would have sent.
     let job = Job::many_processes(1001).connect(sink.address()?);
@@ -99,11 +96,10 @@ fn a_thousand_processes_are_limited_at_once() -> TestResult {
 
 #[test]
 fn two_thousand_processes_that_come_and_go_are_counted_to_the_byte() -> TestResult {
+    kernel_test!(alone);
     const COUNT: u32 = 2000;
     const EACH: u64 = 1000;
-    let Some(lab) = Lab::for_test()? else {
-        return Ok(());
-    };
+    let lab = Lab::new()?;
     let sink = sink(lab.far())?;
     let mut top = Top::start("1s")?;
     let job = Job::many_processes(COUNT).connect(sink.address()?);
