@@ -281,9 +281,12 @@ impl Seen {
     }
 }
 
-/// The traffic program, built beside the tests.
+/// The traffic program: `KERNEL_TESTS_TRAFFIC`, else the one built beside this program.
 fn traffic_program() -> Result<PathBuf> {
-    beside_this_program("traffic")
+    match env::var_os("KERNEL_TESTS_TRAFFIC") {
+        Some(path) => Ok(path.into()),
+        None => beside_this_program("traffic"),
+    }
 }
 
 /// A program of the same build: beside this executable, or above its `deps`.

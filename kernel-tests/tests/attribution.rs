@@ -36,6 +36,20 @@ fn a_neighbour_in_the_same_cgroup_keeps_its_speed() -> TestResult {
 }
 
 #[test]
+fn each_of_two_limited_processes_has_a_limit_of_its_own() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let start = || Flow::start(&lab, busy(), Direction::Download, Family::V4);
+    let flows = [start()?, start()?];
+    let pids = flows.each_ref().map(|flow| flow.near().pid());
+    let limiter = Limiter::start(&pids, &["--download", "1M"])?;
+    for flow in &flows {
+        expect_ratio("each", flow.judged(limiter.applied())?, 1e6, BOUNDS)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn the_connections_that_a_server_accepts_are_limited() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;

@@ -50,7 +50,8 @@ fn ends_without_a_trace(lab: &Lab, signals: &[Signal]) -> TestResult {
             .faster_from(ended.gone, Duration::from_millis(100), 10.0 * RATE)
             .with_context(|| format!("limited after {signal:?}"))?;
         figure(&format!(
-            "{signal:?}: {}, free {:.0} ms later",
+            "signal {}: {}, free {:.0} ms later",
+            signal.as_raw(),
             ended.status,
             free.seconds_since(ended.gone) * 1e3
         ));

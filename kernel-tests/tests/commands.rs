@@ -1,7 +1,11 @@
 //! Limiting twice, again, in vain, and a PID that gets another owner.
 
 use std::{
-    fs, ops::RangeInclusive, os::unix::process::CommandExt, process::Command, time::Duration,
+    fs::{self, Permissions},
+    ops::RangeInclusive,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,9 +17,11 @@ use kernel_tests::{
     moment::Moment,
     outcome::{expect_ratio, figure},
     peer::{Job, Peer},
+    process::{Place, run},
     product::{self, Limiter, Top, process, refusal},
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,14 +182,38 @@ fn a_limit_without_a_rate_is_refused() -> TestResult {
 #[test]
 fn without_root_it_says_what_is_missing() -> TestResult {
     kernel_test!();
+    // Where everybody can reach it: a home directory may be closed to others.
+    let directory = tempfile::tempdir()?;
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+    let reachable = directory.path().join("chadthrottle");
+    fs::copy(product::program()?, &reachable)?;
     for arguments in [
         &["limit", "--pid", "1", "--download", "1M"][..],
         &["top", "--once"],
     ] {
-        let mut command = product::command(arguments)?;
+        let mut command = Command::new(&reachable);
+        command.args(arguments).env_remove("RUST_LOG");
         // nobody
         command.uid(65_534).gid(65_534);
         expect_refusal(command, &["root"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn doctor_finds_this_machine_fit() -> TestResult {
+    kernel_test!();
+    let report = run(
+        product::command(&["doctor", "--json"])?,
+        "",
+        Place::default(),
+    )?;
+    let report: Value = serde_json::from_str(&report)?;
+    let checks = report.as_array().context("no list of checks")?;
+    ensure!(checks.len() > 5, "{report}");
+    for check in checks {
+        let standing = check["standing"].as_str().unwrap_or_default();
+        ensure!(["ok", "degraded"].contains(&standing), "{check}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What `top --json` counts, beside senders of known size.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
@@ -8,7 +8,7 @@ use kernel_tests::{
     flow::{Direction, Flow},
     kernel_test,
     lab::{Family, Lab},
-    outcome::figure,
+    outcome::{figure, in_parallel},
     peer::{Job, Peer},
     product::{Top, process},
 };
@@ -123,6 +123,48 @@ fn what_a_server_sends_on_accepted_connections_is_the_servers() -> TestResult {
         ensure!(counted == 2_000_000, "{counted} counted for a client");
     }
     Ok(())
+}
+
+#[test]
+fn ipv4_on_a_dual_stack_socket_is_counted() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let mut top = Top::start("500ms")?;
+    let listen = Job::tcp().listen("[::]:0".parse()?).send();
+    let server = lab.near().traffic(listen.amount(3_333_333))?;
+    let address = SocketAddr::new(lab.near().address(Family::V4), server.address()?.port());
+    let client = lab.far().traffic(Job::tcp().connect(address))?;
+    let sent = top.settled(server.pid(), "upload_bytes")?;
+    ensure!(sent == 3_333_333, "{sent} counted for the server");
+    let received = top.settled(client.pid(), "download_bytes")?;
+    ensure!(received == 3_333_333, "{received} counted for the client");
+    Ok(())
+}
+
+#[test]
+fn fragmented_datagrams_are_counted_without_their_headers() -> TestResult {
+    const AMOUNT: u64 = 4_000_000;
+    kernel_test!();
+    in_parallel(&Family::ALL, |family| {
+        let lab = Lab::new()?;
+        let job = Job::udp().chunk(8000).rate(2_000_000);
+        let far = lab
+            .far()
+            .traffic(job.clone().listen(lab.far().any_port(*family)))?;
+        let job = job.connect(far.address()?).send().amount(AMOUNT).hold();
+        let mut near = lab.near().traffic(job)?;
+        let mut top = Top::start("500ms")?;
+        near.go()?;
+        near.event("done")?;
+        let sent = top.settled(near.pid(), "upload_bytes")?;
+        let received = top.settled(far.pid(), "download_bytes")?;
+        ensure!(far.received()?.total() == AMOUNT, "not all arrived");
+        ensure!(
+            sent == AMOUNT && received == AMOUNT,
+            "{family:?}: {sent}, {received}"
+        );
+        Ok(())
+    })
 }
 
 #[test]
