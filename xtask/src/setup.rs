@@ -1,17 +1,18 @@
 //! Installs what the eBPF build and the tests need, printing each step and asking nothing.
 
+mod apt;
+mod toolchain;
+
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{
-    privilege::{Ask, as_root},
-    toolchain::{self, Compiler},
-    workspace::{output, succeed},
-};
+use self::apt::Apt;
+use crate::workspace::succeed;
 
 /// Options of `setup`.
 #[derive(clap::Args)]
@@ -19,6 +20,9 @@ pub struct Options {
     /// Only says what is there and what is missing; fails if anything is.
     #[arg(long)]
     check: bool,
+    /// Also what `cargo xtask vm` needs.
+    #[arg(long)]
+    vm: bool,
 }
 
 /// Whether to install or only to look.
@@ -41,7 +45,8 @@ pub fn run(options: &Options) -> Result<()> {
         false => Mode::Install,
     };
     // Neither stops the other: the tests don't need the toolchain, nor it them.
-    let problems: Vec<_> = [ebpf_toolchain(mode), test_tools(mode)]
+    let vm_tools = if options.vm { vm_tools(mode) } else { Ok(()) };
+    let problems: Vec<_> = [toolchain::bring(mode), test_tools(mode), vm_tools]
         .into_iter()
         .filter_map(Result::err)
         .map(|error| format!("{error:#}"))
@@ -62,26 +67,52 @@ const TEST_TOOLS: [(&str, &[&str]); 7] = [
     ("wget", &["wget"]),
 ];
 
+/// Programs that start virtual machines and prepare what is in them.
+const VM_TOOLS: [(&str, &[&str]); 9] = [
+    ("busybox", &["busybox-static"]),
+    ("cpio", &["cpio"]),
+    ("depmod", &["kmod"]),
+    ("dpkg-deb", &["dpkg"]),
+    ("modprobe", &["kmod"]),
+    ("qemu-system-x86_64", &["qemu-system-x86"]),
+    ("setpriv", &["util-linux"]),
+    ("xz", &["xz-utils"]),
+    ("zstd", &["zstd"]),
+];
+
 /// Makes sure that the programs are there which the kernel tests start.
 ///
 /// # Errors
 ///
 /// One is missing.
 pub fn test_tools(mode: Mode) -> Result<()> {
-    let missing: Vec<_> = TEST_TOOLS
+    tools("the tests", "setup", &TEST_TOOLS, mode)
+}
+
+/// Makes sure that the programs are there which the virtual machines need.
+///
+/// # Errors
+///
+/// One is missing.
+pub fn vm_tools(mode: Mode) -> Result<()> {
+    tools("the virtual machines", "setup --vm", &VM_TOOLS, mode)
+}
+
+fn tools(who: &str, task: &str, tools: &[(&str, &[&str])], mode: Mode) -> Result<()> {
+    let missing: Vec<_> = tools
         .iter()
         .filter(|(program, _)| find_program(program).is_none())
         .collect();
     if missing.is_empty() {
-        println!("Programs that the tests start: all there.");
+        println!("Programs for {who}: all there.");
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
     let names = names.join(", ");
     if mode == Mode::Check {
-        bail!("the tests need {names}: `cargo xtask setup` installs them");
+        bail!("{who} need {names}: `cargo xtask {task}` installs them");
     }
-    println!("Programs that the tests start: {names} missing.");
+    println!("Programs for {who}: {names} missing.");
     let install = || {
         let apt = Apt::find()?;
         let packages = missing
@@ -93,12 +124,21 @@ pub fn test_tools(mode: Mode) -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
         apt.install(&packages)
     };
-    install().with_context(|| format!("the tests need {names}: install them"))
+    install().with_context(|| format!("{who} need {names}: install them"))
+}
+
+/// Where a program is.
+///
+/// # Errors
+///
+/// Nowhere.
+pub fn program(name: &str) -> Result<PathBuf> {
+    find_program(name).with_context(|| format!("{name} is missing: run `cargo xtask setup --vm`"))
 }
 
 /// Some are in sbin, which an ordinary user's PATH lacks.
 fn find_program(name: &str) -> Option<PathBuf> {
-    which::which_in_global(name, std::env::var_os("PATH"))
+    which::which_in_global(name, env::var_os("PATH"))
         .ok()?
         .next()
         .or_else(|| {
@@ -106,174 +146,6 @@ fn find_program(name: &str) -> Option<PathBuf> {
                 .map(|dir| Path::new(dir).join(name))
                 .find(|path| path.is_file())
         })
-}
-
-/// Brings a compiler with library sources.
-type Way = fn() -> Result<()>;
-
-/// Makes sure that the eBPF object can be built.
-fn ebpf_toolchain(mode: Mode) -> Result<()> {
-    let missing = match toolchain::find() {
-        Ok(toolchain) => {
-            println!("eBPF toolchain: {toolchain}.");
-            return Ok(());
-        }
-        Err(missing) => missing,
-    };
-    if mode == Mode::Check {
-        return Err(missing);
-    }
-    println!("eBPF toolchain: {missing:#}");
-    // Each way may end in a compiler for whose LLVM no linker can be built.
-    let ways: [(&str, Way); 3] = [
-        ("with the compilers that are there", || Ok(())),
-        ("with a nightly from rustup", nightly_from_rustup),
-        ("with the distribution's compiler", compiler_from_packages),
-    ];
-    let mut problems = Vec::new();
-    for (way, bring) in ways {
-        match bring().and_then(|()| linker_for_any(&toolchain::compilers()?)) {
-            Ok(()) => {
-                println!("eBPF toolchain: {}.", toolchain::find()?);
-                return Ok(());
-            }
-            Err(error) => {
-                println!("Not {way}: {error:#}");
-                problems.push(format!("\n  {way}: {error:#}"));
-            }
-        }
-    }
-    bail!("the eBPF object cannot be built here:{}", problems.join(""))
-}
-
-/// Cheap to try, and quick to fail where no toolchain server can be reached.
-fn nightly_from_rustup() -> Result<()> {
-    let rustup = which::which_global("rustup").context("rustup is not installed")?;
-    let limited = |seconds: &str, arguments: &[&str]| {
-        let mut command = Command::new("timeout");
-        toolchain::clean(command.arg(seconds).arg(&rustup).args(arguments));
-        step(&mut command)
-    };
-    let list = output(Command::new(&rustup).args(["toolchain", "list", "--quiet"]))?;
-    // Not updated: it may be the one that someone's work depends on.
-    if let Some(name) = list.lines().find(|name| name.starts_with("nightly")) {
-        return limited(
-            "120",
-            &["component", "add", "rust-src", "--toolchain", name],
-        );
-    }
-    let install = ["toolchain", "install", "nightly", "--profile=minimal"];
-    limited(
-        "300",
-        &[&install[..], &["--component=rust-src", "--no-self-update"]].concat(),
-    )
-}
-
-/// Debian's compiler for browsers is recent, and its library sources are packaged.
-fn compiler_from_packages() -> Result<()> {
-    const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
-    let apt = Apt::find()?;
-    for package in COMPILER {
-        ensure!(apt.knows(package), "there is no package {package} here");
-    }
-    apt.install(&COMPILER)
-}
-
-/// Builds a linker for the first compiler for whose LLVM that works.
-fn linker_for_any(compilers: &[Compiler]) -> Result<()> {
-    let mut problem = anyhow!("no compiler with library sources");
-    for compiler in compilers {
-        match linker_for(compiler.llvm) {
-            Ok(()) => return Ok(()),
-            Err(error) => problem = error.context(format!("for {}", compiler.version)),
-        }
-    }
-    Err(problem)
-}
-
-fn linker_for(llvm: u32) -> Result<()> {
-    if toolchain::linker().is_ok_and(|linker| linker.llvm >= llvm) {
-        return Ok(());
-    }
-    let prefix = match llvm_prefix(llvm) {
-        Some(prefix) => prefix,
-        None => {
-            Apt::find()?.install(&[&format!("llvm-{llvm}-dev")])?;
-            llvm_prefix(llvm).with_context(|| format!("LLVM {llvm} is still not found"))?
-        }
-    };
-    let mut command = Command::new("cargo");
-    toolchain::clean(&mut command)
-        .args(["install", "bpf-linker", "--locked", "--force"])
-        .args(["--no-default-features", "--features"])
-        .arg(format!("llvm-{llvm}"))
-        // Without it the build looks for an llvm-config on PATH, of whichever version.
-        .env("LLVM_PREFIX", prefix);
-    step(&mut command)
-}
-
-/// Where LLVM of a major version is installed, with its headers.
-fn llvm_prefix(major: u32) -> Option<PathBuf> {
-    let debian = PathBuf::from(format!("/usr/lib/llvm-{major}"));
-    if debian.join("include/llvm-c").exists() {
-        return Some(debian);
-    }
-    [format!("llvm-config-{major}"), "llvm-config".to_owned()]
-        .iter()
-        .find_map(|config| {
-            let version = output(Command::new(config).arg("--version")).ok()?;
-            let fits = version.split('.').next()?.parse() == Ok(major);
-            let prefix = output(Command::new(config).arg("--prefix")).ok()?;
-            let prefix = PathBuf::from(prefix.trim());
-            (fits && prefix.join("include/llvm-c").exists()).then_some(prefix)
-        })
-}
-
-/// Debian's and Ubuntu's packages.
-struct Apt;
-
-impl Apt {
-    fn find() -> Result<Self> {
-        which::which_global("apt-get")
-            .context("only apt-get is known here: install it with your own package manager")?;
-        // A fresh machine's lists may be empty or name what is gone. Once is enough.
-        static UPDATED: std::sync::Once = std::sync::Once::new();
-        UPDATED.call_once(|| {
-            if let Err(error) = Self.run(&["update"]) {
-                println!("Going on with the package lists that are there: {error:#}");
-            }
-        });
-        Ok(Self)
-    }
-
-    fn knows(&self, package: &str) -> bool {
-        let policy = output(Command::new("apt-cache").args(["policy", package]));
-        let policy = policy.unwrap_or_default();
-        (policy.lines())
-            .filter_map(|line| line.trim().strip_prefix("Candidate: "))
-            .any(|version| version != "(none)")
-    }
-
-    fn first_known<'a>(&self, packages: &[&'a str]) -> Option<&'a str> {
-        packages.iter().copied().find(|package| self.knows(package))
-    }
-
-    fn install(&self, packages: &[&str]) -> Result<()> {
-        let options = ["install", "--yes", "--no-install-recommends"];
-        self.run(&[&options[..], packages].concat())
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<()> {
-        const QUIET: (&str, &str) = ("DEBIAN_FRONTEND", "noninteractive");
-        let mut command = as_root("apt-get", Ask::Never, &[QUIET]).with_context(|| {
-            format!(
-                "run `sudo apt-get {}`, or `cargo xtask setup` as root",
-                arguments.join(" ")
-            )
-        })?;
-        command.arg("--quiet").args(arguments);
-        step(&mut command)
-    }
 }
 
 /// Says what is done, and does it.

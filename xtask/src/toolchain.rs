@@ -112,17 +112,9 @@ pub fn compilers() -> Result<Vec<Compiler>> {
 
 /// Compilers in order of preference: nightlies, the other toolchains of rustup, then PATH.
 fn candidates() -> Vec<PathBuf> {
-    let names = output(Command::new("rustup").args(["toolchain", "list", "--quiet"]))
-        // A machine without rustup has none of its toolchains.
-        .unwrap_or_default();
-    let (nightly, other): (Vec<_>, Vec<_>) = names
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .partition(|name| name.starts_with("nightly"));
-    let of_rustup = nightly.into_iter().chain(other).filter_map(|name| {
-        let path = output(Command::new("rustup").args(["which", "--toolchain", name, "rustc"]));
-        Some(PathBuf::from(path.ok()?.trim()))
-    });
+    let of_rustup = rustup_toolchains()
+        .into_iter()
+        .filter_map(|name| rustup_rustc(&name).ok());
     let on_path = which::which_all_global("rustc")
         .into_iter()
         .flatten()
@@ -133,6 +125,40 @@ fn candidates() -> Vec<PathBuf> {
     (of_rustup.chain(on_path).chain(Some(usual)))
         .filter(|path| path.exists() && seen.insert(path.canonicalize().ok()))
         .collect()
+}
+
+/// The names of rustup's toolchains, nightlies first.
+#[must_use]
+pub fn rustup_toolchains() -> Vec<String> {
+    let names = output(Command::new("rustup").args(["toolchain", "list", "--quiet"]))
+        // A machine without rustup has none of its toolchains.
+        .unwrap_or_default();
+    let (nightly, other): (Vec<_>, Vec<_>) = names
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .partition(|name| name.starts_with("nightly"));
+    [nightly, other].concat()
+}
+
+/// The compiler of one of them.
+///
+/// # Errors
+///
+/// There is no such toolchain, or none in it.
+pub fn rustup_rustc(toolchain: &str) -> Result<PathBuf> {
+    let path = output(Command::new("rustup").args(["which", "--toolchain", toolchain, "rustc"]))?;
+    Ok(PathBuf::from(path.trim()))
+}
+
+/// The major version of a compiler's LLVM.
+///
+/// # Errors
+///
+/// It does not say.
+pub fn llvm_of(rustc: &Path) -> Result<u32> {
+    let about = output(clean(Command::new(rustc).arg("-vV")))?;
+    llvm_major(&about, "LLVM version: ").context("does not say which LLVM it has")
 }
 
 fn is_rustup_proxy(path: &Path) -> bool {
@@ -159,7 +185,7 @@ fn inspect(rustc: &Path) -> Result<Compiler> {
         cargo,
         library,
         version: version.to_owned(),
-        llvm: llvm_major(&about, "LLVM version: ").context("does not say which LLVM it has")?,
+        llvm: llvm_of(rustc)?,
         nightly: version.contains("-nightly"),
     })
 }

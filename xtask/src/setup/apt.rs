@@ -1,0 +1,70 @@
+//! Packages, where apt-get installs them.
+
+use std::{process::Command, sync::Once};
+
+use anyhow::{Context as _, Result};
+
+use super::step;
+use crate::{
+    privilege::{Ask, as_root},
+    workspace::output,
+};
+
+/// Debian's and Ubuntu's packages.
+pub struct Apt;
+
+impl Apt {
+    /// With lists that are up to date, if root and the network are within reach.
+    ///
+    /// # Errors
+    ///
+    /// This distribution has another package manager.
+    pub fn find() -> Result<Self> {
+        which::which_global("apt-get")
+            .context("only apt-get is known here: install it with your own package manager")?;
+        // A fresh machine's lists may be empty or name what is gone. Once is enough.
+        static UPDATED: Once = Once::new();
+        UPDATED.call_once(|| {
+            if let Err(error) = Self.run(&["update"]) {
+                println!("Going on with the package lists that are there: {error:#}");
+            }
+        });
+        Ok(Self)
+    }
+
+    /// Whether there is such a package.
+    pub fn knows(&self, package: &str) -> bool {
+        let policy = output(Command::new("apt-cache").args(["policy", package]));
+        let policy = policy.unwrap_or_default();
+        (policy.lines())
+            .filter_map(|line| line.trim().strip_prefix("Candidate: "))
+            .any(|version| version != "(none)")
+    }
+
+    /// The first of these that there is.
+    pub fn first_known<'a>(&self, packages: &[&'a str]) -> Option<&'a str> {
+        packages.iter().copied().find(|package| self.knows(package))
+    }
+
+    /// Installs packages.
+    ///
+    /// # Errors
+    ///
+    /// Root is out of reach (with the command to type), or it fails.
+    pub fn install(&self, packages: &[&str]) -> Result<()> {
+        let options = ["install", "--yes", "--no-install-recommends"];
+        self.run(&[&options[..], packages].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        const QUIET: (&str, &str) = ("DEBIAN_FRONTEND", "noninteractive");
+        let mut command = as_root("apt-get", Ask::Never, &[QUIET]).with_context(|| {
+            format!(
+                "run `sudo apt-get {}`, or `cargo xtask setup` as root",
+                arguments.join(" ")
+            )
+        })?;
+        command.arg("--quiet").args(arguments);
+        step(&mut command)
+    }
+}
