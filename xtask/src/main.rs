@@ -10,6 +10,7 @@ mod strip;
 mod tally;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 #[path = "../../chadthrottle/bpf/fingerprint.rs"]
@@ -35,6 +36,8 @@ enum Task {
     Run(run::Options),
     /// Runs all tests that can run here; those on the kernel need root or sudo without a password
     Test(test::Options),
+    /// Runs the kernel tests, or a command, on the distribution's kernels in virtual machines
+    Vm(vm::Options),
     /// Builds the eBPF object from source; cargo build then embeds it
     BuildEbpf(ebpf::Options),
     /// Builds the eBPF object, if it can be built here, and the program around it
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options).map(success),
         Task::BuildRelease => product::run().map(success),
         Task::Setup(options) => setup::run(&options).map(success),
