@@ -57,6 +57,12 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
+    /// PIDs of the processes here.
+    pub fn members(&self) -> Result<Vec<u32>> {
+        let members = fs::read_to_string(self.members_file())?;
+        Ok(members.lines().filter_map(|pid| pid.parse().ok()).collect())
+    }
+
     /// Moves a process here. Its open sockets stay where they were created.
     pub fn take(&self, pid: u32) -> Result<()> {
         let file = self.members_file();

@@ -1,5 +1,11 @@
 //! chadthrottle on a real kernel: the tools of the tests, and of the benches.
 //!
+//! The test programs want root and the program under test, which `CHADTHROTTLE_BIN` names:
+//! `cargo xtask test` runs them so. A test begins with [`kernel_test!`], which skips it where it
+//! can't run. Most tests wait much and use little, so several threads (`--test-threads=6`) make a
+//! run short; those that need the machine for themselves say so: `kernel_test!(alone)`. Nothing
+//! leaves the machine: traffic stays in network namespaces that go away with the test.
+//!
 //! - [`lab`]: two network namespaces joined by a veth pair
 //! - [`cgroup`]: cgroups that go away with their owner
 //! - [`process`]: child processes that end with their owner
@@ -8,7 +14,7 @@
 //! - [`goodput`]: what a receiver got, over time
 //! - [`product`]: chadthrottle itself, as a person runs it
 //! - [`kernel_view`]: what the kernel has loaded
-//! - [`outcome`]: figures and skips, printed
+//! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
 pub mod cgroup;
 pub mod flow;

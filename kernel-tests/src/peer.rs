@@ -165,8 +165,13 @@ struct Seen {
 impl Peer {
     /// Starts it, and waits until it listens, is connected, or waits to be told.
     pub fn start(job: Job, place: Place<'_>) -> Result<Self> {
+        Self::from_command(job.command()?, place)
+    }
+
+    /// The same from a command that ends in a job's, in another namespace for example.
+    pub fn from_command(command: Command, place: Place<'_>) -> Result<Self> {
         let peer = Self {
-            process: Process::start(job.command()?, place)?,
+            process: Process::start(command, place)?,
             seen: RefCell::default(),
         };
         peer.event("started")?;

@@ -1,6 +1,6 @@
 //! Whose packets a limit catches, and whose it leaves alone.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
@@ -11,7 +11,7 @@ use kernel_tests::{
     lab::{Family, Lab},
     moment::Moment,
     outcome::expect_ratio,
-    peer::Job,
+    peer::{Job, Peer},
     product::Limiter,
 };
 
@@ -155,20 +155,30 @@ fn a_process_in_the_root_cgroup_is_limited() -> TestResult {
     expect_ratio("upload", flow.judged(limiter.applied())?, 1e6, BOUNDS)
 }
 
-/// What a container is to the kernel: another network namespace and a cgroup of its own. Here it
-/// has a cgroup in a cgroup, too.
+/// What a container is to the kernel: a network namespace, a PID namespace and a cgroup of its
+/// own; here the cgroup is inside another.
 #[test]
-fn a_process_in_a_container_is_limited_and_its_peer_is_not() -> TestResult {
+fn a_process_in_a_container_is_limited_and_its_neighbour_outside_is_not() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
     let container = Cgroup::inside(lab.near().cgroup())?;
+    let source = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V6)).send())?;
+    let job = Job::tcp().connect(source.address()?);
+    let inner = job.command()?;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]);
+    unshare.arg(inner.get_program()).args(inner.get_args());
     let place = lab.near().place_in(Some(&container));
-    let flow = Flow::start_in(place, &lab, busy(), Direction::Download, Family::V6)?;
-    // The host's other process with the same source: of the same host, in the outer cgroup.
-    let other = Flow::start(&lab, busy(), Direction::Download, Family::V6)?;
-    let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
-    expect_ratio("contained", flow.judged(limiter.applied())?, 1e6, BOUNDS)?;
-    expect_ratio("outside", other.judged(limiter.applied())?, 2e7, 0.9..=1.1)
+    let contained = Peer::from_command(unshare, place)?;
+    let outside = lab.near().traffic(job)?;
+    let members = container.members()?;
+    let pid = members.iter().find(|pid| **pid != contained.pid());
+    let limiter = Limiter::start(&[*pid.context("no process inside")?], &["--download", "1M"])?;
+    let applied = limiter.applied();
+    expect_ratio("contained", judged(&contained, applied)?, 1e6, BOUNDS)?;
+    expect_ratio("outside", judged(&outside, applied)?, 2e7, 0.9..=1.1)
 }
 
 #[test]
