@@ -80,19 +80,6 @@ const VM_TOOLS: [(&str, &[&str]); 9] = [
     ("zstd", &["zstd"]),
 ];
 
-/// Programs that start virtual machines and prepare what is in them.
-const VM_TOOLS: [(&str, &[&str]); 9] = [
-    ("busybox", &["busybox-static"]),
-    ("cpio", &["cpio"]),
-    ("depmod", &["kmod"]),
-    ("dpkg-deb", &["dpkg"]),
-    ("modprobe", &["kmod"]),
-    ("qemu-system-x86_64", &["qemu-system-x86"]),
-    ("setpriv", &["util-linux"]),
-    ("xz", &["xz-utils"]),
-    ("zstd", &["zstd"]),
-];
-
 /// Makes sure that the programs are there which the kernel tests start.
 ///
 /// # Errors
