@@ -64,7 +64,10 @@ impl Apt {
                 arguments.join(" ")
             )
         })?;
-        command.arg("--quiet").args(arguments);
+        // Two levels: no progress figures in a log, no list of what dpkg unpacks.
+        command
+            .args(["--quiet=2", "--option=Dpkg::Use-Pty=0"])
+            .args(arguments);
         step(&mut command)
     }
 }

@@ -37,8 +37,9 @@ pub fn bring(mode: Mode) -> Result<()> {
         ("with library sources from rustup", sources_from_rustup),
         ("with the distribution's compiler", compiler_from_packages),
     ];
+    let there = toolchain::compilers().is_ok();
     let mut problems = String::new();
-    for (way, bring) in ways {
+    for (way, bring) in ways.into_iter().skip(usize::from(!there)) {
         match bring().and_then(|()| linker_for_any(&toolchain::compilers()?)) {
             Ok(()) => {
                 println!("eBPF toolchain: {}.", toolchain::find()?);
