@@ -1,7 +1,7 @@
 //! Child processes that end with their owner.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     os::{
         fd::BorrowedFd,
@@ -18,7 +18,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::{
-    process::{Pid, Signal, kill_process, set_parent_process_death_signal},
+    process::{
+        Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper,
+        set_parent_process_death_signal, waitpid,
+    },
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
@@ -42,8 +45,8 @@ pub struct Line {
     pub text: String,
 }
 
-/// A child process. When dropped it is killed and waited for; it also dies with the thread that
-/// started it.
+/// A child process. When dropped it is killed and waited for, and so are its own children, which
+/// must die with it; it also dies with the thread that started it.
 pub struct Process {
     name: String,
     child: Child,
@@ -57,6 +60,9 @@ impl Process {
     /// Starts a command in its place.
     pub fn start(mut command: Command, place: Place<'_>) -> Result<Self> {
         let name = format!("{command:?}");
+        // Some processes fork; who is left of them when they are killed is ours to wait for, not
+        // init's.
+        set_child_subreaper(Some(getpid()))?;
         let members: Option<File> = place
             .cgroup
             .map(|cgroup| {
@@ -197,10 +203,29 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let children = if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            children_of(self.pid())
+        } else {
+            Vec::new()
+        };
         // Not yet waited for, so the PID is still its own.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // They die with their parent and are ours then, because we adopt orphans.
+        for child in children {
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
     }
+}
+
+/// PIDs of a process's children, dead ones too.
+fn children_of(pid: u32) -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect()
 }
 
 /// Runs a command to its end and returns its output; an error if it failed.

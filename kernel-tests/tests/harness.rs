@@ -82,12 +82,22 @@ fn nothing_is_left_behind() -> TestResult {
         Family::V6,
     )?;
     other.take(flow.near().pid())?;
-    let processes = [flow.near().pid(), flow.far().pid()].map(|pid| format!("/proc/{pid}"));
+    let family = lab
+        .near()
+        .traffic(Job::many_processes(20).connect(flow.far().address()?))?;
+    let started = family.event("started")?;
+    let children = started["pids"].as_array().unwrap().iter();
+    let processes: Vec<_> = children
+        .filter_map(|pid| pid.as_u64())
+        .chain([&family, flow.near(), flow.far()].map(|peer| peer.pid().into()))
+        .map(|pid| format!("/proc/{pid}"))
+        .collect();
+    ensure!(processes.len() == 23);
     let cgroups = [lab.near().cgroup(), lab.far().cgroup(), &other].map(|c| c.path().to_owned());
     for process in &processes {
         ensure!(fs::exists(process)?);
     }
-    drop((flow, lab, other));
+    drop((family, flow, lab, other));
     for process in &processes {
         ensure!(!fs::exists(process)?, "{process} is still there");
     }
