@@ -69,6 +69,10 @@ impl Dialog {
 
     /// Changes the focused field.
     pub fn edit(&mut self, request: InputRequest) {
+        if self.waiting {
+            // What is being applied is what stays to be seen.
+            return;
+        }
         let field = self.fields.get_mut(self.focus);
         if matches!(request, InputRequest::InsertChar(c) if c.is_control())
             || matches!(request, InputRequest::InsertChar(_))

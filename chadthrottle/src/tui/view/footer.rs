@@ -46,16 +46,25 @@ pub fn render_keys(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) 
             _ => shown.push((key.to_string(), short)),
         }
     }
-    let mut spans = Vec::new();
-    let mut left_over = usize::from(area.width);
-    for (keys, word) in shown {
-        let needed = keys.width() + word.width() + 4;
-        if needed > left_over {
-            break;
-        }
-        left_over -= needed;
-        spans.push(Span::styled(format!(" {keys}"), theme.key));
-        spans.push(Span::raw(format!(" {word}  ")));
-    }
-    frame.render_widget(Line::from(spans), area);
+    // The last two, help and quit on the main screen, are shown before those in the middle.
+    let kept = shown.len().saturating_sub(2);
+    let width = |(keys, word): &(String, &str)| keys.width() + word.width() + 3;
+    let mut left_over =
+        usize::from(area.width).saturating_sub(shown[kept..].iter().map(width).sum());
+    let mut fits = |entry: &(String, &str)| {
+        let fits = width(entry) <= left_over;
+        left_over = if fits { left_over - width(entry) } else { 0 };
+        fits
+    };
+    let count = shown[..kept].iter().take_while(|entry| fits(entry)).count();
+    let spans = shown[..count]
+        .iter()
+        .chain(&shown[kept..])
+        .flat_map(|(keys, word)| {
+            [
+                Span::styled(format!(" {keys}"), theme.key),
+                Span::raw(format!(" {word} ")),
+            ]
+        });
+    frame.render_widget(Line::from_iter(spans), area);
 }
