@@ -216,3 +216,6 @@ fn answered(state: &mut State, ask: &Ask, result: Result<(), String>) {
     };
     state.notices.add(severity, text, state.now);
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ const WIDEST: u16 = 72;
 const LABEL: u16 = 10;
 
 /// Lines of everything there is to say, when the terminal has them.
-const ROOMY: u16 = 11;
+const ROOMY: u16 = 10;
 
 /// Lines of one message at most; junk that was pasted must not push the fields away.
 const MESSAGE_LINES: usize = 3;
@@ -106,9 +106,10 @@ fn lines(
         ));
         match dialog.entry(direction) {
             Err(error) => {
+                // While it is being typed it is a hint; once Enter was pressed, an error.
                 let style = match dialog.insisted {
                     true => theme.error,
-                    false => theme.warning,
+                    false => Style::new(),
                 };
                 let words = wrap(&error.to_string(), field_width);
                 lines.extend(

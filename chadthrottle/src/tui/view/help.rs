@@ -37,6 +37,8 @@ pub fn lines_and_page(size: Size) -> [usize; 2] {
 /// Draws it.
 pub fn render(frame: &mut Frame, area: Rect, scroll: usize, theme: &Theme) {
     let lines = lines(pane::inner(area).width, theme);
+    let height = area.height.min(lines.len() as u16 + 2);
+    let area = Rect { height, ..area };
     pane::render(frame, area, " Keys ", lines, scroll, theme.border, theme);
 }
 

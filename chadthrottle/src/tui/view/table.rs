@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use super::{
-    text::{left, right},
+    text::{count, left, right},
     theme::Theme,
 };
 use crate::{
@@ -216,7 +216,7 @@ fn line(
             Column::User => ((&*row.user).into(), false, Style::new()),
             Column::Program => ((&*row.name).into(), false, theme.title),
             Column::Connections => (
-                row.connections.to_string().into(),
+                count(row.connections, width).into(),
                 true,
                 quiet(row.connections == 0, theme),
             ),

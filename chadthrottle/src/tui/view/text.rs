@@ -17,6 +17,16 @@ pub(super) fn right(text: &str, width: u16) -> String {
     format!("{}{text}", " ".repeat(missing))
 }
 
+/// A count in at most so many columns, at least four: `9999`, `10k`, `3M`.
+pub(super) fn count(count: u32, width: u16) -> String {
+    let exact = count.to_string();
+    match count {
+        _ if exact.len() <= usize::from(width) => exact,
+        0..1_000_000 => format!("{}k", count / 1_000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}
+
 /// The text in at most so many columns. Control characters, which a program may put into its
 /// name, are left out.
 pub(super) fn cut(text: &str, width: u16) -> String {
@@ -68,5 +78,9 @@ mod tests {
             assert_eq!(left(text, width), expected);
         }
         assert_eq!(right("7", 3), "  7");
+        for (number, text) in [(9_999, "9999"), (10_000, "10k"), (1_000_000, "1M")] {
+            assert_eq!(count(number, 4), text);
+        }
+        assert_eq!(count(u32::MAX, 5), "4294M");
     }
 }
