@@ -88,8 +88,13 @@ impl Dialog {
 
     /// Types a pasted text; of several lines the first that says something.
     pub fn paste(&mut self, text: &str) {
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        for c in line.unwrap_or_default().chars() {
+        // Terminals send a pasted line end as a carriage return.
+        let mut lines = text.split(['\r', '\n']).map(str::trim);
+        for c in lines
+            .find(|line| !line.is_empty())
+            .unwrap_or_default()
+            .chars()
+        {
             self.edit(InputRequest::InsertChar(c));
         }
     }

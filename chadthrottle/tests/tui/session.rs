@@ -45,6 +45,10 @@ impl Screen for Fake {
         &mut self.terminal
     }
 
+    fn is_held(&self) -> bool {
+        self.retaken > 0
+    }
+
     fn suspend(&mut self) -> io::Result<()> {
         self.suspended += 1;
         Ok(())
@@ -240,7 +244,8 @@ async fn stopping_continuing_and_redrawing_set_the_terminal_up_anew() {
         vec![ctrl('z'), Ok(Input::Continued), ctrl('l'), ctrl('c')],
     )
     .await;
-    assert_eq!((screen.suspended, screen.retaken), (1, 2));
+    // Once more at the start: it was not held.
+    assert_eq!((screen.suspended, screen.retaken), (1, 3));
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ fn an_engine_error_stays_in_the_dialog() {
     press(&mut state, KeyCode::Char('t'));
     update(
         &mut state,
-        Message::Paste(" 2MB/s\nmore".into()),
+        Message::Paste("\r 2MB/s\rmore".into()),
         UNIX_EPOCH,
     );
     let Some(Effect::Ask(ask)) = press(&mut state, KeyCode::Enter) else {
