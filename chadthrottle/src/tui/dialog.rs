@@ -21,6 +21,8 @@ pub struct Dialog {
     pub key: ProcessKey,
     /// Its name and id, kept for when it is gone.
     pub subject: String,
+    /// It had a limit when the dialog was opened.
+    pub limited: bool,
     /// What was typed.
     pub fields: PerDirection<Input>,
     /// The field that keys go to.
@@ -47,6 +49,7 @@ impl Dialog {
             id,
             key: row.key,
             subject: subject(row),
+            limited: limits.is_some(),
             fields: PerDirection {
                 download: field(Direction::Download),
                 upload: field(Direction::Upload),
@@ -125,15 +128,14 @@ impl Dialog {
         })
     }
 
-    /// What applying would do, in one sentence.
+    /// What applying would do, in one sentence; nothing while an entry is wrong.
     pub fn sentence(&self) -> Option<String> {
-        let limits = self.limits().ok()?;
-        let verb = if limits.download.or(limits.upload).is_some() {
-            "limits"
-        } else {
-            "frees"
-        };
-        Some(format!("{verb} {}{}", self.subject, terms(&limits)))
+        let (subject, limits) = (&self.subject, self.limits().ok()?);
+        Some(match (limits.is_unlimited(), self.limited) {
+            (false, _) => format!("limits {subject}{}", terms(&limits)),
+            (true, true) => format!("removes the limits of {subject}"),
+            (true, false) => format!("{subject} stays unlimited; type a rate to limit it"),
+        })
     }
 }
 

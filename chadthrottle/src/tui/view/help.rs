@@ -60,10 +60,13 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
     let mut second = keys(Context::Dialog, &|binding| !everywhere(binding));
     second.extend(keys(Context::Log, &|binding| !in_table(binding)));
 
+    // The blank line after the last section is no line of the help.
+    second.pop();
     if width < 2 * SECTION {
         first.append(&mut second);
         return first;
     }
+    first.pop();
     let height = first.len().max(second.len());
     first.resize_with(height, Line::default);
     for (line, more) in first.iter_mut().zip(second) {

@@ -31,7 +31,7 @@ pub(super) fn render(
     let mut block = Block::bordered()
         .border_type(BorderType::Rounded)
         .border_style(border)
-        .title(Span::styled(title.to_owned(), theme.title));
+        .title(Span::styled(title.to_owned(), theme.title.not_dim()));
     if count > page {
         let shown = format!(" {}–{} of {count} ", first + 1, first + page);
         block = block.title_bottom(Line::styled(shown, theme.faint).right_aligned());

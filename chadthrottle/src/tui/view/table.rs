@@ -131,6 +131,7 @@ pub fn columns(width: u16, pid_digits: u16) -> Vec<(Column, u16)> {
     };
     widen(Column::Program, WIDEST_PROGRAM - PROGRAM, false);
     widen(Column::Limit, WIDE_LIMIT - SHORT_LIMIT, true);
+    widen(Column::Pid, 1, true);
     widen(Column::User, 5, true);
     widen(Column::Connections, 1, true);
     widen(Column::Rate(Direction::Download), 2, true);

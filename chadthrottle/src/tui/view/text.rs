@@ -27,11 +27,20 @@ pub(super) fn count(count: u32, width: u16) -> String {
     }
 }
 
-/// The text in at most so many columns. Control characters, which a program may put into its
-/// name, are left out.
+/// The text without what a program may put into its name to confuse the reader: control
+/// characters, and those that turn the direction of writing.
+fn clean(text: &str) -> String {
+    let confuses = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace('\t', " ").replace(confuses, "")
+}
+
+/// The text in at most so many columns.
 pub(super) fn cut(text: &str, width: u16) -> String {
     let width = usize::from(width);
-    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean(text);
     if clean.width() <= width {
         return clean;
     }
@@ -53,8 +62,7 @@ pub(super) fn cut(text: &str, width: u16) -> String {
 
 /// The text in lines of at most so many columns.
 pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
-    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
-    textwrap::wrap(&clean, usize::from(width.max(1)))
+    textwrap::wrap(&clean(text), usize::from(width.max(1)))
         .into_iter()
         .map(|line| line.into_owned())
         .collect()
@@ -73,6 +81,7 @@ mod tests {
             ("火狐浏览器", 5, "火狐…"),
             ("火狐浏览器", 4, "火… "),
             ("a\x1b[31mb", 8, "a[31mb  "),
+            ("a\u{202e}b\tc", 5, "ab c "),
             ("x", 0, ""),
         ] {
             assert_eq!(left(text, width), expected);
