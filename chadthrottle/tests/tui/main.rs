@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod any_keys;
+mod picture;
 mod scene;
 mod screens;
 mod session;
