@@ -6,6 +6,7 @@ use chadthrottle::{
     demo,
     tui::{self, LogTail, Options},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 struct NoLog;
 
@@ -27,7 +28,17 @@ async fn main() -> anyhow::Result<()> {
     let processes = arguments.next().map_or(Ok(30), |text| text.parse())?;
     let (engine, world) = demo::engine(seed, processes);
     let world = tokio::spawn(world);
-    let result = tui::run(engine, &NoLog, std::future::pending(), Options::from_env()).await;
+    let (mut terminated, mut hung_up) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
+    let shutdown = async {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = hung_up.recv() => {}
+        }
+    };
+    let result = tui::run(engine, &NoLog, shutdown, Options::from_env()).await;
     world.abort();
     result
 }

@@ -21,6 +21,8 @@ pub struct Dialog {
     pub key: ProcessKey,
     /// Its name and id, kept for when it is gone.
     pub subject: String,
+    /// It had a limit when the dialog was opened.
+    pub limited: bool,
     /// What was typed.
     pub fields: PerDirection<Input>,
     /// The field that keys go to.
@@ -47,6 +49,7 @@ impl Dialog {
             id,
             key: row.key,
             subject: subject(row),
+            limited: limits.is_some(),
             fields: PerDirection {
                 download: field(Direction::Download),
                 upload: field(Direction::Upload),
@@ -69,6 +72,10 @@ impl Dialog {
 
     /// Changes the focused field.
     pub fn edit(&mut self, request: InputRequest) {
+        if self.waiting {
+            // What is being applied is what stays to be seen.
+            return;
+        }
         let field = self.fields.get_mut(self.focus);
         if matches!(request, InputRequest::InsertChar(c) if c.is_control())
             || matches!(request, InputRequest::InsertChar(_))
@@ -84,8 +91,13 @@ impl Dialog {
 
     /// Types a pasted text; of several lines the first that says something.
     pub fn paste(&mut self, text: &str) {
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        for c in line.unwrap_or_default().chars() {
+        // Terminals send a pasted line end as a carriage return.
+        let mut lines = text.split(['\r', '\n']).map(str::trim);
+        for c in lines
+            .find(|line| !line.is_empty())
+            .unwrap_or_default()
+            .chars()
+        {
             self.edit(InputRequest::InsertChar(c));
         }
     }
@@ -116,15 +128,14 @@ impl Dialog {
         })
     }
 
-    /// What applying would do, in one sentence.
+    /// What applying would do, in one sentence; nothing while an entry is wrong.
     pub fn sentence(&self) -> Option<String> {
-        let limits = self.limits().ok()?;
-        let verb = if limits.download.or(limits.upload).is_some() {
-            "limits"
-        } else {
-            "frees"
-        };
-        Some(format!("{verb} {}{}", self.subject, terms(&limits)))
+        let (subject, limits) = (&self.subject, self.limits().ok()?);
+        Some(match (limits.is_unlimited(), self.limited) {
+            (false, _) => format!("limits {subject}{}", terms(&limits)),
+            (true, true) => format!("removes the limits of {subject}"),
+            (true, false) => format!("{subject} stays unlimited; type a rate to limit it"),
+        })
     }
 }
 

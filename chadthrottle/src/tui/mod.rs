@@ -16,7 +16,7 @@ pub mod view;
 
 use std::path::PathBuf;
 
-pub use session::{Screen, drive, run};
+pub use session::{Input, Screen, drive, run};
 
 /// Where the log pane gets its lines.
 pub trait LogTail {

@@ -44,6 +44,9 @@ pub trait Screen {
     /// What to draw on.
     fn terminal(&mut self) -> &mut Terminal<Self::Backend>;
 
+    /// Whether it is still ours; if not, it is set up again before the next picture.
+    fn is_held(&self) -> bool;
+
     /// Stops the program until it is continued.
     ///
     /// # Errors
@@ -64,6 +67,10 @@ impl Screen for Guard {
 
     fn terminal(&mut self) -> &mut Terminal<Self::Backend> {
         self.terminal()
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_held()
     }
 
     fn suspend(&mut self) -> io::Result<()> {
@@ -129,11 +136,8 @@ pub async fn drive<S: Screen>(
             let message = Message::Log(log.lines(LOG_LINES), log.path());
             update(&mut state, message, SystemTime::now());
         }
-        let drawn = screen
-            .terminal()
-            .draw(|frame| view::render(frame, &state, &theme));
-        if let Err(error) = drawn {
-            log::info!("the terminal has gone: {error}");
+        if let Err(error) = draw(screen, &state, &theme) {
+            log::info!("the terminal has gone: {error:#}");
             return;
         }
 
@@ -174,6 +178,16 @@ pub async fn drive<S: Screen>(
             return;
         }
     }
+}
+
+fn draw<S: Screen>(screen: &mut S, state: &State, theme: &Theme) -> anyhow::Result<()> {
+    if !screen.is_held() {
+        screen.retake()?;
+    }
+    let drawn = screen
+        .terminal()
+        .draw(|frame| view::render(frame, state, theme));
+    drawn.map(drop).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// What an input means; nothing when it means nothing.

@@ -22,7 +22,7 @@ pub struct State {
     /// Positions in the snapshot's list, as the table shows them.
     pub order: Vec<usize>,
     /// Which process is selected.
-    pub cursor: Cursor,
+    pub selection: Selection,
     /// The first table line that is shown.
     pub offset: usize,
     /// What lies over the table.
@@ -43,7 +43,7 @@ pub struct State {
 
 /// Which process is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cursor {
+pub enum Selection {
     /// Whichever is the busiest: so it starts, and so the first line stays in view.
     Busiest,
     /// This one, wherever it goes.
@@ -97,7 +97,7 @@ impl State {
             size,
             snapshot: Arc::clone(&snapshot),
             order: Vec::new(),
-            cursor: Cursor::Busiest,
+            selection: Selection::Busiest,
             offset: 0,
             overlay: Overlay::None,
             notices: Notices::default(),
@@ -138,15 +138,15 @@ impl State {
         self.settle();
     }
 
-    /// Puts the cursor on a process that exists, and keeps it in view.
+    /// Puts the selection on a process that exists, and keeps it in view.
     pub fn settle(&mut self) {
-        if let Cursor::Process { key, line } = self.cursor {
+        if let Selection::Process { key, line } = self.selection {
             let at = self
                 .order
                 .iter()
                 .position(|&i| self.snapshot.processes[i].key == key);
             match at {
-                Some(line) => self.cursor = Cursor::Process { key, line },
+                Some(line) => self.selection = Selection::Process { key, line },
                 None => self.select(line),
             }
         }
@@ -162,20 +162,20 @@ impl State {
     /// Selects the process on a line, or the nearest.
     pub fn select(&mut self, line: usize) {
         let line = line.min(self.order.len().saturating_sub(1));
-        self.cursor = match self.order.get(line) {
-            Some(&index) => Cursor::Process {
+        self.selection = match self.order.get(line) {
+            Some(&index) => Selection::Process {
                 key: self.snapshot.processes[index].key,
                 line,
             },
-            None => Cursor::Busiest,
+            None => Selection::Busiest,
         };
     }
 
     /// The selected line.
     pub fn line(&self) -> usize {
-        match self.cursor {
-            Cursor::Busiest => 0,
-            Cursor::Process { line, .. } => line,
+        match self.selection {
+            Selection::Busiest => 0,
+            Selection::Process { line, .. } => line,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Stdout, stdout},
+    mem::ManuallyDrop,
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
     sync::{
@@ -20,7 +21,7 @@ use crossterm::{
     terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use futures_util::Stream;
-use ratatui::{Terminal, backend::CrosstermBackend};
+use ratatui::{Terminal, backend::CrosstermBackend, layout::Rect};
 use rustix::{
     event::{PollFd, PollFlags},
     process::{Signal, kill_current_process_group},
@@ -33,7 +34,9 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The terminal while it is ours; dropping it gives the terminal back as it was.
 #[derive(Debug)]
 pub struct Guard {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: its own drop writes to standard error when the terminal has gone, and that
+    /// panics. All it would do, showing the cursor, is done by ours.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
 }
 
 impl Guard {
@@ -51,7 +54,9 @@ impl Guard {
         restore_on_panic();
         enter().context("the terminal can't be used")?;
         match Terminal::new(CrosstermBackend::new(stdout())) {
-            Ok(terminal) => Ok(Self { terminal }),
+            Ok(terminal) => Ok(Self {
+                terminal: ManuallyDrop::new(terminal),
+            }),
             Err(error) => {
                 restore();
                 Err(error).context("the terminal can't be used")
@@ -62,6 +67,11 @@ impl Guard {
     /// What to draw on.
     pub fn terminal(&mut self) -> &mut Terminal<CrosstermBackend<Stdout>> {
         &mut self.terminal
+    }
+
+    /// Whether it is still ours: a panic elsewhere in the program gives it back.
+    pub fn is_held(&self) -> bool {
+        TAKEN.load(Ordering::SeqCst)
     }
 
     /// Gives the terminal back and stops, as Ctrl-Z stops any program; returns when continued.
@@ -86,7 +96,10 @@ impl Guard {
         // crossterm believes that raw mode is still on if someone else switched it off.
         restore();
         enter()?;
-        self.terminal.clear()
+        // Not `clear`: that asks the terminal where the cursor is and waits for the answer, which
+        // the reader of keys has in its hands.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from(size))
     }
 }
 

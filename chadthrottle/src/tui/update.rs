@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{
     action::{Action, Ask, Effect, Message, Step},
     dialog::{Dialog, subject, terms},
-    state::{Cursor, LogPane, LogPart, Overlay, State},
+    state::{LogPane, LogPart, Overlay, Selection, State},
     view,
 };
 use crate::engine::{
@@ -103,7 +103,7 @@ fn move_by(state: &mut State, step: Step) {
         Overlay::None => {
             match step {
                 // The first line is kept selected, whatever comes to it.
-                Step::First => state.cursor = Cursor::Busiest,
+                Step::First => state.selection = Selection::Busiest,
                 _ => state.select(stepped(state.line(), step, page, rows.saturating_sub(1))),
             }
             state.settle();
@@ -216,3 +216,6 @@ fn answered(state: &mut State, ask: &Ask, result: Result<(), String>) {
     };
     state.notices.add(severity, text, state.now);
 }
+
+#[cfg(test)]
+mod tests;

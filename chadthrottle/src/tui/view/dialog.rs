@@ -4,6 +4,7 @@ use chadthrottle_common::traffic::Direction;
 use ratatui::{
     Frame,
     layout::{Position, Rect},
+    style::{Modifier, Style},
     text::{Line, Span},
     widgets::{Block, BorderType, Clear, Padding},
 };
@@ -16,10 +17,13 @@ use super::{
 use crate::tui::{dialog::Dialog, state::State};
 
 /// As wide as the longest usual explanation.
-const WIDEST: u16 = 76;
+const WIDEST: u16 = 72;
 
 /// Columns before a field.
 const LABEL: u16 = 10;
+
+/// Lines of everything there is to say, when the terminal has them.
+const ROOMY: u16 = 10;
 
 /// Lines of one message at most; junk that was pasted must not push the fields away.
 const MESSAGE_LINES: usize = 3;
@@ -28,9 +32,15 @@ const MESSAGE_LINES: usize = 3;
 pub fn render(frame: &mut Frame, area: Rect, state: &State, dialog: &Dialog, theme: &Theme) {
     let width = area.width.min(WIDEST);
     let inner_width = width.saturating_sub(4);
-    let roomy = area.height >= 14;
+    let roomy = area.height >= ROOMY + 2;
     let (lines, cursor) = lines(state, dialog, inner_width, roomy, theme);
-    let height = area.height.min(lines.len() as u16 + 2);
+    // The frame must not move while a person types.
+    let least = if roomy {
+        usize::from(ROOMY)
+    } else {
+        lines.len()
+    };
+    let height = area.height.min(lines.len().max(least) as u16 + 2);
     let place = Rect {
         x: area.x + (area.width - width) / 2,
         y: area.y + (area.height - height) / 3,
@@ -96,9 +106,10 @@ fn lines(
         ));
         match dialog.entry(direction) {
             Err(error) => {
+                // While it is being typed it is a hint; once Enter was pressed, an error.
                 let style = match dialog.insisted {
                     true => theme.error,
-                    false => theme.warning,
+                    false => Style::new(),
                 };
                 let words = wrap(&error.to_string(), field_width);
                 lines.extend(
@@ -137,9 +148,10 @@ fn lines(
         say("nothing changes until the entry is right", theme.faint);
     }
     if roomy {
-        lines.push(Line::default());
+        let missing = usize::from(ROOMY).saturating_sub(lines.len() + 2).max(1);
+        lines.extend(std::iter::repeat_n(Line::default(), missing));
         lines.push(Line::styled(now(state, dialog), theme.faint));
-        let hint = "500K  1.5MB/s  1MiB  8mbit   ·   0 blocks   ·   empty is unlimited";
+        let hint = "500K 1.5MB/s 1MiB 8mbit · 0 blocks · empty: unlimited";
         lines.push(Line::styled(cut(hint, width), theme.faint));
     }
     (lines, cursor)
@@ -175,8 +187,8 @@ fn field(
     Line::from(vec![Span::styled(left(label, LABEL), label_style), text])
 }
 
-fn underlined() -> ratatui::style::Style {
-    ratatui::style::Style::new().add_modifier(ratatui::style::Modifier::UNDERLINED)
+fn underlined() -> Style {
+    Style::new().add_modifier(Modifier::UNDERLINED)
 }
 
 /// What the process does at this moment, to choose a limit by.

@@ -3,34 +3,70 @@
 use ratatui::{
     Frame,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 use unicode_width::UnicodeWidthStr;
 
 use super::{text::cut, theme::Theme};
 use crate::{
-    engine::snapshot::Severity,
-    tui::{keymap, state::State},
+    engine::snapshot::{LimitState, ProcessRow, Severity},
+    tui::{
+        dialog::{subject, terms},
+        keymap,
+        notices::Entry,
+        state::{Overlay, State},
+    },
 };
 
-/// Draws the newest notice until it has faded.
+/// Draws the newest notice until it has faded; then, of a selected limited process, its limit in
+/// full, for which the table may have no room.
 pub fn render_notice(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
-    let Some(notice) = state.notices.fresh(state.now) else {
-        return;
+    let (text, style) = match (state.notices.fresh(state.now), &state.overlay) {
+        // The dialog says it in full.
+        (_, Overlay::Dialog(dialog)) if dialog.error.is_some() => return,
+        (Some(notice), _) => self::notice(notice, state, area.width, theme),
+        (None, Overlay::None) => match state.selected().and_then(|row| limit(row, theme)) {
+            Some(shown) => shown,
+            None => return,
+        },
+        (None, _) => return,
     };
+    frame.render_widget(Line::styled(cut(&text, area.width), style), area);
+}
+
+fn notice(notice: &Entry, state: &State, width: u16, theme: &Theme) -> (String, Style) {
     let (mark, style) = match notice.severity {
-        Severity::Info => (" ", theme.faint),
+        Severity::Info => (" ", Style::new()),
         Severity::Warning => ("! ", theme.warning),
     };
     let mut text = format!("{mark}{}", notice.text);
     // When something is wrong, the next question is where to read more.
     if let (Severity::Warning, Some(path)) = (notice.severity, &state.log_path) {
         let more = format!("  (log: {})", path.display());
-        if text.width() + more.width() <= usize::from(area.width) {
+        if text.width() + more.width() <= usize::from(width) {
             text.push_str(&more);
         }
     }
-    frame.render_widget(Line::styled(cut(&text, area.width), style), area);
+    (text, style)
+}
+
+fn limit(row: &ProcessRow, theme: &Theme) -> Option<(String, Style)> {
+    let LimitState {
+        limits,
+        not_enforced,
+        ..
+    } = row.limit.as_ref().filter(|_| !row.ended)?;
+    Some(match not_enforced {
+        Some(why) => (
+            format!("! {} not enforced: {why}", subject(row)),
+            theme.warning,
+        ),
+        None => {
+            let text = format!(" {} limited{}", subject(row), terms(limits));
+            (text, theme.faint)
+        }
+    })
 }
 
 /// Draws the keys of what is open.
@@ -46,16 +82,25 @@ pub fn render_keys(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) 
             _ => shown.push((key.to_string(), short)),
         }
     }
-    let mut spans = Vec::new();
-    let mut left_over = usize::from(area.width);
-    for (keys, word) in shown {
-        let needed = keys.width() + word.width() + 4;
-        if needed > left_over {
-            break;
-        }
-        left_over -= needed;
-        spans.push(Span::styled(format!(" {keys}"), theme.key));
-        spans.push(Span::raw(format!(" {word}  ")));
-    }
-    frame.render_widget(Line::from(spans), area);
+    // The last two, help and quit on the main screen, are shown before those in the middle.
+    let kept = shown.len().saturating_sub(2);
+    let width = |(keys, word): &(String, &str)| keys.width() + word.width() + 3;
+    let mut left_over =
+        usize::from(area.width).saturating_sub(shown[kept..].iter().map(width).sum());
+    let mut fits = |entry: &(String, &str)| {
+        let fits = width(entry) <= left_over;
+        left_over = if fits { left_over - width(entry) } else { 0 };
+        fits
+    };
+    let count = shown[..kept].iter().take_while(|entry| fits(entry)).count();
+    let spans = shown[..count]
+        .iter()
+        .chain(&shown[kept..])
+        .flat_map(|(keys, word)| {
+            [
+                Span::styled(format!(" {keys}"), theme.key),
+                Span::raw(format!(" {word} ")),
+            ]
+        });
+    frame.render_widget(Line::from_iter(spans), area);
 }

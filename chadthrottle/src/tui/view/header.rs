@@ -4,8 +4,10 @@ use chadthrottle_common::traffic::Direction;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
+    style::Style,
     text::{Line, Span},
 };
+use unicode_width::UnicodeWidthStr;
 
 use super::{
     text::{left, right},
@@ -15,6 +17,9 @@ use crate::tui::state::State;
 
 /// Below this part of attributed traffic the figure is marked.
 const GOOD_COVERAGE: f64 = 0.95;
+
+/// From this width on figures have words beside them.
+const ROOMY: u16 = 60;
 
 /// Columns of the longest rate.
 const RATE: u16 = 9;
@@ -32,7 +37,7 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
 
 fn traffic(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let mut spans = Vec::new();
-    if width >= 60 {
+    if width >= ROOMY {
         spans.push(Span::styled(left(" chadthrottle", 16), theme.title));
     } else {
         spans.push(Span::raw(" "));
@@ -55,60 +60,58 @@ fn traffic(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     Line::from(spans)
 }
 
-fn directions(theme: &Theme) -> [(Direction, &'static str, ratatui::style::Style); 2] {
+fn directions(theme: &Theme) -> [(Direction, &'static str, Style); 2] {
     [
         (Direction::Download, "↓", theme.download),
         (Direction::Upload, "↑", theme.upload),
     ]
 }
 
+/// What is said about limits, in the order of its worth: what does not fit gives way from the end.
 fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let snapshot = &state.snapshot;
-    let gap = || Span::styled("  ·  ", theme.faint);
-    let mut spans = vec![Span::raw(" ")];
-    if state.engine_stopped {
-        spans.push(Span::styled("! the engine has stopped", theme.error));
-        return Line::from(spans);
-    }
+    let mut said: Vec<(String, Style)> = Vec::new();
     let limited = snapshot.limited();
-    let style = if limited > 0 {
-        theme.limited
+    if state.engine_stopped {
+        said.push(("! the engine has stopped".into(), theme.error));
     } else {
-        theme.faint
-    };
-    spans.push(Span::styled(format!("{limited} limited"), style));
+        let style = match limited {
+            0 => theme.faint,
+            _ => theme.limited,
+        };
+        said.push((format!("{limited} limited"), style));
+    }
     let failing = snapshot
         .processes
         .iter()
         .filter(|row| row.limit.as_ref().is_some_and(|l| l.not_enforced.is_some()))
         .count();
     if failing > 0 {
-        spans.push(gap());
-        spans.push(Span::styled(
-            format!("! {failing} not enforced"),
-            theme.warning,
-        ));
-    }
-    // What is the same all day gives way to what is not.
-    if failing == 0 || width >= 60 {
-        spans.push(gap());
-        spans.push(Span::styled(snapshot.mechanism.to_string(), theme.faint));
+        said.push((format!("! {failing} not enforced"), theme.warning));
     }
     let coverage = snapshot.coverage();
-    let (word, style) = match (coverage < GOOD_COVERAGE, width >= 60) {
-        (true, true) => ("! coverage ", theme.warning),
-        (true, false) => ("! ", theme.warning),
-        (false, true) => ("coverage ", theme.faint),
-        (false, false) => ("", theme.faint),
-    };
-    spans.push(gap());
+    let word = if width >= ROOMY { "coverage " } else { "" };
     // Rounded down: 100 % is all of it.
-    let percent = (coverage * 1000.0).floor() / 10.0;
-    spans.push(Span::styled(format!("{word}{percent:.1} %"), style));
-    if width >= 80 {
-        let shown = snapshot.processes.len();
-        spans.push(gap());
-        spans.push(Span::styled(format!("{shown} processes"), theme.faint));
+    let percent = format!("{word}{:.1} %", (coverage * 1000.0).floor() / 10.0);
+    let mechanism = (snapshot.mechanism.to_string(), theme.faint);
+    if coverage < GOOD_COVERAGE {
+        said.push((format!("! {percent}"), theme.warning));
+        said.push(mechanism);
+    } else {
+        said.push(mechanism);
+        said.push((percent, theme.faint));
     }
-    Line::from(spans)
+    let shown = snapshot.processes.len();
+    said.push((format!("{shown} processes"), theme.faint));
+
+    let mut line = Line::default();
+    for (text, style) in said {
+        let gap = if line.spans.is_empty() { " " } else { " · " };
+        if line.width() + gap.width() + text.width() > usize::from(width) {
+            break;
+        }
+        line.push_span(Span::styled(gap, theme.faint));
+        line.push_span(Span::styled(text, style));
+    }
+    line
 }

@@ -4,19 +4,22 @@ use ratatui::{
     Frame,
     layout::{Rect, Size},
     text::{Line, Span},
-    widgets::{Block, BorderType, Padding},
 };
 
-use super::{Areas, text::left, theme::Theme};
-use crate::tui::keymap::{self, Context};
+use super::{Areas, pane, text::left, theme::Theme};
+use crate::tui::keymap::{self, Binding, Context};
 
-const KEYS: u16 = 14;
+/// Columns of the keys and signs.
+const SIGN: u16 = 16;
+
+/// Columns of a section, its words included.
+const SECTION: u16 = 54;
 
 /// What stands in the table's first column, and what a rate may look like.
 const LEGEND: &[(&str, &str)] = &[
     ("▼", "limited"),
     ("■", "blocked, in one direction or both"),
-    ("!", "its limit is not, or not fully, enforced"),
+    ("!", "its limit is not fully enforced"),
     ("†", "ended"),
     ("500K  1.5MB/s", "decimal bytes a second"),
     ("1MiB", "binary bytes a second"),
@@ -26,62 +29,69 @@ const LEGEND: &[(&str, &str)] = &[
 
 /// Lines there are, and lines shown at once.
 pub fn lines_and_page(size: Size) -> [usize; 2] {
-    let page = block(&Theme::new(false)).inner(Areas::of_size(size).body);
-    [lines(&Theme::new(false)).len(), usize::from(page.height)]
+    let inner = pane::inner(Areas::of_size(size).body);
+    let theme = Theme::new(false);
+    [lines(inner.width, &theme).len(), usize::from(inner.height)]
 }
 
 /// Draws it.
 pub fn render(frame: &mut Frame, area: Rect, scroll: usize, theme: &Theme) {
-    let block = block(theme);
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
-    for (line, y) in lines(theme)
-        .into_iter()
-        .skip(scroll)
-        .zip(inner.top()..inner.bottom())
-    {
-        frame.render_widget(
-            line,
-            Rect {
-                y,
-                height: 1,
-                ..inner
-            },
-        );
-    }
+    let lines = lines(pane::inner(area).width, theme);
+    let height = area.height.min(lines.len() as u16 + 2);
+    let area = Rect { height, ..area };
+    pane::render(frame, area, " Keys ", lines, scroll, theme.border, theme);
 }
 
-fn block(theme: &Theme) -> Block<'static> {
-    Block::bordered()
-        .border_type(BorderType::Rounded)
-        .border_style(theme.border)
-        .title(Span::styled(" Keys ", theme.title))
-        .padding(Padding::horizontal(1))
+/// In one column, or in two where they fit beside each other.
+fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
+    let everywhere = |binding: &Binding| binding.contexts.len() == Context::ALL.len();
+    let in_table = |binding: &Binding| binding.contexts.contains(&Context::Table);
+    let keys = |context: Context, also: &dyn Fn(&Binding) -> bool| {
+        let bindings = keymap::in_context(context).filter(|binding| also(binding));
+        section(context.title(), bindings.map(entry_of), theme)
+    };
+    let legend = LEGEND
+        .iter()
+        .map(|(sign, meaning)| ((*sign).to_owned(), *meaning));
+    let anywhere = keymap::in_context(Context::Table).filter(|binding| everywhere(binding));
+    let mut first = keys(Context::Table, &|binding| !everywhere(binding));
+    first.extend(section("Anywhere", anywhere.map(entry_of), theme));
+    first.extend(section("Marks and rates", legend, theme));
+    let mut second = keys(Context::Dialog, &|binding| !everywhere(binding));
+    second.extend(keys(Context::Log, &|binding| !in_table(binding)));
+
+    // The blank line after the last section is no line of the help.
+    second.pop();
+    if width < 2 * SECTION {
+        first.append(&mut second);
+        return first;
+    }
+    first.pop();
+    let height = first.len().max(second.len());
+    first.resize_with(height, Line::default);
+    for (line, more) in first.iter_mut().zip(second) {
+        let gap = usize::from(SECTION).saturating_sub(line.width());
+        line.push_span(" ".repeat(gap));
+        line.spans.extend(more.spans);
+    }
+    first
 }
 
-fn lines(theme: &Theme) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    for context in [Context::Table, Context::Dialog, Context::Log] {
-        lines.push(Line::styled(context.title(), theme.title));
-        for binding in keymap::in_context(context) {
-            let keys: Vec<String> = binding.keys.iter().map(ToString::to_string).collect();
-            lines.push(entry(&keys.join(" "), binding.help, theme));
-        }
-        lines.push(Line::default());
-    }
-    lines.push(Line::styled("Marks and rates", theme.title));
-    lines.extend(
-        LEGEND
-            .iter()
-            .map(|(sign, meaning)| entry(sign, meaning, theme)),
-    );
+fn entry_of(binding: &Binding) -> (String, &'static str) {
+    let keys: Vec<String> = binding.keys.iter().map(ToString::to_string).collect();
+    (keys.join(" "), binding.help)
+}
+
+fn section(
+    title: &'static str,
+    entries: impl Iterator<Item = (String, &'static str)>,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::from(Span::styled(title, theme.title))];
+    lines.extend(entries.map(|(sign, meaning)| {
+        let sign = Span::styled(left(&sign, SIGN), theme.key);
+        Line::from(vec![sign, Span::raw("  "), Span::raw(meaning)])
+    }));
+    lines.push(Line::default());
     lines
-}
-
-fn entry(sign: &str, meaning: &'static str, theme: &Theme) -> Line<'static> {
-    Line::from(vec![
-        Span::styled(left(sign, KEYS), theme.key),
-        Span::raw("  "),
-        Span::raw(meaning),
-    ])
 }

@@ -3,11 +3,14 @@
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
-    text::{Line, Span},
-    widgets::{Block, BorderType},
+    text::Line,
 };
 
-use super::{Areas, text::wrap, theme::Theme};
+use super::{
+    Areas, pane,
+    text::{cut, wrap},
+    theme::Theme,
+};
 use crate::{
     engine::snapshot::Severity,
     tui::{
@@ -23,7 +26,7 @@ const ROOM_FOR_BOTH: u16 = 12;
 pub fn lines_and_page(state: &State, part: LogPart) -> [usize; 2] {
     let theme = Theme::new(false);
     let areas = areas(Areas::of_size(state.size).body, part);
-    let area = areas[part as usize].inner(ratatui::layout::Margin::new(1, 1));
+    let area = pane::inner(areas[part as usize]);
     [
         lines(state, part, area.width, &theme).len(),
         usize::from(area.height),
@@ -41,41 +44,23 @@ fn areas(area: Rect, focus: LogPart) -> [Rect; 2] {
 }
 
 /// Draws it.
-pub fn render(frame: &mut Frame, area: Rect, state: &State, pane: &LogPane, theme: &Theme) {
-    let areas = areas(area, pane.focus);
+pub fn render(frame: &mut Frame, area: Rect, state: &State, open: &LogPane, theme: &Theme) {
+    let areas = areas(area, open.focus);
     for part in [LogPart::Notices, LogPart::Lines] {
         let area = areas[part as usize];
         if area.height < 3 {
             continue;
         }
-        let border = match pane.focus == part {
-            true => theme.title,
+        let border = match open.focus == part {
+            true => theme.key,
             false => theme.border,
         };
-        let block = Block::bordered()
-            .border_type(BorderType::Rounded)
-            .border_style(border)
-            .title(Span::styled(title(state, part), theme.title));
-        let inner = block.inner(area);
-        frame.render_widget(block, area);
+        let inner = pane::inner(area);
         let lines = lines(state, part, inner.width, theme);
-        let page = usize::from(inner.height);
-        let back = pane.back[part as usize];
-        let first = lines.len().saturating_sub(page).saturating_sub(back);
-        for (line, y) in lines
-            .into_iter()
-            .skip(first)
-            .zip(inner.top()..inner.bottom())
-        {
-            frame.render_widget(
-                line,
-                Rect {
-                    y,
-                    height: 1,
-                    ..inner
-                },
-            );
-        }
+        let last_first = lines.len().saturating_sub(usize::from(inner.height));
+        let first = last_first.saturating_sub(open.back[part as usize]);
+        let title = cut(&title(state, part), area.width.saturating_sub(2));
+        pane::render(frame, area, &title, lines, first, border, theme);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod footer;
 pub mod header;
 pub mod help;
 pub mod log;
+mod pane;
 pub mod table;
 mod text;
 pub mod theme;
@@ -75,6 +76,7 @@ pub fn render(frame: &mut Frame, state: &State, theme: &Theme) {
     footer::render_notice(frame, areas.notice, state, theme);
     footer::render_keys(frame, areas.footer, state, theme);
     if let Overlay::Dialog(dialog) = &state.overlay {
+        frame.buffer_mut().set_style(areas.body, theme.faint);
         dialog::render(frame, areas.body.union(areas.notice), state, dialog, theme);
     }
 }

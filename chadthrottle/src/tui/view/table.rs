@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use super::{
-    text::{left, right},
+    text::{count, left, right},
     theme::Theme,
 };
 use crate::{
@@ -131,6 +131,7 @@ pub fn columns(width: u16, pid_digits: u16) -> Vec<(Column, u16)> {
     };
     widen(Column::Program, WIDEST_PROGRAM - PROGRAM, false);
     widen(Column::Limit, WIDE_LIMIT - SHORT_LIMIT, true);
+    widen(Column::Pid, 1, true);
     widen(Column::User, 5, true);
     widen(Column::Connections, 1, true);
     widen(Column::Rate(Direction::Download), 2, true);
@@ -216,7 +217,7 @@ fn line(
             Column::User => ((&*row.user).into(), false, Style::new()),
             Column::Program => ((&*row.name).into(), false, theme.title),
             Column::Connections => (
-                row.connections.to_string().into(),
+                count(row.connections, width).into(),
                 true,
                 quiet(row.connections == 0, theme),
             ),

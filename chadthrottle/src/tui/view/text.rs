@@ -17,11 +17,30 @@ pub(super) fn right(text: &str, width: u16) -> String {
     format!("{}{text}", " ".repeat(missing))
 }
 
-/// The text in at most so many columns. Control characters, which a program may put into its
-/// name, are left out.
+/// A count in at most so many columns, at least four: `9999`, `10k`, `3M`.
+pub(super) fn count(count: u32, width: u16) -> String {
+    let exact = count.to_string();
+    match count {
+        _ if exact.len() <= usize::from(width) => exact,
+        0..1_000_000 => format!("{}k", count / 1_000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}
+
+/// The text without what a program may put into its name to confuse the reader: control
+/// characters, and those that turn the direction of writing.
+fn clean(text: &str) -> String {
+    let confuses = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace('\t', " ").replace(confuses, "")
+}
+
+/// The text in at most so many columns.
 pub(super) fn cut(text: &str, width: u16) -> String {
     let width = usize::from(width);
-    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean(text);
     if clean.width() <= width {
         return clean;
     }
@@ -43,8 +62,7 @@ pub(super) fn cut(text: &str, width: u16) -> String {
 
 /// The text in lines of at most so many columns.
 pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
-    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
-    textwrap::wrap(&clean, usize::from(width.max(1)))
+    textwrap::wrap(&clean(text), usize::from(width.max(1)))
         .into_iter()
         .map(|line| line.into_owned())
         .collect()
@@ -63,10 +81,15 @@ mod tests {
             ("火狐浏览器", 5, "火狐…"),
             ("火狐浏览器", 4, "火… "),
             ("a\x1b[31mb", 8, "a[31mb  "),
+            ("a\u{202e}b\tc", 5, "ab c "),
             ("x", 0, ""),
         ] {
             assert_eq!(left(text, width), expected);
         }
         assert_eq!(right("7", 3), "  7");
+        for (number, text) in [(9_999, "9999"), (10_000, "10k"), (1_000_000, "1M")] {
+            assert_eq!(count(number, 4), text);
+        }
+        assert_eq!(count(u32::MAX, 5), "4294M");
     }
 }

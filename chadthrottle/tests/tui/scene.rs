@@ -1,0 +1,163 @@
+//! A made-up world at a fixed time, and a person who presses keys.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use chadthrottle::{
+    demo::World,
+    engine::snapshot::{LimitState, Limits, Notice, PerDirection, ProcessRow, Severity, Snapshot},
+    rate::{Bytes, Rate},
+    tui::{
+        action::{Effect, Message},
+        keymap,
+        state::State,
+        update::update,
+        view::{self, theme::Theme},
+    },
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, layout::Size};
+use unicode_width::UnicodeWidthStr;
+
+/// When it is.
+pub fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// A world after ten seconds.
+pub fn busy(processes: usize) -> Snapshot {
+    let mut world = World::new(7, processes, now() - Duration::from_secs(10));
+    for _ in 0..10 {
+        world.advance(Duration::from_secs(1));
+    }
+    world.snapshot().clone()
+}
+
+/// The busiest process, the second, and so on.
+pub fn nth(snapshot: &mut Snapshot, n: usize) -> &mut ProcessRow {
+    let mut rows: Vec<&mut ProcessRow> = snapshot.processes.iter_mut().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.total_rate()));
+    rows.swap_remove(n)
+}
+
+/// A limit that is in force.
+pub fn limit(download: Option<u64>, upload: Option<u64>) -> Option<LimitState> {
+    Some(LimitState {
+        limits: Limits {
+            download: download.map(Rate::from_bytes_per_second),
+            upload: upload.map(Rate::from_bytes_per_second),
+        },
+        achieved: PerDirection::default(),
+        dropped: PerDirection::default(),
+        not_enforced: None,
+    })
+}
+
+/// Some limited, some blocked.
+pub fn limited() -> Snapshot {
+    let mut snapshot = busy(30);
+    nth(&mut snapshot, 1).limit = limit(Some(5_000_000), None);
+    nth(&mut snapshot, 2).limit = limit(Some(1_500_000), Some(100_000));
+    nth(&mut snapshot, 3).limit = limit(None, Some(0));
+    nth(&mut snapshot, 4).limit = limit(Some(0), Some(0));
+    snapshot
+}
+
+/// Much that belongs to nobody, and a limit that does not hold.
+pub fn degraded() -> Snapshot {
+    let mut snapshot = limited();
+    snapshot.unattributed.download = Bytes::new(snapshot.total.download.count() / 4);
+    if let Some(limit) = &mut nth(&mut snapshot, 1).limit {
+        limit.not_enforced = Some("another program was attached to its cgroup first".into());
+    }
+    snapshot.notices.push(Notice {
+        id: 1,
+        time: now(),
+        severity: Severity::Warning,
+        text: "sockets of process 812 could not be read: operation not permitted".into(),
+    });
+    snapshot
+}
+
+/// The screen and who sits before it.
+pub struct Person {
+    pub state: State,
+    pub effects: Vec<Effect>,
+}
+
+impl Person {
+    pub fn before(snapshot: Snapshot, size: Size) -> Self {
+        Self {
+            state: State::new(Arc::new(snapshot), size, now()),
+            effects: Vec::new(),
+        }
+    }
+
+    pub fn press(&mut self, code: KeyCode) -> &mut Self {
+        let event = KeyEvent::new(code, KeyModifiers::NONE);
+        if let Some(action) = keymap::action(self.state.context(), event) {
+            self.tell(Message::Act(action));
+        }
+        self
+    }
+
+    pub fn type_in(&mut self, text: &str) -> &mut Self {
+        text.chars().for_each(|c| {
+            self.press(KeyCode::Char(c));
+        });
+        self
+    }
+
+    pub fn tell(&mut self, message: Message) -> &mut Self {
+        self.effects.extend(update(&mut self.state, message, now()));
+        self
+    }
+
+    /// The engine refuses the last thing asked of it.
+    pub fn refuse(&mut self, error: &str) -> &mut Self {
+        let Some(Effect::Ask(ask)) = self.effects.pop() else {
+            panic!("nothing was asked");
+        };
+        self.tell(Message::Answered(ask, Err(error.into())))
+    }
+
+    pub fn read_log(&mut self) -> &mut Self {
+        let lines = (0..40).map(|n| {
+            format!("[2027-01-15T08:00:{n:02}Z DEBUG chadthrottle::kernel] line {n} of the log, long enough to need a second line where the terminal is narrow")
+        });
+        let path = PathBuf::from("/run/chadthrottle/chadthrottle.log");
+        self.tell(Message::Log(lines.collect(), Some(path)))
+    }
+
+    pub fn picture(&self, colour: bool) -> Buffer {
+        let Size { width, height } = self.state.size;
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let theme = Theme::new(colour);
+        terminal
+            .draw(|frame| view::render(frame, &self.state, &theme))
+            .unwrap();
+        terminal.backend().buffer().clone()
+    }
+}
+
+/// The characters of a picture.
+pub fn text(picture: &Buffer) -> String {
+    let width = usize::from(picture.area.width.max(1));
+    let lines = picture.content.chunks(width).map(|line| {
+        // A wide character covers the cell after its own.
+        let mut covered = 0;
+        let mut text = String::new();
+        for cell in line {
+            if covered == 0 {
+                text.push_str(cell.symbol());
+                covered = cell.symbol().width();
+            }
+            covered = covered.saturating_sub(1);
+        }
+        text.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,208 @@
+//! Every part of the screen in every state, at the sizes that matter.
+
+use chadthrottle::tui::action::Message;
+use crossterm::event::KeyCode::{Char, End, Enter, PageUp, Tab};
+use insta::assert_snapshot;
+use ratatui::{layout::Size, style::Color};
+
+use crate::scene::{Person, busy, degraded, limit, limited, nth, text};
+use chadthrottle::engine::snapshot::Snapshot;
+
+const SIZES: [Size; 5] = [
+    Size::new(40, 10),
+    Size::new(60, 20),
+    Size::new(80, 24),
+    Size::new(120, 40),
+    Size::new(200, 60),
+];
+
+/// The same scene at every size, below each other.
+fn at_all_sizes(snapshot: &Snapshot, act: impl Fn(&mut Person)) -> String {
+    let pictures = SIZES.map(|size| {
+        let mut person = Person::before(snapshot.clone(), size);
+        act(&mut person);
+        let picture = text(&person.picture(true));
+        format!("── {}×{} ──\n{picture}\n", size.width, size.height)
+    });
+    pictures.concat()
+}
+
+#[test]
+fn table() {
+    assert_snapshot!("table_empty", at_all_sizes(&busy(0), |_| {}));
+    assert_snapshot!("table_busy", at_all_sizes(&busy(70), |_| {}));
+    assert_snapshot!("table_limited", at_all_sizes(&limited(), |_| {}));
+    assert_snapshot!(
+        "table_degraded",
+        at_all_sizes(&degraded(), |person| {
+            person.read_log();
+        })
+    );
+    assert_snapshot!(
+        "table_end",
+        at_all_sizes(&busy(70), |person| {
+            person.press(End);
+        })
+    );
+}
+
+#[test]
+fn table_with_an_ended_process() {
+    let mut snapshot = limited();
+    for n in [0, 2] {
+        nth(&mut snapshot, n).ended = true;
+    }
+    assert_snapshot!("table_ended", at_all_sizes(&snapshot, |_| {}));
+}
+
+#[test]
+fn why_a_limit_does_not_hold_is_said_beside_it() {
+    let mut snapshot = degraded();
+    snapshot.notices.clear();
+    assert_snapshot!(
+        "not_enforced",
+        at_all_sizes(&snapshot, |person| {
+            person.press(Char('j'));
+        })
+    );
+}
+
+#[test]
+fn names_that_fit_nowhere() {
+    let mut snapshot = busy(6);
+    nth(&mut snapshot, 0).name = "\u{1b}[31mred\n".into();
+    nth(&mut snapshot, 1).name = "浏览器进程的名字很长".into();
+    nth(&mut snapshot, 2).user = "a-user-with-a-very-long-name".into();
+    nth(&mut snapshot, 3).key.pid.0 = 4_194_303;
+    nth(&mut snapshot, 3).connections = 1_000_000;
+    assert_snapshot!("odd_names", at_all_sizes(&snapshot, |_| {}));
+}
+
+#[test]
+fn dialog() {
+    let unlimited = busy(30);
+    assert_snapshot!(
+        "dialog_empty",
+        at_all_sizes(&unlimited, |person| {
+            person.press(Char('t'));
+        })
+    );
+    assert_snapshot!(
+        "dialog_typed",
+        at_all_sizes(&unlimited, |person| {
+            person
+                .press(Char('t'))
+                .type_in("500K")
+                .press(Tab)
+                .type_in("0");
+        })
+    );
+    assert_snapshot!(
+        "dialog_wrong_entry",
+        at_all_sizes(&unlimited, |person| {
+            person.press(Char('t')).type_in("8Mbps").press(Enter);
+        })
+    );
+    assert_snapshot!(
+        "dialog_engine_error",
+        at_all_sizes(&unlimited, |person| {
+            person.press(Char('t')).type_in("1MiB").press(Enter);
+            person.refuse("the kernel refused: attaching to /sys/fs/cgroup/system.slice/curl.service: operation not permitted");
+        })
+    );
+    let mut snapshot = unlimited.clone();
+    nth(&mut snapshot, 0).limit = limit(Some(1_500_000), Some(250_000));
+    assert_snapshot!(
+        "dialog_prefilled",
+        at_all_sizes(&snapshot, |person| {
+            person.press(Char('t'));
+        })
+    );
+}
+
+#[test]
+fn dialog_of_a_process_that_ends() {
+    let running = busy(30);
+    let mut ended = running.clone();
+    nth(&mut ended, 0).ended = true;
+    assert_snapshot!(
+        "dialog_ended",
+        at_all_sizes(&running, |person| {
+            person.press(Char('t')).type_in("500K");
+            person.tell(Message::Snapshot(ended.clone().into()));
+        })
+    );
+}
+
+#[test]
+fn help_and_log() {
+    assert_snapshot!(
+        "help",
+        at_all_sizes(&busy(10), |person| {
+            person.press(Char('?'));
+        })
+    );
+    assert_snapshot!(
+        "help_end",
+        at_all_sizes(&busy(10), |person| {
+            person.press(Char('h')).press(End);
+        })
+    );
+    assert_snapshot!(
+        "log",
+        at_all_sizes(&degraded(), |person| {
+            person.read_log().press(Char('L'));
+        })
+    );
+    assert_snapshot!(
+        "log_scrolled",
+        at_all_sizes(&degraded(), |person| {
+            person.read_log().press(Char('L')).press(PageUp);
+        })
+    );
+    assert_snapshot!(
+        "log_notices",
+        at_all_sizes(&degraded(), |person| {
+            person.read_log().press(Char('L')).press(Tab);
+        })
+    );
+}
+
+#[test]
+fn engine_stopped() {
+    assert_snapshot!(
+        "engine_stopped",
+        at_all_sizes(&busy(10), |person| {
+            person.tell(Message::EngineStopped);
+        })
+    );
+}
+
+#[test]
+fn terminals_that_are_too_small_say_so() {
+    for (width, height) in [(39, 10), (40, 9), (20, 5), (1, 1), (0, 0), (200, 2)] {
+        let mut person = Person::before(busy(10), Size::new(width, height));
+        person.press(Char('t'));
+        let shown = text(&person.picture(true));
+        let said = shown.contains(&format!("{width}×{height}"));
+        assert!(said || width < 20 || height == 0, "{shown}");
+    }
+}
+
+#[test]
+fn without_colours_everything_is_still_told_apart() {
+    for act in ["", "t", "tx", "?", "L"] {
+        let mut person = Person::before(degraded(), Size::new(120, 40));
+        let picture = person.type_in(act).picture(false);
+        for cell in &picture.content {
+            assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset));
+        }
+    }
+    let mut snapshot = degraded();
+    nth(&mut snapshot, 6).ended = true;
+    let shown = text(&Person::before(snapshot, Size::new(80, 24)).picture(false));
+    for mark in ["▼", "■", "!", "†"] {
+        let rows = shown.lines().skip(3).filter(|line| line.starts_with(mark));
+        assert!(rows.count() > 0, "{mark} in\n{shown}");
+    }
+}
