@@ -81,6 +81,28 @@ impl Tally {
         });
     }
 
+    /// Adds the results of tests that ran elsewhere, naming the place.
+    pub fn absorb(&mut self, place: &str, other: Self) {
+        self.passed += other.passed;
+        self.failed
+            .extend(other.failed.iter().map(|name| format!("{place}: {name}")));
+        for skip in other.skipped {
+            self.skip(&format!("{place}: {}", skip.name), &skip.reason);
+        }
+        self.failed_before = self.failed.len();
+    }
+
+    /// The numbers alone.
+    #[must_use]
+    pub fn counts(&self) -> String {
+        format!(
+            "{} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed.len(),
+            self.skipped.len()
+        )
+    }
+
     /// Whether no test was met at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -115,13 +137,7 @@ impl fmt::Display for Tally {
         for name in &self.failed {
             writeln!(f, "failed  {name}")?;
         }
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed.len(),
-            self.skipped.len()
-        )
+        f.write_str(&self.counts())
     }
 }
 
@@ -164,6 +180,21 @@ mod tests {
             assert_eq!(tally(output, success).to_string(), summary, "{output}");
             assert_eq!(tally(output, success).success(), success, "{output}");
         }
+    }
+
+    #[test]
+    fn places_add_up_by_name() {
+        let mut all = Tally::default();
+        let result = "SKIPPED: a: no sch_fq\nfailures:\n    b\n\n\
+            test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured\n";
+        all.absorb("5.10", tally(result, false));
+        all.absorb("6.1", Tally::default());
+        all.ended("what comes after", false);
+        assert_eq!(
+            all.to_string(),
+            "skipped 5.10: a: no sch_fq\nfailed  5.10: b\nfailed  what comes after\n\
+             2 passed, 2 failed, 1 skipped"
+        );
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
     for program in &of_the_tools {
         println!("\n{}", program.name);
         let mut command = Command::new(&program.path);
-        command.args(program.filters(options));
+        command.args(program.filters(&options.filters));
         watch(&program.name, &mut command, tally)?;
     }
     let Some(reason) = what_is_in_the_way() else {
@@ -85,7 +85,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
             command
                 // Transfers are measured: one must not take the other's share of the machine.
                 .arg("--test-threads=1")
-                .args(program.filters(options))
+                .args(program.filters(&options.filters))
                 .current_dir(workspace.root.join("kernel-tests"));
             println!("\n{}", program.name);
             watch(&program.name, &mut command, tally)?;
@@ -93,7 +93,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
         return Ok(());
     };
     for program in &programs {
-        for test in program.tests(options)? {
+        for test in program.tests(&options.filters)? {
             tally.skip(&format!("{}::{test}", program.name), &reason);
         }
     }
@@ -110,28 +110,33 @@ fn what_is_in_the_way() -> Option<String> {
 }
 
 /// A program of kernel tests.
-struct Program {
-    name: String,
+pub struct Program {
+    pub name: String,
     /// The unit tests of the crate's own tools need none.
-    needs_root: bool,
-    path: PathBuf,
+    pub needs_root: bool,
+    pub path: PathBuf,
 }
 
 impl Program {
     /// None if it is meant as a whole.
-    fn filters<'a>(&self, options: &'a Options) -> &'a [String] {
-        match options.filters.iter().any(|it| self.name.contains(it)) {
+    #[must_use]
+    pub fn filters<'a>(&self, filters: &'a [String]) -> &'a [String] {
+        match filters.iter().any(|it| self.name.contains(it)) {
             true => &[],
-            false => &options.filters,
+            false => filters,
         }
     }
 
     /// The names of its tests.
-    fn tests(&self, options: &Options) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn tests(&self, filters: &[String]) -> Result<Vec<String>> {
         let mut command = Command::new(&self.path);
         command
             .args(["--list", "--format=terse"])
-            .args(self.filters(options));
+            .args(self.filters(filters));
         let list = output(&mut command)?;
         Ok((list.lines())
             .filter_map(|line| line.strip_suffix(": test"))
@@ -141,7 +146,11 @@ impl Program {
 }
 
 /// Builds the kernel tests.
-fn programs(workspace: &Workspace) -> Result<Vec<Program>> {
+///
+/// # Errors
+///
+/// They don't build.
+pub fn programs(workspace: &Workspace) -> Result<Vec<Program>> {
     let arguments = ["test", "--release", "--package", "kernel-tests", "--no-run"];
     let messages = workspace.cargo_messages(&arguments)?;
     let programs = messages.into_iter().filter_map(|message| match message {

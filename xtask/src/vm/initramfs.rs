@@ -31,8 +31,8 @@ const INIT: &str = include_str!("init.sh");
 /// # Errors
 ///
 /// The kernel lacks a module, or something can't be written.
-pub fn provide(kernel: &Unpacked) -> Result<PathBuf> {
-    let archive = kernel.directory.join("initramfs.cpio");
+pub fn provide(kernel: &Unpacked) -> Result<()> {
+    let archive = kernel.initramfs();
     let modules = Modules::read(&kernel.modules())?.in_order(&MODULES)?;
     let busybox = busybox()?;
     let fingerprint = format!(
@@ -42,16 +42,14 @@ pub fn provide(kernel: &Unpacked) -> Result<PathBuf> {
     );
     let made_of = kernel.directory.join("initramfs.made-of");
     if archive.exists() && fs::read_to_string(&made_of).is_ok_and(|old| old == fingerprint) {
-        return Ok(archive);
+        return Ok(());
     }
     let tree = kernel.directory.join("initramfs");
     let _leftover = fs::remove_dir_all(&tree);
     fill(&tree, &modules, &busybox).with_context(|| format!("cannot fill {}", tree.display()))?;
     pack(&tree, &archive)?;
     fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
-    fs::write(&made_of, fingerprint)
-        .with_context(|| format!("cannot write {}", made_of.display()))?;
-    Ok(archive)
+    fs::write(&made_of, fingerprint).with_context(|| format!("cannot write {}", made_of.display()))
 }
 
 /// One that runs where there are no libraries.

@@ -6,10 +6,13 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use super::packages::{Archive, Suite};
-use crate::workspace::{output, succeed};
+use crate::{
+    setup,
+    workspace::{output, succeed},
+};
 
 /// A kernel by the name it has on the command line, and where to look for it.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,13 @@ impl Unpacked {
     /// The kernel itself.
     #[must_use]
     pub fn image(&self) -> PathBuf {
-        (self.directory.join("boot")).join(format!("vmlinuz-{}", self.release))
+        self.directory.join("vmlinuz")
+    }
+
+    /// What it starts with.
+    #[must_use]
+    pub fn initramfs(&self) -> PathBuf {
+        self.directory.join("initramfs.cpio")
     }
 
     /// What belongs at `/lib/modules`.
@@ -110,77 +119,108 @@ impl Kernel {
         }
         println!("Fetching the {} kernel's packages.", self.name);
         let mut problems = Vec::new();
+        let mut archives = Vec::new();
+        for suite in self.suites {
+            match Archive::open(vm, suite).and_then(|it| Ok((it.names("linux-")?, it))) {
+                Ok((packages, archive)) => archives.push((suite.name, packages, archive)),
+                Err(error) => problems.push(format!("{error:#}")),
+            }
+        }
         let exact = format!("{}.", self.name);
         for version in [Some(exact.as_str()), self.substitute]
             .into_iter()
             .flatten()
         {
-            for suite in self.suites {
-                let fetched = Archive::open(vm, suite).and_then(|archive| {
-                    let release = newest(&archive.names("linux-image-")?, version)
-                        .with_context(|| format!("no kernel {version}y"))?;
-                    fetch(&archive, &release, &directory)
-                });
-                match fetched {
+            for (suite, packages, archive) in &archives {
+                let Some(release) = newest(packages, version) else {
+                    problems.push(format!("{suite} has no {version}x"));
+                    continue;
+                };
+                match fetch(archive, packages, &release, &directory) {
                     Ok(kernel) => return Ok(kernel),
-                    Err(error) => problems.push(format!("{}: {error:#}", suite.name)),
+                    Err(error) => problems.push(format!("{release} of {suite}: {error:#}")),
                 }
             }
         }
-        bail!("no suite has it ({})", problems.join("; "))
+        bail!("no {} kernel: {}", self.name, problems.join("; "))
     }
 }
 
 /// Downloads and unpacks next to `directory`, and moves it there when it is whole.
-fn fetch(archive: &Archive, release: &str, directory: &Path) -> Result<Unpacked> {
+fn fetch(
+    archive: &Archive,
+    packages: &[String],
+    release: &str,
+    directory: &Path,
+) -> Result<Unpacked> {
     // Newer kernels come in several packages.
-    let wanted = ["image", "binary", "modules"].map(|part| format!("linux-{part}-{release}"));
-    let known = archive.names("linux-")?;
-    let wanted: Vec<_> = (wanted.into_iter())
-        .filter(|name| known.contains(name))
+    let wanted: Vec<_> = ["image", "base", "binary", "modules"]
+        .map(|part| format!("linux-{part}-{release}"))
+        .into_iter()
+        .filter(|name| packages.contains(name))
         .collect();
-    let fresh = directory.with_extension(format!("fresh-{}", std::process::id()));
-    let _leftover = fs::remove_dir_all(&fresh);
-    let root = fresh.join("root");
-    fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    for package in archive.download(&wanted, &fresh)? {
+    let fresh = Temporary::beside(directory)?;
+    let root = fresh.0.join("root");
+    fs::create_dir(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    for package in archive.download(&wanted, &fresh.0)? {
         succeed(Command::new("dpkg-deb").arg("-x").args([&package, &root]))?;
         fs::remove_file(&package)
             .with_context(|| format!("cannot remove {}", package.display()))?;
     }
-    let kernel = arrange(&root, &fresh, release)?;
-    // One that cannot be used would have stopped above.
-    let _older = fs::remove_dir_all(directory);
-    fs::rename(&fresh, directory)
-        .with_context(|| format!("cannot move {} into place", fresh.display()))?;
+    arrange(&root, &fresh.0, release)?;
+    fs::rename(&fresh.0, directory)
+        .with_context(|| format!("cannot move {} into place", fresh.0.display()))?;
     Ok(Unpacked {
+        release: release.to_owned(),
         directory: directory.to_owned(),
-        ..kernel
     })
 }
 
+/// A directory that goes away with its owner, unless it was moved.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(directory: &Path) -> Result<Self> {
+        let name = directory.file_name().context("a directory has a name")?;
+        let path = directory.with_file_name(format!("fresh-{}", name.display()));
+        let _leftover = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _moved = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Moves the kernel and its modules from where packages have them to where [`Unpacked`] does.
-fn arrange(root: &Path, fresh: &Path, release: &str) -> Result<Unpacked> {
+fn arrange(root: &Path, fresh: &Path, release: &str) -> Result<()> {
+    let kernel = Unpacked {
+        release: release.to_owned(),
+        directory: fresh.to_owned(),
+    };
     let modules = ["usr/lib/modules", "lib/modules"]
         .map(|path| root.join(path))
         .into_iter()
         .find(|path| path.join(release).is_dir())
         .context("the packages hold no modules")?;
-    let kernel = Unpacked {
-        release: release.to_owned(),
-        directory: fresh.to_owned(),
-    };
-    fs::create_dir_all(fresh.join("lib")).context("cannot make a directory for modules")?;
+    let image = [
+        root.join("boot").join(format!("vmlinuz-{release}")),
+        modules.join(release).join("vmlinuz"),
+    ]
+    .into_iter()
+    .find(|path| path.is_file())
+    .context("the packages hold no vmlinuz")?;
+    fs::rename(image, kernel.image()).context("cannot move the kernel")?;
+    fs::create_dir(fresh.join("lib")).context("cannot make a directory for modules")?;
     fs::rename(modules, kernel.all_modules()).context("cannot move the modules")?;
-    fs::rename(root.join("boot"), fresh.join("boot")).context("cannot move the kernel")?;
     fs::remove_dir_all(root).context("cannot remove what is left of the packages")?;
-    let image = kernel.image();
-    ensure!(image.is_file(), "the packages hold no {}", image.display());
     // Packages leave this to their installation.
-    let mut depmod = Command::new(crate::setup::program("depmod")?);
+    let mut depmod = Command::new(setup::program("depmod")?);
     output(depmod.arg("-b").arg(fresh).arg(release))?;
-    fs::write(fresh.join("release"), release).context("cannot note the kernel's release")?;
-    Ok(kernel)
+    fs::write(fresh.join("release"), release).context("cannot note the kernel's release")
 }
 
 /// The newest release with this beginning among `linux-image-…` packages, built for PCs in general.

@@ -4,14 +4,16 @@
 //! - [`packages`]: the distribution's packages, without installing them
 //! - [`initramfs`]: what a machine starts with
 //! - [`qemu`]: a machine, and one command in it
+//! - [`kernel_tests`]: the kernel tests as one command, and what it prints
 
 mod initramfs;
+mod kernel_tests;
 mod kernels;
 mod packages;
 mod qemu;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -19,66 +21,122 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use self::{
-    kernels::{KERNELS, Kernel},
-    qemu::{Accelerator, Run},
+    kernels::{KERNELS, Kernel, Unpacked},
+    qemu::{Accelerator, Machine},
 };
-use crate::{setup, workspace::Workspace};
+use crate::{setup, tally::Tally, workspace::Workspace};
 
 /// Options of `vm`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The kernels to run on, oldest first: 5.10, 6.1, 6.12, 7.2 or all.
+    /// The kernels to run on: 5.10, 6.1, 6.12, 7.2, several with commas between, or all.
     #[arg(long = "kernel", value_delimiter = ',', default_value = "all")]
     kernels: Vec<String>,
-    /// Runs this shell command inside instead of tests, in the current directory; builds nothing.
-    #[arg(long, value_name = "COMMAND")]
+    /// Runs this shell command inside instead of tests, in the current directory. Builds nothing.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "filters")]
     exec: Option<String>,
-    /// Stops a machine after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    /// Stops a machine that takes longer, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
+    /// Runs only kernel tests whose name, or whose program's name, contains one of these.
+    filters: Vec<String>,
 }
 
-/// Runs the tests, or the command, on each kernel.
+/// Runs the tests, or the command, on each kernel, oldest first. With one kernel, a command's exit
+/// code is this one's.
 ///
 /// # Errors
 ///
-/// There is no such kernel, or a program is missing.
+/// There is no such kernel, a program is missing, or the tests don't build.
 pub fn run(options: &Options) -> Result<ExitCode> {
     ensure!(
         cfg!(target_arch = "x86_64"),
-        "the virtual machines run this machine's programs, and are made for x86-64 only"
+        "the virtual machines run this machine's programs, and only x86-64 kernels are known here"
     );
     let kernels = chosen(&options.kernels)?;
     setup::vm_tools(setup::Mode::Install)?;
     let workspace = Workspace::find()?;
-    let mut code = 0;
-    for kernel in kernels {
-        let mut host = Host::new(&workspace, options);
-        let ended = host.execute(kernel, options.exec.as_deref().unwrap_or("true"));
-        match ended {
-            Ok(0) => {}
-            Ok(failed) => code = failed,
-            Err(error) => {
-                eprintln!("error: on {}: {error:#}", kernel.name);
-                code = 1;
-            }
-        }
+    let mut host = Host::new(&workspace, options)?;
+    match &options.exec {
+        Some(command) => execute(&mut host, &kernels, command),
+        None => test(&mut host, &kernels, &options.filters),
     }
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
 /// The kernels with these names.
 fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
+    let all: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
     for name in names {
-        let known = name == "all" || KERNELS.iter().any(|kernel| kernel.name == name);
-        let all: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        let known = name == "all" || all.contains(&name.as_str());
         ensure!(known, "no kernel {name}: {} or all", all.join(", "));
     }
     let is_chosen =
         |kernel: &&Kernel| (names.iter()).any(|name| name == "all" || name == kernel.name);
     Ok(KERNELS.iter().filter(is_chosen).collect())
+}
+
+/// `--exec`: what the command prints is passed on as it is, what it says of itself goes to
+/// standard error.
+fn execute(host: &mut Host<'_>, kernels: &[&Kernel], command: &str) -> Result<ExitCode> {
+    let here = std::env::current_dir().context("cannot tell the current directory")?;
+    let command = format!("cd {}\n{command}\n", shell_quoted(&here)?);
+    let mut worst = 0;
+    for kernel in kernels {
+        let code = host.prepare(kernel).and_then(|unpacked| {
+            eprintln!("On {}:", unpacked.release);
+            let mut stdout = std::io::stdout().lock();
+            host.machine(&unpacked, &command, &mut |bytes| {
+                let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            })
+        });
+        let code = code.unwrap_or_else(|error| {
+            eprintln!("error: on {}: {error:#}", kernel.name);
+            1
+        });
+        worst = worst.max(code);
+    }
+    Ok(ExitCode::from(worst))
+}
+
+/// The kernel tests on each kernel, then what became of them.
+fn test(host: &mut Host<'_>, kernels: &[&Kernel], filters: &[String]) -> Result<ExitCode> {
+    let (command, programs) = kernel_tests::command(host.workspace, filters)?;
+    let mut total = Tally::default();
+    let mut summaries = Vec::new();
+    for kernel in kernels {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let mut release = "not there".to_owned();
+        match host.prepare(kernel) {
+            // Others are as good a test meanwhile.
+            Err(error) => tally.skip("the kernel", &format!("{error:#}")),
+            Ok(unpacked) => {
+                println!("\nRunning the kernel tests on {}.", unpacked.release);
+                let mut report = kernel_tests::Report::new(&mut tally);
+                let code = host.machine(&unpacked, &command, &mut |bytes| report.take(bytes));
+                report.finish(&programs);
+                if let Err(error) = code {
+                    tally.fail(&format!("the machine: {error:#}"));
+                }
+                release = unpacked.release;
+            }
+        }
+        let seconds = start.elapsed().as_secs();
+        summaries.push(format!(
+            "{:<5} {}, {seconds} s ({release})",
+            kernel.name,
+            tally.counts()
+        ));
+        total.absorb(kernel.name, tally);
+    }
+    println!("\n{}\n\n{total}", summaries.join("\n"));
+    Ok(match total.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// This machine, as far as virtual ones need it.
@@ -91,60 +149,58 @@ struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    fn new(workspace: &'a Workspace, options: &Options) -> Self {
-        Self {
+    fn new(workspace: &'a Workspace, options: &Options) -> Result<Self> {
+        let directory = workspace.target.join("vm");
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Self {
             workspace,
-            directory: workspace.target.join("vm"),
+            directory,
             timeout: Duration::from_secs(options.timeout),
             accelerator: None,
-        }
+        })
     }
 
-    /// Runs a command on a kernel, passing on what it prints.
-    fn execute(&mut self, kernel: &Kernel, command: &str) -> Result<i32> {
+    /// Brings a kernel, while others who want to wait.
+    fn prepare(&self, kernel: &Kernel) -> Result<Unpacked> {
+        let path = self.directory.join("lock");
+        let lock =
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        flock(&lock, FlockOperation::LockExclusive).context("cannot lock target/vm")?;
         let unpacked = kernel.provide(&self.directory)?;
-        let initramfs = initramfs::provide(&unpacked)?;
+        initramfs::provide(&unpacked)?;
+        Ok(unpacked)
+    }
+
+    /// Runs a command on a kernel.
+    fn machine(
+        &mut self,
+        kernel: &Unpacked,
+        command: &str,
+        printed: &mut dyn FnMut(&[u8]),
+    ) -> Result<u8> {
         let accelerator = match self.accelerator {
             Some(accelerator) => accelerator,
-            None => *self.accelerator.insert(Accelerator::probe(&unpacked)?),
+            None => *self.accelerator.insert(Accelerator::probe(kernel)?),
         };
         let share = Share::new(&self.directory)?;
-        let start = Instant::now();
-        let mut stdout = std::io::stdout().lock();
-        let run = Run {
-            kernel: &unpacked,
-            initramfs: &initramfs,
+        let machine = Machine {
+            kernel,
             accelerator,
-            command: &format!("{}{command}\n", self.preamble()?),
+            command: &format!("{}{command}", self.preamble()?),
             share: &share.0,
             timeout: self.timeout,
         };
-        let code = run.run(&mut |bytes| {
-            let _closed = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        })?;
-        eprintln!(
-            "{} ({accelerator:?}): {code} after {:.1} s",
-            unpacked.release,
-            start.elapsed().as_secs_f64()
-        );
-        Ok(code)
+        machine.run(printed)
     }
 
     /// What every command starts with.
     fn preamble(&self) -> Result<String> {
-        let here = std::env::current_dir().context("cannot tell the current directory")?;
         let product = self.workspace.target.join("release/chadthrottle");
-        let mut preamble = String::new();
-        for (name, value) in [
-            ("HOME", Path::new("/root")),
-            ("TERM", Path::new("xterm-256color")),
-            ("CHADTHROTTLE_VM", Path::new("1")),
-            ("CHADTHROTTLE_BIN", &product),
-        ] {
-            preamble += &format!("export {name}={}\n", shell_quoted(value)?);
-        }
-        preamble += &format!("cd {}\n", shell_quoted(&here)?);
-        Ok(preamble)
+        Ok(format!(
+            "export HOME=/root TERM=xterm-256color CHADTHROTTLE_VM=1 CHADTHROTTLE_BIN={}\n",
+            shell_quoted(&product)?
+        ))
     }
 }
 

@@ -44,11 +44,11 @@ impl Accelerator {
         }
         let mut command = qemu(kernel, Self::Kvm, "console=ttyS0")?;
         command.args(["-serial", "stdio"]).stderr(Stdio::null());
-        let mut machine = Machine::start(&mut command)?;
+        let mut process = Process::start(&mut command)?;
         let mut printed = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(10);
         while memchr::memmem::find(&printed, b"Linux version").is_none() {
-            match machine.read(deadline)? {
+            match process.read(deadline)? {
                 Output::Some(bytes) => printed.extend(bytes),
                 Output::End | Output::TimedOut => return Ok(Self::Tcg),
             }
@@ -79,7 +79,7 @@ fn qemu(kernel: &Unpacked, accelerator: Accelerator, parameters: &str) -> Result
 
 /// A running qemu.
 #[derive(Debug)]
-struct Machine {
+struct Process {
     child: Child,
     stdout: ChildStdout,
 }
@@ -91,7 +91,7 @@ enum Output {
     TimedOut,
 }
 
-impl Machine {
+impl Process {
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.spawn().context("cannot start qemu")?;
         let stdout = child.stdout.take().context("a pipe was asked for")?;
@@ -118,7 +118,7 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Process {
     fn drop(&mut self) {
         let _already_over = self.child.kill();
         let _status = self.child.wait();
@@ -126,9 +126,8 @@ impl Drop for Machine {
 }
 
 /// One command in one machine.
-pub struct Run<'a> {
+pub struct Machine<'a> {
     pub kernel: &'a Unpacked,
-    pub initramfs: &'a Path,
     pub accelerator: Accelerator,
     /// For `sh`.
     pub command: &'a str,
@@ -137,17 +136,17 @@ pub struct Run<'a> {
     pub timeout: Duration,
 }
 
-impl Run<'_> {
+impl Machine<'_> {
     /// Starts a machine, runs the command in it, passes on what that prints, and gives its exit
     /// code.
     ///
     /// # Errors
     ///
     /// The machine does not get to the end of the command.
-    pub fn run(&self, printed: &mut dyn FnMut(&[u8])) -> Result<i32> {
+    pub fn run(&self, printed: &mut dyn FnMut(&[u8])) -> Result<u8> {
         let console = self.prepare()?;
         let mut command = self.qemu(&console)?;
-        let mut machine = Machine::start(&mut command)?;
+        let mut process = Process::start(&mut command)?;
         let start = Instant::now();
         let end = start + self.timeout;
         let boot_end = end.min(start + BOOT);
@@ -155,7 +154,7 @@ impl Run<'_> {
         loop {
             let booting = !started.exists();
             let deadline = if booting { boot_end } else { end };
-            match machine.read(deadline)? {
+            match process.read(deadline)? {
                 Output::Some(bytes) => printed(&bytes),
                 Output::End => break,
                 Output::TimedOut if booting && started.exists() => {}
@@ -169,7 +168,7 @@ impl Run<'_> {
                 ),
             }
         }
-        let status = machine.child.wait().context("cannot wait for qemu")?;
+        let status = process.child.wait().context("cannot wait for qemu")?;
         let Ok(code) = fs::read_to_string(self.share.join("code")) else {
             bail!("it ended early ({status}); {}", last_lines(&console));
         };
@@ -193,11 +192,12 @@ impl Run<'_> {
     }
 
     fn qemu(&self, console: &Path) -> Result<Command> {
-        let parameters = "console=ttyS0 quiet loglevel=5 mitigations=off apparmor=0 audit=0";
+        let parameters =
+            "console=ttyS0 quiet loglevel=5 mitigations=off tsc=reliable apparmor=0 audit=0";
         let mut command = qemu(self.kernel, self.accelerator, parameters)?;
         command
             .arg("-initrd")
-            .arg(self.initramfs)
+            .arg(self.kernel.initramfs())
             .args(["-serial", &format!("file:{}", quoted(console))])
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
             .args(["-chardev", "stdio,id=output,signal=off"])
