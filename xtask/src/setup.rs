@@ -104,7 +104,6 @@ fn tools(who: &str, task: &str, tools: &[(&str, &[&str])], mode: Mode) -> Result
         .filter(|(program, _)| find_program(program).is_none())
         .collect();
     if missing.is_empty() {
-        println!("Programs for {who}: all there.");
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|(program, _)| *program).collect();

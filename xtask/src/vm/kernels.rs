@@ -8,11 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::packages::{Archive, Suite};
-use crate::{
-    setup,
-    workspace::{output, succeed},
-};
+use super::packages::{Archive, Suite, Temporary};
+use crate::{setup, workspace::output};
 
 /// A kernel by the name it has on the command line, and where to look for it.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +17,7 @@ pub struct Kernel {
     /// A version without its last part: `6.12` stands for any 6.12.y.
     pub name: &'static str,
     /// The smaller indexes first.
-    suites: &'static [Suite],
+    suites: &'static [Suite<'static>],
     /// What else will do: distributions move on from what is not a long-term kernel.
     substitute: Option<&'static str>,
 }
@@ -117,7 +114,7 @@ impl Kernel {
         if let Some(kernel) = Unpacked::read(&directory) {
             return Ok(kernel);
         }
-        println!("Fetching the {} kernel's packages.", self.name);
+        eprintln!("Fetching the {} kernel's packages.", self.name);
         let mut problems = Vec::new();
         let mut archives = Vec::new();
         for suite in self.suites {
@@ -162,11 +159,7 @@ fn fetch(
     let fresh = Temporary::beside(directory)?;
     let root = fresh.0.join("root");
     fs::create_dir(&root).with_context(|| format!("cannot make {}", root.display()))?;
-    for package in archive.download(&wanted, &fresh.0)? {
-        succeed(Command::new("dpkg-deb").arg("-x").args([&package, &root]))?;
-        fs::remove_file(&package)
-            .with_context(|| format!("cannot remove {}", package.display()))?;
-    }
+    archive.unpack(&wanted, &fresh.0, &root)?;
     arrange(&root, &fresh.0, release)?;
     fs::rename(&fresh.0, directory)
         .with_context(|| format!("cannot move {} into place", fresh.0.display()))?;
@@ -174,25 +167,6 @@ fn fetch(
         release: release.to_owned(),
         directory: directory.to_owned(),
     })
-}
-
-/// A directory that goes away with its owner, unless it was moved.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn beside(directory: &Path) -> Result<Self> {
-        let name = directory.file_name().context("a directory has a name")?;
-        let path = directory.with_file_name(format!("fresh-{}", name.display()));
-        let _leftover = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _moved = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Moves the kernel and its modules from where packages have them to where [`Unpacked`] does.

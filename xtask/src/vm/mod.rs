@@ -1,11 +1,13 @@
 //! Runs commands and the kernel tests on the distribution's kernels, in virtual machines.
 //!
 //! - [`kernels`]: which kernels there are, fetched and unpacked
+//! - [`emulator`]: the qemu that starts them
 //! - [`packages`]: the distribution's packages, without installing them
 //! - [`initramfs`]: what a machine starts with
 //! - [`qemu`]: a machine, and one command in it
 //! - [`kernel_tests`]: the kernel tests as one command, and what it prints
 
+mod emulator;
 mod initramfs;
 mod kernel_tests;
 mod kernels;
@@ -24,6 +26,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 
 use self::{
+    emulator::Emulator,
     kernels::{KERNELS, Kernel, Unpacked},
     qemu::{Accelerator, Machine},
 };
@@ -145,7 +148,8 @@ struct Host<'a> {
     /// Where everything of theirs is.
     directory: PathBuf,
     timeout: Duration,
-    accelerator: Option<Accelerator>,
+    /// Found out when the first machine starts.
+    accelerator: Option<(Emulator, Accelerator)>,
 }
 
 impl<'a> Host<'a> {
@@ -161,12 +165,19 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Brings a kernel, while others who want to wait.
-    fn prepare(&self, kernel: &Kernel) -> Result<Unpacked> {
+    /// Others who change something in the directory wait until this is dropped.
+    fn lock(&self) -> Result<File> {
         let path = self.directory.join("lock");
         let lock =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        flock(&lock, FlockOperation::LockExclusive).context("cannot lock target/vm")?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(lock)
+    }
+
+    /// Brings a kernel.
+    fn prepare(&self, kernel: &Kernel) -> Result<Unpacked> {
+        let _lock = self.lock()?;
         let unpacked = kernel.provide(&self.directory)?;
         initramfs::provide(&unpacked)?;
         Ok(unpacked)
@@ -179,15 +190,22 @@ impl<'a> Host<'a> {
         command: &str,
         printed: &mut dyn FnMut(&[u8]),
     ) -> Result<u8> {
-        let accelerator = match self.accelerator {
-            Some(accelerator) => accelerator,
-            None => *self.accelerator.insert(Accelerator::probe(kernel)?),
+        let command = format!("{}{command}", self.preamble()?);
+        let (emulator, accelerator) = match &self.accelerator {
+            Some(known) => known,
+            None => {
+                let _lock = self.lock()?;
+                let emulator = Emulator::provide(&self.directory)?;
+                let accelerator = Accelerator::probe(&emulator, kernel)?;
+                self.accelerator.insert((emulator, accelerator))
+            }
         };
         let share = Share::new(&self.directory)?;
         let machine = Machine {
+            emulator,
             kernel,
-            accelerator,
-            command: &format!("{}{command}", self.preamble()?),
+            accelerator: *accelerator,
+            command: &command,
             share: &share.0,
             timeout: self.timeout,
         };
@@ -217,9 +235,21 @@ struct Share(PathBuf);
 
 impl Share {
     fn new(directory: &Path) -> Result<Self> {
+        remove_leftovers(directory);
         let share = directory.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&share).with_context(|| format!("cannot make {}", share.display()))?;
         Ok(Self(share))
+    }
+}
+
+/// Directories of those that were killed.
+fn remove_leftovers(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _only_untidy = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -11,30 +11,30 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::workspace::output;
+use crate::workspace::{output, succeed};
 
 /// What checks the signatures.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A release, or a part of one, in one of the distribution's archives.
 #[derive(Clone, Copy, Debug)]
-pub struct Suite {
-    pub name: &'static str,
+pub struct Suite<'a> {
+    pub name: &'a str,
     /// The archive's label, as its index gives it.
     label: &'static str,
 }
 
-impl Suite {
+impl<'a> Suite<'a> {
     /// In the archive with everything.
     #[must_use]
-    pub const fn main(name: &'static str) -> Self {
+    pub const fn main(name: &'a str) -> Self {
         let label = "Debian";
         Self { name, label }
     }
 
     /// In the archive with security updates.
     #[must_use]
-    pub const fn security(name: &'static str) -> Self {
+    pub const fn security(name: &'a str) -> Self {
         let label = "Debian-Security";
         Self { name, label }
     }
@@ -52,7 +52,7 @@ impl Archive {
     /// # Errors
     ///
     /// No mirror of the archive is configured, or it does not have the suite.
-    pub fn open(vm: &Path, suite: &Suite) -> Result<Self> {
+    pub fn open(vm: &Path, suite: &Suite<'_>) -> Result<Self> {
         let directory = vm.join("apt").join(suite.name);
         for made in ["state/lists/partial", "cache/archives/partial"] {
             let made = directory.join(made);
@@ -108,32 +108,57 @@ impl Archive {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Downloads packages into a directory, and gives their files.
+    /// Downloads packages into a directory, and unpacks them below `root`.
     ///
     /// # Errors
     ///
-    /// One cannot be downloaded.
-    pub fn download(&self, packages: &[String], directory: &Path) -> Result<Vec<PathBuf>> {
+    /// One cannot be downloaded or unpacked.
+    pub fn unpack(&self, packages: &[String], directory: &Path, root: &Path) -> Result<()> {
         let mut apt = self.apt("apt-get");
         apt.args(["--quiet", "download"]).args(packages);
         output(apt.current_dir(directory))
             .with_context(|| format!("cannot download {}", packages.join(", ")))?;
         let files = fs::read_dir(directory)
             .with_context(|| format!("cannot list {}", directory.display()))?;
-        let mut packages = Vec::new();
         for file in files {
             let path = file.context("cannot list the packages")?.path();
             if path.extension().is_some_and(|extension| extension == "deb") {
-                packages.push(path);
+                succeed(Command::new("dpkg-deb").arg("-x").args([&path, root]))?;
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        Ok(packages)
+        Ok(())
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.args(&self.options);
         command
+    }
+}
+
+/// A directory that goes away with its owner, unless it was moved.
+pub struct Temporary(pub PathBuf);
+
+impl Temporary {
+    /// Next to where it will be moved.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn beside(directory: &Path) -> Result<Self> {
+        let name = directory.file_name().context("a directory has a name")?;
+        let path = directory.with_file_name(format!("fresh-{}", name.display()));
+        let _leftover = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _moved = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::kernels::Unpacked;
+use super::{emulator::Emulator, kernels::Unpacked};
 use crate::setup;
 
 /// Who executes the guest's instructions.
@@ -25,10 +25,12 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
+    /// As an option of qemu's.
+    fn option(self, emulator: &Emulator) -> &'static str {
+        match (self, emulator.parallel) {
+            (Self::Kvm, _) => "kvm",
+            (Self::Tcg, true) => "tcg,thread=multi",
+            (Self::Tcg, false) => "tcg,thread=single",
         }
     }
 
@@ -38,11 +40,11 @@ impl Accelerator {
     /// # Errors
     ///
     /// qemu is not there.
-    pub fn probe(kernel: &Unpacked) -> Result<Self> {
+    pub fn probe(emulator: &Emulator, kernel: &Unpacked) -> Result<Self> {
         if File::open("/dev/kvm").is_err() {
             return Ok(Self::Tcg);
         }
-        let mut command = qemu(kernel, Self::Kvm, "console=ttyS0")?;
+        let mut command = qemu(emulator, kernel, Self::Kvm, "console=ttyS0");
         command.args(["-serial", "stdio"]).stderr(Stdio::null());
         let mut process = Process::start(&mut command)?;
         let mut printed = Vec::new();
@@ -58,23 +60,31 @@ impl Accelerator {
 }
 
 /// What all machines have in common. There is no network but what is made inside.
-fn qemu(kernel: &Unpacked, accelerator: Accelerator, parameters: &str) -> Result<Command> {
+fn qemu(
+    emulator: &Emulator,
+    kernel: &Unpacked,
+    accelerator: Accelerator,
+    parameters: &str,
+) -> Command {
     // Lets people work beside it, and ends it if xtask is killed.
     let mut command = Command::new("nice");
     command
         .args(["-n", "5", "setpriv", "--pdeathsig=KILL"])
-        .arg(setup::program("qemu-system-x86_64")?)
+        .arg(&emulator.program)
         .args(["-no-user-config", "-nodefaults", "-display", "none"])
         .args(["-no-reboot", "-nic", "none", "-cpu", "max"])
         .args(["-smp", "2", "-m", "1536"])
-        .args(["-machine", &format!("pc,accel={}", accelerator.name())])
+        .args(["-machine", "pc", "-accel", accelerator.option(emulator)])
         .arg("-kernel")
         .arg(kernel.image())
         .args(["-append", &format!("{parameters} panic=-1")])
         // Never written to; at its end qemu would take the port that prints for unplugged.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    Ok(command)
+    for directory in &emulator.firmware {
+        command.arg("-L").arg(directory);
+    }
+    command
 }
 
 /// A running qemu.
@@ -127,6 +137,7 @@ impl Drop for Process {
 
 /// One command in one machine.
 pub struct Machine<'a> {
+    pub emulator: &'a Emulator,
     pub kernel: &'a Unpacked,
     pub accelerator: Accelerator,
     /// For `sh`.
@@ -145,7 +156,7 @@ impl Machine<'_> {
     /// The machine does not get to the end of the command.
     pub fn run(&self, printed: &mut dyn FnMut(&[u8])) -> Result<u8> {
         let console = self.prepare()?;
-        let mut command = self.qemu(&console)?;
+        let mut command = self.qemu(&console);
         let mut process = Process::start(&mut command)?;
         let start = Instant::now();
         let end = start + self.timeout;
@@ -159,18 +170,18 @@ impl Machine<'_> {
                 Output::End => break,
                 Output::TimedOut if booting && started.exists() => {}
                 Output::TimedOut if booting => {
-                    bail!("it did not start in time; {}", last_lines(&console));
+                    bail!("it did not start in time; {}", self.last_words(&console));
                 }
                 Output::TimedOut => bail!(
                     "stopped after {} s (--timeout); {}",
                     self.timeout.as_secs(),
-                    last_lines(&console)
+                    self.last_words(&console)
                 ),
             }
         }
         let status = process.child.wait().context("cannot wait for qemu")?;
         let Ok(code) = fs::read_to_string(self.share.join("code")) else {
-            bail!("it ended early ({status}); {}", last_lines(&console));
+            bail!("it ended early ({status}); {}", self.last_words(&console));
         };
         code.trim().parse().context("cannot read the exit code")
     }
@@ -191,10 +202,25 @@ impl Machine<'_> {
         Ok(self.share.join("console.log"))
     }
 
-    fn qemu(&self, console: &Path) -> Result<Command> {
+    /// What the kernel said of its end, or last. Its log is kept, as the share is not.
+    fn last_words(&self, console: &Path) -> String {
+        const FAULTS: [&str; 4] = ["BUG:", "Oops", "general protection", "cut here"];
+        let log = fs::read(console).unwrap_or_default();
+        let kept = self.kernel.directory.join("console.log");
+        let _only_for_people = fs::write(&kept, &log);
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().map(str::trim_end).collect();
+        let first = (lines.iter())
+            .position(|line| FAULTS.iter().any(|fault| line.contains(fault)))
+            .unwrap_or_else(|| lines.len().saturating_sub(12));
+        let words: Vec<_> = lines[first..].iter().take(40).copied().collect();
+        format!("{} has:\n  {}", kept.display(), words.join("\n  "))
+    }
+
+    fn qemu(&self, console: &Path) -> Command {
         let parameters =
             "console=ttyS0 quiet loglevel=5 mitigations=off tsc=reliable apparmor=0 audit=0";
-        let mut command = qemu(self.kernel, self.accelerator, parameters)?;
+        let mut command = qemu(self.emulator, self.kernel, self.accelerator, parameters);
         command
             .arg("-initrd")
             .arg(self.kernel.initramfs())
@@ -216,7 +242,7 @@ impl Machine<'_> {
                 .arg("-device")
                 .arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
         }
-        Ok(command)
+        command
     }
 }
 
@@ -226,13 +252,4 @@ const BOOT: Duration = Duration::from_secs(120);
 /// qemu's options are lists with commas.
 fn quoted(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
-}
-
-/// The end of the kernel's log, for the error.
-fn last_lines(console: &Path) -> String {
-    let log = fs::read(console).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let lines: Vec<_> = log.lines().map(str::trim_end).collect();
-    let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
-    format!("{} ends with:\n  {last}", console.display())
 }
