@@ -17,14 +17,28 @@ pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 pub struct Limit {
     /// Payload bytes a second; 0 lets no payload through.
     pub rate: u64,
-    /// Policing: how far the clock may run ahead of the present, in [`clock::Ticks`].
-    pub debt_bound: u64,
+    /// How far the clock may run ahead of the present where packets are dropped (policing), in
+    /// [`clock::Ticks`].
+    pub policing_bound: u64,
+    /// The same where packets are delayed (pacing).
+    pub pacing_bound: u64,
+    /// Further ahead than this, senders are told now and then to slow down, in [`clock::Ticks`];
+    /// see [`Decision::Admit::signal`].
+    pub signal_after: u64,
     /// See above, in [`clock::Ticks`].
     pub start: u64,
     /// See above, in [`clock::Ticks`].
     pub work: u64,
+    /// Not before this time is the next sender told, in [`clock::Ticks`].
+    pub next_signal: u64,
+    /// How many were told since the clock was last within `signal_after`.
+    pub signals: u64,
 }
-map_value!(Limit, 32);
+map_value!(Limit, 64);
+
+/// How long the first told sender is given before the next is told, besides twice the debt that
+/// its packets wait for.
+const GRACE: clock::Ticks = 200 * clock::TICKS_PER_SECOND / 1000;
 
 /// What a limit did since it was set.
 #[repr(C)]
@@ -38,8 +52,45 @@ pub struct Enforced {
     pub dropped_bytes: u64,
     /// Packets dropped.
     pub dropped_packets: u64,
+    /// Packets marked as having met congestion, in place of being dropped.
+    pub marked_packets: u64,
 }
-map_value!(Enforced, 32);
+map_value!(Enforced, 40);
+
+/// How many devices a slot's packets can be paced on.
+pub const MAX_PACED: usize = 4;
+
+/// Where the packets of a slot can be paced: devices on which fq holds them until their departure
+/// time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paced {
+    /// Interface indexes in the network namespace of the process; 0 is none. Written by user
+    /// space.
+    pub devices: [u32; MAX_PACED],
+    /// The last other device that a packet left by. Written by the kernel, for user space to see
+    /// to it.
+    pub other: u32,
+}
+map_value!(Paced, 20);
+
+impl Paced {
+    /// Whether packets that leave by `device` are held until their departure time.
+    #[inline(always)]
+    pub const fn on(&self, device: u32) -> bool {
+        let [a, b, c, d] = self.devices;
+        device != 0 && (a == device || b == device || c == device || d == device)
+    }
+}
+
+/// How a limit is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcing {
+    /// By dropping what is too early.
+    Policing,
+    /// By delaying it.
+    Pacing,
+}
 
 /// What is to be done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,31 +101,64 @@ pub enum Decision {
         start: Option<u64>,
         /// What the packet costs, in [`clock::Ticks`].
         cost: u64,
+        /// How far ahead the clock was: the delay with which a paced packet departs.
+        delay: u64,
+        /// It is time to tell a sender to slow down, by marking this packet (ECN, RFC 3168) or,
+        /// where packets are paced, by dropping just this one. A single loss costs a flow one
+        /// retransmission; the bounds would cost it as many as fit into a round trip. Whatever is
+        /// done, the time of [`Limit::signal_again`] is to be stored.
+        signal: bool,
     },
     /// Drop it; nothing is charged.
     Drop,
 }
 
-/// Decides about a packet of `payload` bytes at `now` by policing: no queue, but a clock that may
-/// run ahead by `debt_bound`.
+/// Decides about a packet of `payload` bytes at `now`.
 ///
 /// The bound is checked before the packet is charged, so a packet of any size passes once the
 /// clock is within the bound: none can starve.
 #[inline(always)]
-pub const fn police(limit: &Limit, now: clock::Ticks, payload: u64) -> Decision {
+pub const fn admit(limit: &Limit, now: clock::Ticks, payload: u64, by: Enforcing) -> Decision {
     if limit.rate == 0 {
         return Decision::Drop;
     }
-    let clock = limit.start.wrapping_add(limit.work);
-    let start = match clock::debt(clock, now) {
+    let bound = match by {
+        Enforcing::Policing => limit.policing_bound,
+        Enforcing::Pacing => limit.pacing_bound,
+    };
+    let (start, delay) = match limit.debt(now) {
         // The store makes the clock stand at the present, whatever `work` is.
-        None => Some(now.wrapping_sub(limit.work)),
-        Some(debt) if debt > limit.debt_bound => return Decision::Drop,
-        Some(_) => None,
+        None => (Some(now.wrapping_sub(limit.work)), 0),
+        Some(debt) if debt > bound => return Decision::Drop,
+        Some(debt) => (None, debt),
     };
     Decision::Admit {
         start,
         cost: clock::cost(payload, limit.rate),
+        delay,
+        signal: delay > limit.signal_after
+            && (limit.signals == 0 || clock::debt(limit.next_signal, now).is_none()),
+    }
+}
+
+impl Limit {
+    /// When the next sender is to be told, after one was told at `now` with the clock ahead by
+    /// `delay`: sooner the more of them did not help, as there may be many flows.
+    #[inline(always)]
+    pub const fn signal_again(&self, now: clock::Ticks, delay: clock::Ticks) -> clock::Ticks {
+        // Checked, because a division that may panic has no place in an eBPF program.
+        let wait = match (2 * delay + GRACE).checked_div(self.signals.wrapping_add(1)) {
+            Some(wait) => wait,
+            None => 0,
+        };
+        now.wrapping_add(wait)
+    }
+
+    /// How far the clock is ahead of `now`: the length of the virtual queue. Nothing if it is
+    /// behind.
+    #[inline(always)]
+    pub const fn debt(&self, now: clock::Ticks) -> Option<clock::Ticks> {
+        clock::debt(self.start.wrapping_add(self.work), now)
     }
 }
 
@@ -85,9 +169,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn apply(limit: &mut Limit, now: Ticks, payload: u64) -> bool {
-        match police(limit, now, payload) {
+        match admit(limit, now, payload, Enforcing::Policing) {
             Decision::Drop => false,
-            Decision::Admit { start, cost } => {
+            Decision::Admit { start, cost, .. } => {
                 if let Some(start) = start {
                     limit.start = start;
                 }
@@ -100,14 +184,14 @@ mod tests {
     fn limit(rate: u64) -> Limit {
         Limit {
             rate,
-            debt_bound: 350 * TICKS_PER_SECOND / 1000,
+            policing_bound: 350 * TICKS_PER_SECOND / 1000,
             ..Limit::default()
         }
     }
 
     #[test]
     fn a_rate_of_zero_lets_nothing_through() {
-        assert_eq!(police(&limit(0), 5, 1), Decision::Drop);
+        assert_eq!(admit(&limit(0), 5, 1, Enforcing::Pacing), Decision::Drop);
     }
 
     #[test]
@@ -135,9 +219,9 @@ mod tests {
         l.start = 0;
         let now = 1000 * TICKS_PER_SECOND;
         // Both decide on the same old state, then both write.
-        let decisions = [police(&l, now, 1000), police(&l, now + 10, 1000)];
+        let decisions = [now, now + 10].map(|now| admit(&l, now, 1000, Enforcing::Policing));
         for decision in decisions {
-            let Decision::Admit { start, cost } = decision else {
+            let Decision::Admit { start, cost, .. } = decision else {
                 panic!("within the bound")
             };
             l.start = start.unwrap();
@@ -146,6 +230,67 @@ mod tests {
         let ahead = l.start.wrapping_add(l.work) - now;
         let costs = 2 * clock::cost(1000, l.rate);
         assert!((costs..costs + 20).contains(&ahead), "{ahead} {costs}");
+    }
+
+    #[test]
+    fn a_paced_packet_departs_when_the_ones_before_it_have_left() {
+        let mut l = limit(1_000_000);
+        l.pacing_bound = TICKS_PER_SECOND;
+        let now = 5 * TICKS_PER_SECOND;
+        let mut departures = Vec::new();
+        for _ in 0..3 {
+            let Decision::Admit {
+                start, cost, delay, ..
+            } = admit(&l, now, 1000, Enforcing::Pacing)
+            else {
+                panic!("within the bound")
+            };
+            l.start = start.unwrap_or(l.start);
+            l.work += cost;
+            departures.push(delay * 1000 / TICKS_PER_SECOND);
+        }
+        assert_eq!(departures, [0, 1, 2], "milliseconds");
+    }
+
+    #[test]
+    fn senders_are_told_one_by_one_and_sooner_when_it_does_not_help() {
+        let mut l = limit(1_000_000);
+        l.signal_after = TICKS_PER_SECOND / 10;
+        l.pacing_bound = TICKS_PER_SECOND;
+        let begin = 5 * TICKS_PER_SECOND;
+        // Half a second of debt that never shrinks: a packet of 1 ms every millisecond.
+        l.start = begin + TICKS_PER_SECOND / 2;
+        let mut told = Vec::new();
+        for ms in 0..3000u64 {
+            let now = begin + ms * TICKS_PER_SECOND / 1000;
+            let Decision::Admit {
+                cost,
+                delay,
+                signal,
+                ..
+            } = admit(&l, now, 1000, Enforcing::Pacing)
+            else {
+                panic!("within the bound")
+            };
+            l.work += cost;
+            if signal {
+                told.push(ms);
+                l.next_signal = l.signal_again(now, delay);
+                l.signals += 1;
+            }
+        }
+        // 1.2 s, then halves, thirds and so on of it.
+        assert_eq!(told, [0, 1201, 1802, 2203, 2504, 2745, 2946]);
+    }
+
+    #[test]
+    fn packets_are_paced_on_the_devices_named_and_no_other() {
+        let paced = Paced {
+            devices: [3, 9, 0, 0],
+            other: 0,
+        };
+        assert!(paced.on(3) && paced.on(9));
+        assert!(!paced.on(0) && !paced.on(4));
     }
 
     proptest! {

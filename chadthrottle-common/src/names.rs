@@ -25,5 +25,7 @@ pub const MAP_COUNTERS: &str = "COUNTERS";
 pub const MAP_LIMITS: &str = "LIMITS";
 /// Array beside the limits: [`crate::limit::Enforced`].
 pub const MAP_ENFORCED: &str = "ENFORCED";
+/// Array by slot: [`crate::limit::Paced`].
+pub const MAP_PACED: &str = "PACED";
 /// Ring buffer of [`crate::event::ProcessSeen`].
 pub const MAP_EVENTS: &str = "EVENTS";

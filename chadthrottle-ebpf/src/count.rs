@@ -13,7 +13,7 @@ pub fn packet(ctx: &SkBuffContext, direction: Direction) {
         // SAFETY: the pointer is this CPU's own, existing element.
         add(
             unsafe { &mut (*counters).seen[direction.index()] },
-            packet::measure(ctx),
+            packet::measure(ctx).amount,
         );
     }
 }

@@ -46,12 +46,12 @@ pub fn chadthrottle_count_egress(ctx: SkBuffContext) -> i32 {
 
 #[cgroup_skb(ingress)]
 pub fn chadthrottle_ingress(ctx: SkBuffContext) -> i32 {
-    throttle::packet(&ctx, Direction::Download)
+    throttle::ingress(&ctx)
 }
 
 #[cgroup_skb(egress)]
 pub fn chadthrottle_egress(ctx: SkBuffContext) -> i32 {
-    throttle::packet(&ctx, Direction::Upload)
+    throttle::egress(&ctx)
 }
 
 #[cfg(not(test))]

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use chadthrottle_common::{
     event::ProcessSeen,
-    limit::{Enforced, Limit, MAX_LIMITS},
+    limit::{Enforced, Limit, MAX_LIMITS, Paced},
     tag::{MAX_SLOTS, SlotState, Tag},
     traffic::Counters,
 };
@@ -43,6 +43,10 @@ pub static LIMITS: Array<Limit, { MAX_LIMITS as usize }> = Array::new();
 /// machine, while only limited packets pay for the atomic adds.
 #[btf_map]
 pub static ENFORCED: Array<Enforced, { MAX_LIMITS as usize }> = Array::new();
+
+/// Bound: all slots exist from the start.
+#[btf_map]
+pub static PACED: Array<Paced, { MAX_SLOTS as usize }> = Array::new();
 
 /// Bound: 256 KiB, some 6,500 announcements. Full: the announcement is lost, the slot is not;
 /// user space finds it in `PROCESS_SLOTS`.

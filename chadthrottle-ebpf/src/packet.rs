@@ -11,34 +11,53 @@ const IPPROTO_FRAGMENT: u8 = 44;
 const IPPROTO_AH: u8 = 51;
 const IPPROTO_DSTOPTS: u8 = 60;
 
+// TCP flags, RFC 9293, section 3.1.
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+
 /// IPv6 extension headers that are followed; more than any real packet carries.
 const MAX_EXTENSION_HEADERS: usize = 6;
+
+/// A packet, as far as it matters.
+pub struct Packet {
+    /// What it carries.
+    pub amount: Traffic,
+    /// Whether delaying it slows down who sends to this socket: TCP's acknowledgements, and
+    /// everything of other protocols, whose acknowledgements can't be told. Not a SYN or RST.
+    pub clocks_peer: bool,
+}
 
 /// Measures a packet: payload above TCP or UDP (for other protocols the whole packet), and what
 /// it is on the wire once segmentation offload has cut it up.
 #[inline(always)]
-pub fn measure(ctx: &SkBuffContext) -> Traffic {
+pub fn measure(ctx: &SkBuffContext) -> Packet {
     // SAFETY: the kernel hands the program a valid context.
     let (length, segments) = unsafe { ((*ctx.skb.skb).len as u64, (*ctx.skb.skb).gso_segs as u64) };
     let segments = if segments == 0 { 1 } else { segments };
     match headers(ctx) {
-        Some(headers) => Traffic {
-            payload: length.saturating_sub(headers),
-            wire: length + (segments - 1) * headers,
-            packets: segments,
+        Some((headers, clocks_peer)) => Packet {
+            amount: Traffic {
+                payload: length.saturating_sub(headers),
+                wire: length + (segments - 1) * headers,
+                packets: segments,
+            },
+            clocks_peer,
         },
-        None => Traffic {
-            payload: length,
-            wire: length,
-            packets: segments,
+        None => Packet {
+            amount: Traffic {
+                payload: length,
+                wire: length,
+                packets: segments,
+            },
+            clocks_peer: true,
         },
     }
 }
 
-/// Bytes of IP and TCP or UDP headers; nothing for other protocols. The data of cgroup_skb begins
-/// at the IP header.
+/// Bytes of IP and TCP or UDP headers, and [`Packet::clocks_peer`]; nothing for other protocols.
+/// The data of cgroup_skb begins at the IP header.
 #[inline(always)]
-fn headers(ctx: &SkBuffContext) -> Option<u64> {
+fn headers(ctx: &SkBuffContext) -> Option<(u64, bool)> {
     let first: u8 = ctx.load(0).ok()?;
     let (protocol, offset) = match first >> 4 {
         4 => (ctx.load::<u8>(9).ok()?, usize::from(first & 0xf) * 4),
@@ -47,10 +66,11 @@ fn headers(ctx: &SkBuffContext) -> Option<u64> {
     };
     match protocol {
         IPPROTO_TCP => {
-            let data_offset: u8 = ctx.load(offset + 12).ok()?;
-            Some(offset as u64 + u64::from(data_offset >> 4) * 4)
+            let [data_offset, flags]: [u8; 2] = ctx.load(offset + 12).ok()?;
+            let length = u64::from(data_offset >> 4) * 4;
+            Some((offset as u64 + length, flags & (SYN | RST) == 0))
         }
-        IPPROTO_UDP => Some(offset as u64 + 8),
+        IPPROTO_UDP => Some((offset as u64 + 8, true)),
         _ => None,
     }
 }

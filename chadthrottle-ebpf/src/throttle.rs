@@ -1,90 +1,234 @@
-//! The throttle pair: admits or drops the packets of limited processes.
+//! The throttle pair: admits, delays, marks or drops the packets of limited processes.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::SkBuffContext};
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, generated::bpf_skb_ecn_set_ce},
+    programs::SkBuffContext,
+};
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
-    clock,
-    limit::{Decision, Limit, police},
-    traffic::Direction,
+    clock::{self, TICKS_PER_NANOSECOND, Ticks},
+    limit::{Decision, Enforced, Enforcing, Limit, admit},
+    traffic::{Direction, Traffic},
 };
 
 use crate::{
     PASS, count,
-    maps::{ENFORCED, LIMITS},
+    maps::{ENFORCED, LIMITS, PACED},
     packet, tag,
 };
 
 /// Verdict of a cgroup program: no.
 const DROP: i32 = 0;
 
-/// Decides about a packet. An unlimited one costs the tag lookup and no more: no clock is read.
+/// Received packets: a limited download is charged. Where its acknowledgements are paced, it is
+/// they that slow the sender down; otherwise packets that come too early are dropped.
+///
+/// An unlimited packet costs the tag lookup and no more: no clock is read.
 #[inline(always)]
-pub fn packet(ctx: &SkBuffContext, direction: Direction) -> i32 {
+pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let (slot, Some(state)) = tag::of_packet(ctx) else {
         return PASS;
     };
-    let index = state.limit(direction);
+    let index = state.limit(Direction::Download);
     if index == 0 {
         return PASS;
     }
-    let Some(limit) = LIMITS.get_ptr_mut(index) else {
-        return PASS;
-    };
-    let amount = packet::measure(ctx);
+    let amount = packet::measure(ctx).amount;
+    // SYNs, FINs and pure ACKs cost nothing.
     if amount.payload == 0 {
-        // Pure ACKs, SYNs and FINs cost nothing.
         return PASS;
     }
-    // SAFETY: an existing array element; the fields are read once each, like READ_ONCE.
-    let seen = unsafe {
-        Limit {
+    match charge(
+        ctx,
+        slot,
+        index,
+        Direction::Download,
+        amount,
+        clock::from_nanoseconds(ktime()),
+        paced(ctx, slot, Direction::Download),
+    ) {
+        Some(_) => PASS,
+        None => DROP,
+    }
+}
+
+/// Sent packets: a limited upload is charged and, where fq holds packets, departs at its time. Of
+/// a limited download, what the process sends departs when the download's debt is repaid, so that
+/// the sender sees the round trip of a real queue at that rate.
+#[inline(always)]
+pub fn egress(ctx: &SkBuffContext) -> i32 {
+    let (slot, Some(state)) = tag::of_packet(ctx) else {
+        return PASS;
+    };
+    let upload = state.limit(Direction::Upload);
+    let download = state.limit(Direction::Download);
+    if upload == 0 && download == 0 {
+        return PASS;
+    }
+    let packet = packet::measure(ctx);
+    let by = paced(ctx, slot, Direction::Upload);
+    let ktime = ktime();
+    let now = clock::from_nanoseconds(ktime);
+    let mut delay = 0;
+    if upload != 0 && packet.amount.payload > 0 {
+        match charge(ctx, slot, upload, Direction::Upload, packet.amount, now, by) {
+            Some(debt) => delay = debt,
+            None => return DROP,
+        }
+    }
+    if by == Enforcing::Pacing {
+        if download != 0 && packet.clocks_peer {
+            let debt = read(download)
+                .and_then(|limit| limit.debt(now))
+                .unwrap_or(0);
+            if debt > delay {
+                delay = debt;
+            }
+        }
+        if delay > 0 {
+            depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
+        }
+    }
+    PASS
+}
+
+/// The present in nanoseconds of `CLOCK_MONOTONIC`, which is fq's clock, too.
+#[inline(always)]
+fn ktime() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// How packets of the slot are enforced on the packet's device. A device that packets leave by and
+/// that has no pacing is noted, for user space to see to it.
+#[inline(always)]
+fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
+    let Some(paced) = PACED.get_ptr_mut(slot) else {
+        return Enforcing::Policing;
+    };
+    // SAFETY: a valid context and an existing array element; `other` is a hint that any CPU may
+    // overwrite.
+    unsafe {
+        let device = (*ctx.skb.skb).ifindex;
+        if (*paced).on(device) {
+            return Enforcing::Pacing;
+        }
+        if matches!(direction, Direction::Upload) && (*paced).other != device {
+            (*paced).other = device;
+        }
+    }
+    Enforcing::Policing
+}
+
+/// A copy of a limit, its fields read once each, like READ_ONCE.
+#[inline(always)]
+fn read(index: u32) -> Option<Limit> {
+    let limit = LIMITS.get_ptr(index)?;
+    // SAFETY: an existing array element.
+    unsafe {
+        Some(Limit {
             rate: (&raw const (*limit).rate).read_volatile(),
-            debt_bound: (&raw const (*limit).debt_bound).read_volatile(),
+            policing_bound: (&raw const (*limit).policing_bound).read_volatile(),
+            pacing_bound: (&raw const (*limit).pacing_bound).read_volatile(),
+            signal_after: (&raw const (*limit).signal_after).read_volatile(),
             start: (&raw const (*limit).start).read_volatile(),
             work: (&raw const (*limit).work).read_volatile(),
-        }
+            next_signal: (&raw const (*limit).next_signal).read_volatile(),
+            signals: (&raw const (*limit).signals).read_volatile(),
+        })
+    }
+}
+
+/// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped.
+#[inline(always)]
+fn charge(
+    ctx: &SkBuffContext,
+    slot: u32,
+    index: u32,
+    direction: Direction,
+    amount: Traffic,
+    now: Ticks,
+    by: Enforcing,
+) -> Option<Ticks> {
+    let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
+    else {
+        return Some(0);
     };
-    // SAFETY: a helper without arguments.
-    let now = clock::from_nanoseconds(unsafe { bpf_ktime_get_ns() });
-    let decision = police(&seen, now, amount.payload);
-    if let Decision::Admit { start, cost } = decision {
-        // SAFETY: as above; the store and the atomic add are what the limit's type describes.
-        unsafe {
-            if let Some(start) = start {
-                (&raw mut (*limit).start).write_volatile(start);
-            }
-            add(&raw mut (*limit).work, cost);
+    let seen = read(index)?;
+    // SAFETY: existing array elements; the store and the atomic adds are what their types
+    // describe, and the context is valid.
+    unsafe {
+        if (*enforced).admitted_packets == 0 && (*enforced).dropped_packets == 0 {
+            debug!(
+                ctx,
+                "slot {}: first packet under limit {}, {} bytes of payload",
+                slot,
+                index,
+                amount.payload
+            );
         }
-    }
-    let admitted = matches!(decision, Decision::Admit { .. });
-    if let Some(enforced) = ENFORCED.get_ptr_mut(index) {
-        // SAFETY: an existing array element, only ever added to.
-        unsafe {
-            if (*enforced).admitted_packets == 0 && (*enforced).dropped_packets == 0 {
-                debug!(
-                    ctx,
-                    "slot {}: first packet under limit {}, {} bytes of payload",
-                    slot,
-                    index,
-                    amount.payload
-                );
+        let Decision::Admit {
+            start,
+            cost,
+            delay,
+            signal,
+        } = admit(&seen, now, amount.payload, by)
+        else {
+            return drop(enforced, slot, direction, amount);
+        };
+        if signal {
+            (&raw mut (*limit).next_signal).write_volatile(seen.signal_again(now, delay));
+            (&raw mut (*limit).signals).write_volatile(seen.signals + 1);
+            if bpf_skb_ecn_set_ce(ctx.skb.skb) == 1 {
+                add(&raw mut (*enforced).marked_packets, 1);
+            } else if matches!(by, Enforcing::Pacing) && matches!(direction, Direction::Download) {
+                return drop(enforced, slot, direction, amount);
             }
-            if admitted {
-                add(&raw mut (*enforced).admitted_bytes, amount.payload);
-                add(&raw mut (*enforced).admitted_packets, 1);
-            } else {
-                add(&raw mut (*enforced).dropped_bytes, amount.payload);
-                add(&raw mut (*enforced).dropped_packets, 1);
-            }
+        } else if seen.signals != 0 && delay <= seen.signal_after {
+            (&raw mut (*limit).signals).write_volatile(0);
         }
+        if let Some(start) = start {
+            (&raw mut (*limit).start).write_volatile(start);
+        }
+        add(&raw mut (*limit).work, cost);
+        add(&raw mut (*enforced).admitted_bytes, amount.payload);
+        add(&raw mut (*enforced).admitted_packets, 1);
+        Some(delay)
     }
-    if admitted {
-        PASS
-    } else {
-        count::dropped(slot, direction, amount);
-        DROP
+}
+
+/// Takes note of a packet that is dropped.
+///
+/// # Safety
+///
+/// `enforced` must point into the map's element.
+#[inline(always)]
+unsafe fn drop(
+    enforced: *mut Enforced,
+    slot: u32,
+    direction: Direction,
+    amount: Traffic,
+) -> Option<Ticks> {
+    // SAFETY: the caller's.
+    unsafe {
+        add(&raw mut (*enforced).dropped_bytes, amount.payload);
+        add(&raw mut (*enforced).dropped_packets, 1);
+    }
+    count::dropped(slot, direction, amount);
+    None
+}
+
+/// Gives a packet its departure time in nanoseconds, unless it has a later one already (TCP's own
+/// pacing).
+#[inline(always)]
+fn depart(ctx: &SkBuffContext, at: u64) {
+    // SAFETY: a field of a valid context, which cgroup_skb may write since Linux 5.0.
+    unsafe {
+        if (*ctx.skb.skb).tstamp < at {
+            (*ctx.skb.skb).tstamp = at;
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl World {
             actors: Vec::new(),
             next_pid: 812,
             snapshot: Snapshot {
+                why_policing: None,
                 sequence: 0,
                 time: start,
                 interval: Duration::from_secs(1),
@@ -147,7 +148,7 @@ impl World {
                 total_rate: PerDirection::default(),
                 unattributed: PerDirection::default(),
                 processes: Vec::new(),
-                mechanism: Mechanism::Policing,
+                mechanism: Mechanism::Pacing,
                 notices: Vec::new(),
             },
         };
@@ -189,12 +190,8 @@ impl World {
         match command {
             Command::SetLimits(target, limits) => {
                 let actor = self.find(*target)?;
-                actor.row.limit = (!limits.is_unlimited()).then(|| LimitState {
-                    limits: *limits,
-                    achieved: PerDirection::default(),
-                    dropped: PerDirection::default(),
-                    not_enforced: None,
-                });
+                actor.row.limit =
+                    (!limits.is_unlimited()).then(|| LimitState::new(*limits, Mechanism::Pacing));
             }
             Command::RemoveAll => self.actors.iter_mut().for_each(|a| a.row.limit = None),
             Command::SetInterval(_) => {}

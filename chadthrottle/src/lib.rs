@@ -8,6 +8,7 @@ pub mod demo;
 pub mod engine;
 pub mod kernel;
 pub mod log_sink;
+pub mod pacing;
 pub mod process;
 pub mod rate;
 pub mod report;

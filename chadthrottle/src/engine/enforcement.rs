@@ -1,14 +1,24 @@
 //! Limits in force: where their packets are met, and whether all of them are.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use chadthrottle_common::{
     limit::Enforced,
     traffic::{Counters, Direction},
 };
 
-use super::snapshot::{LimitState, Limits, PerDirection};
-use crate::rate::{Bytes, Rate};
+use super::snapshot::{LimitState, Limits, Mechanism, PerDirection};
+use crate::{
+    pacing::{Device, Unpaced},
+    rate::{Bytes, Rate},
+};
+
+/// A mechanism, and why it is not pacing everywhere.
+pub type Expected = (Mechanism, Option<String>);
 
 /// The cgroup that contains all others.
 const ROOT: &str = "/";
@@ -29,7 +39,10 @@ pub struct Enforcement {
     baseline: PerDirection<u64>,
     unmet: PerDirection<u64>,
     unmet_in_a_row: u32,
-    dropped: PerDirection<Bytes>,
+    enforced: PerDirection<Enforced>,
+    delay: PerDirection<Duration>,
+    /// The devices that its packets leave by, and whether they can be paced there.
+    roads: BTreeMap<u32, Result<Device, Unpaced>>,
 }
 
 /// What a check found.
@@ -51,7 +64,9 @@ impl Enforcement {
             baseline: seen(counters),
             unmet: PerDirection::default(),
             unmet_in_a_row: 0,
-            dropped: PerDirection::default(),
+            enforced: PerDirection::default(),
+            delay: PerDirection::default(),
+            roads: BTreeMap::new(),
         }
     }
 
@@ -64,13 +79,14 @@ impl Enforcement {
             let from = if continued { previous } else { &*self };
             *from.baseline.get(direction)
         });
-        self.dropped = previous.dropped;
+        self.enforced = previous.enforced;
+        self.roads = previous.roads.clone();
     }
 
     /// Compares what the observers saw with what the throttle pair met; `enforced` must have been
     /// read after `counters`.
     pub fn check(&mut self, counters: &Counters, enforced: PerDirection<Enforced>) -> Check {
-        self.dropped = enforced.map(|enforced| Bytes::new(enforced.dropped_bytes));
+        self.enforced = enforced;
         if self.cgroups.contains(&PathBuf::from(ROOT)) {
             return Check::Met;
         }
@@ -113,12 +129,67 @@ impl Enforcement {
         !known
     }
 
+    /// Takes note of what the limit adds to the round trip now.
+    pub fn set_delay(&mut self, delay: PerDirection<Duration>) {
+        self.delay = delay;
+    }
+
+    /// Whether it is known if packets that leave by this device can be paced.
+    pub fn knows_road(&self, index: u32) -> bool {
+        self.roads.contains_key(&index)
+    }
+
+    /// Takes note of that.
+    pub fn add_road(&mut self, index: u32, road: Result<Device, Unpaced>) {
+        self.roads.insert(index, road);
+    }
+
+    /// Forgets devices that lost their fq; their next packet shows what can be done. Returns
+    /// whether any of them mattered.
+    pub fn lose_roads(&mut self, lost: &HashSet<Device>) -> bool {
+        let before = self.roads.len();
+        self.roads
+            .retain(|_, road| !road.as_ref().is_ok_and(|device| lost.contains(device)));
+        self.roads.len() < before
+    }
+
+    /// The devices on which its packets are paced.
+    pub fn paced_on(&self) -> impl Iterator<Item = Device> {
+        self.roads
+            .values()
+            .filter_map(|road| road.as_ref().ok())
+            .copied()
+    }
+
+    /// How it is enforced, and why it is not paced everywhere; before its first packet, what is
+    /// expected.
+    pub fn mechanism(&self, expected: &Expected) -> Expected {
+        let why = self
+            .roads
+            .values()
+            .find_map(|road| road.as_ref().err())
+            .map(ToString::to_string);
+        match (self.paced_on().next().is_some(), why) {
+            (false, None) => expected.clone(),
+            (true, None) => (Mechanism::Pacing, None),
+            (true, why) => (Mechanism::Mixed, why),
+            (false, why) => (Mechanism::Policing, why),
+        }
+    }
+
     /// What is shown of the limit.
-    pub fn state(&self, achieved: PerDirection<Rate>) -> LimitState {
+    pub fn state(&self, achieved: PerDirection<Rate>, expected: &Expected) -> LimitState {
+        let (mechanism, why_policing) = self.mechanism(expected);
         LimitState {
             limits: self.limits,
             achieved,
-            dropped: self.dropped,
+            dropped: self
+                .enforced
+                .map(|enforced| Bytes::new(enforced.dropped_bytes)),
+            marked: self.enforced.map(|enforced| enforced.marked_packets),
+            delay: self.delay,
+            mechanism,
+            why_policing,
             not_enforced: (self.unmet_in_a_row > 0).then(|| {
                 "some of its sockets are in another cgroup; looking for them further up".to_owned()
             }),
@@ -163,7 +234,12 @@ mod tests {
         let mut limit = Enforcement::new(download_limit(), "/a", &saw(5000), Instant::now());
         assert_eq!(limit.check(&saw(6000), met(900, 100)), Check::Met);
         assert_eq!(limit.check(&saw(7000), met(900, 100)), Check::Met, "once");
-        assert!(limit.state(PerDirection::default()).not_enforced.is_some());
+        assert!(
+            limit
+                .state(PerDirection::default(), &(Mechanism::Pacing, None))
+                .not_enforced
+                .is_some()
+        );
         assert_eq!(
             limit.check(&saw(8000), met(900, 100)),
             Check::Climb,
@@ -196,6 +272,24 @@ mod tests {
                 Check::Met
             );
         }
+    }
+
+    #[test]
+    fn the_mechanism_is_that_of_the_devices_its_packets_leave_by() {
+        let mut limit = Enforcement::new(download_limit(), "/a", &saw(0), Instant::now());
+        let expected = (Mechanism::Policing, Some("no packet yet".to_owned()));
+        assert_eq!(limit.mechanism(&expected), expected);
+        let device = Device {
+            namespace: 1,
+            index: 2,
+        };
+        limit.add_road(2, Ok(device));
+        assert_eq!(limit.mechanism(&expected), (Mechanism::Pacing, None));
+        limit.add_road(3, Err(Unpaced::OwnQdisc("cake".into())));
+        let (mechanism, why) = limit.mechanism(&expected);
+        assert_eq!(mechanism, Mechanism::Mixed);
+        assert!(why.unwrap().contains("cake"));
+        assert_eq!(limit.paced_on().collect::<Vec<_>>(), [device]);
     }
 
     #[test]

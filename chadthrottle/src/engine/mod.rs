@@ -4,6 +4,7 @@
 mod attribution;
 pub mod command;
 mod enforcement;
+mod limiting;
 mod notices;
 mod owners;
 mod run;
@@ -14,26 +15,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Context as _;
 use chadthrottle_common::{
     event::ProcessSeen,
     tag::{Tag, UNATTRIBUTED},
-    traffic::{Counters, Direction},
+    traffic::Counters,
 };
 
 pub use run::{EngineThread, start};
 
 use crate::{
     kernel::Kernel,
-    process::{Pid, ProcessKey, descriptors, identity},
+    pacing::Pacing,
+    process::{Pid, descriptors},
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
-use command::{Command, CommandError, Target};
-use enforcement::{Check, Enforcement};
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
-use snapshot::{Limits, Mechanism, PerDirection, Snapshot};
+use snapshot::{PerDirection, Snapshot};
 
 /// How long a process that has ended stays in the table after its last byte.
 const LINGER: Duration = Duration::from_secs(10);
@@ -61,7 +60,9 @@ struct Totals {
 
 /// The engine's state.
 struct Engine {
+    // Before the pacing, so that no packet is given a departure time when fq goes.
     kernel: Kernel,
+    pacing: Pacing,
     owners: Owners,
     attribution: Attribution,
     notices: Notices,
@@ -80,6 +81,7 @@ impl Engine {
         let now = Instant::now();
         let mut engine = Self {
             kernel,
+            pacing: Pacing::default(),
             owners: Owners::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),
@@ -130,6 +132,7 @@ impl Engine {
     fn turn(&mut self) {
         self.notice_ended();
         self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
+        self.release_devices();
     }
 
     fn notice_ended(&mut self) {
@@ -170,6 +173,7 @@ impl Engine {
         self.sampled = now;
         let busy = self.read_counters(interval, now);
         self.follow_moves(&busy);
+        self.notice_lost_devices();
         self.check_limits(|_| true);
         let before = self.totals.bytes;
         let bytes = PerDirection::of(|direction| {
@@ -199,6 +203,8 @@ impl Engine {
     /// What is known now, without new readings: after a command, its effect is on the screen at
     /// once. It has the sequence number of the sample before.
     fn picture(&self) -> Snapshot {
+        let expected = self.pacing.expected();
+        let (mechanism, why_policing) = self.mechanism(&expected);
         Snapshot {
             sequence: self.totals.sequence,
             time: SystemTime::now(),
@@ -208,8 +214,13 @@ impl Engine {
             unattributed: PerDirection::of(|direction| {
                 Bytes::new(self.unattributed.passed(direction).payload)
             }),
-            processes: self.owners.iter().map(Owner::row).collect(),
-            mechanism: Mechanism::Policing,
+            processes: self
+                .owners
+                .iter()
+                .map(|owner| owner.row(&expected))
+                .collect(),
+            mechanism,
+            why_policing,
             notices: self.notices.latest(),
         }
     }
@@ -284,178 +295,6 @@ impl Engine {
         self.owners.remove(tag.slot);
         self.kernel.counters.clear(tag.slot)?;
         self.kernel.slots.release(next)
-    }
-
-    /// Limits of busy processes follow them into other cgroups.
-    fn follow_moves(&mut self, busy: &[Pid]) {
-        let mut moved = false;
-        for pid in busy {
-            if let Some(owner) = self.owners.of_process_mut(*pid)
-                && let Some(limit) = &mut owner.enforcement
-                && let Some(cgroup) = identity::cgroup_of(*pid)
-                && limit.moved_to(&cgroup)
-            {
-                moved = true;
-                self.notices.info(format!(
-                    "{} ({pid}) is in {cgroup} now; its limit follows",
-                    owner.identity.name
-                ));
-            }
-        }
-        if moved {
-            self.place_throttle_pair();
-        }
-    }
-
-    /// Checks that limits meet all their packets: those for which `due` says so.
-    fn check_limits(&mut self, due: impl Fn(&Enforcement) -> bool) {
-        let mut moved = false;
-        for owner in self.owners.iter_mut() {
-            let slot = owner.tag.slot;
-            let Some(limit) = owner.enforcement.as_mut().filter(|limit| due(limit)) else {
-                continue;
-            };
-            let (name, pid) = (&owner.identity.name, owner.identity.key.pid);
-            // In this order: what the pair met must be at least what the observers had seen.
-            let readings = self.kernel.counters.read(slot).and_then(|counters| {
-                let enforced = |direction| self.kernel.limits.enforced(slot, direction);
-                let download = enforced(Direction::Download)?;
-                let upload = enforced(Direction::Upload)?;
-                Ok((counters, PerDirection { download, upload }))
-            });
-            match readings {
-                Ok((counters, enforced)) => {
-                    if limit.check(&counters, enforced) == Check::Climb {
-                        limit.climb();
-                        moved = true;
-                        self.notices.info(format!(
-                            "{name} ({pid}) has sockets in another cgroup; its limit moves to the root"
-                        ));
-                    }
-                }
-                Err(error) => log::warn!("limit of {name} ({pid}): {error:#}"),
-            }
-        }
-        if moved {
-            self.place_throttle_pair();
-        }
-    }
-
-    fn place_throttle_pair(&mut self) {
-        if let Err(error) = self.try_place_throttle_pair() {
-            self.notices.warn(format!("{error:#}"));
-        }
-    }
-
-    fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
-        let cgroups = self
-            .owners
-            .iter()
-            .filter_map(|owner| owner.enforcement.as_ref())
-            .flat_map(|limit| limit.cgroups.iter().cloned())
-            .collect();
-        self.kernel.throttle_at(&cgroups)
-    }
-
-    /// Carries out a command; [`Command::SetInterval`] is the loop's.
-    fn apply(&mut self, command: Command) -> Result<(), CommandError> {
-        match command {
-            Command::SetLimits(target, limits) => self.set_limits(target, limits),
-            Command::RemoveAll => {
-                let limited: Vec<ProcessKey> = self
-                    .owners
-                    .iter()
-                    .filter(|owner| owner.enforcement.is_some())
-                    .map(|owner| owner.identity.key)
-                    .collect();
-                for key in limited {
-                    self.set_limits(Target::Process(key), Limits::default())?;
-                }
-                Ok(())
-            }
-            Command::SetInterval(_) => Ok(()),
-        }
-    }
-
-    fn set_limits(&mut self, target: Target, limits: Limits) -> Result<(), CommandError> {
-        let pid = self.resolve(target)?;
-        let tag = self
-            .attribution
-            .tag_of(&mut self.kernel, &mut self.owners, pid)
-            .map_err(|error| match error.downcast() {
-                Ok(exhausted) => CommandError::SlotsExhausted(exhausted),
-                Err(error) => CommandError::Kernel(error),
-            })?;
-        self.look_at(pid);
-        self.enforce(pid, tag, limits).map_err(CommandError::Kernel)
-    }
-
-    fn resolve(&self, target: Target) -> Result<Pid, CommandError> {
-        let (pid, expected) = match target {
-            Target::Pid(pid) => (pid, None),
-            Target::Process(key) => (key.pid, Some(key)),
-        };
-        let identity = self
-            .attribution
-            .identify(pid)
-            .filter(|_| attribution::open_pidfd(pid).is_ok())
-            .ok_or(CommandError::NoSuchProcess(pid))?;
-        if expected.is_some_and(|key| key != identity.key) {
-            return Err(CommandError::PidReused(pid));
-        }
-        if identity.kernel_thread {
-            return Err(CommandError::KernelThread(pid));
-        }
-        Ok(pid)
-    }
-
-    /// Puts limits in force in an order in which a failure leaves what was before.
-    fn enforce(&mut self, pid: Pid, tag: Tag, limits: Limits) -> anyhow::Result<()> {
-        let owner = self
-            .owners
-            .of_process_mut(pid)
-            .context("the process has just ended")?;
-        let before = owner
-            .enforcement
-            .as_ref()
-            .map(|limit| limit.limits)
-            .unwrap_or_default();
-        for direction in Direction::BOTH {
-            if let Some(rate) = *limits.get(direction) {
-                let anew = before.get(direction).is_none();
-                self.kernel.limits.set(tag.slot, direction, rate, anew)?;
-            }
-        }
-        let limited = |direction| limits.get(direction).is_some();
-        self.kernel.slots.set_limits(tag, limited)?;
-        let counters = self.kernel.counters.read(tag.slot)?;
-        let previous = owner.enforcement.take();
-        if !limits.is_unlimited() {
-            let cgroup = owner.identity.cgroup.clone();
-            let mut limit = Enforcement::new(limits, &cgroup, &counters, Instant::now());
-            if let Some(previous) = &previous {
-                limit.take_over(previous);
-            }
-            owner.enforcement = Some(limit);
-        }
-        let name = owner.identity.name.clone();
-        if let Err(error) = self.try_place_throttle_pair() {
-            if let Some(owner) = self.owners.of_process_mut(pid) {
-                owner.enforcement = previous;
-            }
-            self.kernel
-                .slots
-                .set_limits(tag, |direction| before.get(direction).is_some())?;
-            return Err(error);
-        }
-        let shown =
-            |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
-        log::info!(
-            "{name} ({pid}): download {}, upload {}",
-            shown(limits.download),
-            shown(limits.upload)
-        );
-        Ok(())
     }
 }
 

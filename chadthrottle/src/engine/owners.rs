@@ -9,7 +9,7 @@ use std::{
 use chadthrottle_common::{tag::Tag, traffic::Counters};
 
 use super::{
-    enforcement::Enforcement,
+    enforcement::{Enforcement, Expected},
     snapshot::{PerDirection, ProcessRow},
 };
 use crate::{
@@ -98,7 +98,7 @@ impl Owner {
     }
 
     /// Its row of the table.
-    pub fn row(&self) -> ProcessRow {
+    pub fn row(&self, expected: &Expected) -> ProcessRow {
         let identity = &self.identity;
         ProcessRow {
             key: identity.key,
@@ -112,7 +112,7 @@ impl Owner {
             limit: self
                 .enforcement
                 .as_ref()
-                .map(|enforcement| enforcement.state(self.rate)),
+                .map(|enforcement| enforcement.state(self.rate, expected)),
             ended: self.ended.is_some(),
         }
     }
@@ -184,6 +184,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::snapshot::Mechanism;
     use crate::process::identity::Identifier;
     use chadthrottle_common::traffic::Traffic;
 
@@ -213,14 +214,26 @@ mod tests {
         let second = Duration::from_secs(1);
         let begin = Instant::now();
         assert!(gone.sample(downloaded(500), second, begin));
-        assert_eq!(gone.row().rate.download.bytes_per_second(), 500);
+        assert_eq!(
+            gone.row(&(Mechanism::Pacing, None))
+                .rate
+                .download
+                .bytes_per_second(),
+            500
+        );
         assert!(
             !gone.departed(linger, begin + 2 * linger),
             "shown once only"
         );
         assert!(!gone.sample(downloaded(500), second, begin + second));
-        assert_eq!(gone.row().rate.download, Rate::ZERO);
-        assert_eq!(gone.row().bytes.download.count(), 500);
+        assert_eq!(
+            gone.row(&(Mechanism::Pacing, None)).rate.download,
+            Rate::ZERO
+        );
+        assert_eq!(
+            gone.row(&(Mechanism::Pacing, None)).bytes.download.count(),
+            500
+        );
         assert!(!gone.departed(linger, begin + linger - second));
         assert!(gone.departed(linger, begin + linger));
     }

@@ -74,14 +74,20 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mechanism {
+    /// Packets are delayed to their departure time; nothing is lost.
+    Pacing,
     /// Packets above the limit's debt bound are dropped.
     Policing,
+    /// Pacing on some devices, policing on others.
+    Mixed,
 }
 
 impl std::fmt::Display for Mechanism {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Pacing => f.write_str("pacing"),
             Self::Policing => f.write_str("policing"),
+            Self::Mixed => f.write_str("mixed"),
         }
     }
 }
@@ -95,8 +101,32 @@ pub struct LimitState {
     pub achieved: PerDirection<Rate>,
     /// Payload dropped since the limit was set.
     pub dropped: PerDirection<Bytes>,
+    /// Packets marked as having met congestion, since the limit was set.
+    pub marked: PerDirection<u64>,
+    /// What the limit adds to the round trip now.
+    pub delay: PerDirection<Duration>,
+    /// How it is enforced.
+    pub mechanism: Mechanism,
+    /// Why it is not paced, or not everywhere; nothing when it is.
+    pub why_policing: Option<String>,
     /// Why the limit is not, or not fully, enforced; nothing when it is.
     pub not_enforced: Option<String>,
+}
+
+impl LimitState {
+    /// A limit that has done nothing yet.
+    pub fn new(limits: Limits, mechanism: Mechanism) -> Self {
+        Self {
+            limits,
+            achieved: PerDirection::default(),
+            dropped: PerDirection::default(),
+            marked: PerDirection::default(),
+            delay: PerDirection::default(),
+            mechanism,
+            why_policing: None,
+            not_enforced: None,
+        }
+    }
 }
 
 /// A process, as the table shows it.
@@ -180,8 +210,10 @@ pub struct Snapshot {
     pub unattributed: PerDirection<Bytes>,
     /// Every process that has inet sockets, or had traffic or a limit lately. In no order.
     pub processes: Vec<ProcessRow>,
-    /// What enforces limits here.
+    /// How limits are enforced; without any, how they would be.
     pub mechanism: Mechanism,
+    /// Why not all of them are paced; nothing when they are.
+    pub why_policing: Option<String>,
     /// The latest notices, oldest first.
     pub notices: Vec<Notice>,
 }

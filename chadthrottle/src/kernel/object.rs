@@ -6,8 +6,9 @@ use aya::{
     programs::{CgroupSkb, CgroupSock, Program},
 };
 use chadthrottle_common::names::{
-    MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PROCESS_SLOTS, MAP_SLOTS,
-    PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS, PROGRAM_TRACK,
+    MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
+    MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS,
+    PROGRAM_TRACK,
 };
 
 /// The object itself.
@@ -38,6 +39,7 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Ebpf> {
         .map_max_entries(MAP_FREE_SLOTS, slots)
         .map_max_entries(MAP_PROCESS_SLOTS, slots)
         .map_max_entries(MAP_COUNTERS, slots)
+        .map_max_entries(MAP_PACED, slots)
         .map_max_entries(MAP_LIMITS, 2 * slots)
         .map_max_entries(MAP_ENFORCED, 2 * slots)
         .load(OBJECT)

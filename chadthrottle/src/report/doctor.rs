@@ -1,13 +1,14 @@
 //! `chadthrottle doctor`: is everything here that is needed?
 
-use std::path::Path;
-
 use serde::Serialize;
 
-use crate::kernel::{
-    self,
-    features::{self, KernelVersion},
-    object,
+use crate::{
+    kernel::{
+        self,
+        features::{self, KernelVersion},
+        object,
+    },
+    pacing,
 };
 
 /// How a thing stands.
@@ -177,25 +178,17 @@ fn program_types() -> Vec<Finding> {
         .collect()
 }
 
-/// Whether the kernel has the fq packet scheduler, built in or as a module.
+/// Whether the kernel has the fq packet scheduler.
 fn sch_fq() -> Finding {
     let what = "sch_fq";
-    let release = features::kernel_release();
-    let modules = Path::new("/lib/modules").join(release);
-    let listed = ["modules.builtin", "modules.dep"].into_iter().find(|list| {
-        std::fs::read_to_string(modules.join(list)).is_ok_and(|list| list.contains("/sch_fq.ko"))
-    });
-    let loaded = Path::new("/sys/module/sch_fq").exists();
-    match (loaded, listed) {
-        (true, _) => ok(what, "loaded"),
-        (_, Some("modules.builtin")) => ok(what, "built in"),
-        (_, Some(_)) => ok(what, "there as a module"),
-        (_, None) => lacking(
+    match pacing::fq_in_kernel() {
+        Some(how) => ok(what, format!("{how}: limits are paced")),
+        None => lacking(
             what,
             Standing::Degraded,
             "not found",
             "limits are enforced by policing, which drops packets; a kernel with CONFIG_NET_SCH_FQ \
-             will allow pacing, which does not",
+             allows pacing, which does not",
         ),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use chadthrottle::{
     demo::World,
-    engine::snapshot::{LimitState, Limits, Notice, PerDirection, ProcessRow, Severity, Snapshot},
+    engine::snapshot::{LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot},
     rate::{Bytes, Rate},
     tui::{
         action::{Effect, Message},
@@ -45,15 +45,11 @@ pub fn nth(snapshot: &mut Snapshot, n: usize) -> &mut ProcessRow {
 
 /// A limit that is in force.
 pub fn limit(download: Option<u64>, upload: Option<u64>) -> Option<LimitState> {
-    Some(LimitState {
-        limits: Limits {
-            download: download.map(Rate::from_bytes_per_second),
-            upload: upload.map(Rate::from_bytes_per_second),
-        },
-        achieved: PerDirection::default(),
-        dropped: PerDirection::default(),
-        not_enforced: None,
-    })
+    let limits = Limits {
+        download: download.map(Rate::from_bytes_per_second),
+        upload: upload.map(Rate::from_bytes_per_second),
+    };
+    Some(LimitState::new(limits, Mechanism::Policing))
 }
 
 /// Some limited, some blocked.

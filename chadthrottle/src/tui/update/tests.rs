@@ -10,7 +10,7 @@ use ratatui::layout::Size;
 use super::*;
 use crate::{
     demo::World,
-    engine::snapshot::{LimitState, PerDirection, ProcessRow, Snapshot},
+    engine::snapshot::{LimitState, Mechanism, PerDirection, ProcessRow, Snapshot},
     process::ProcessKey,
     rate::{Bytes, Rate},
     tui::keymap,
@@ -40,12 +40,7 @@ fn changed(state: &State, key: ProcessKey, how: impl Fn(&mut ProcessRow)) -> Mes
 }
 
 fn limit(download: u64) -> Option<LimitState> {
-    Some(LimitState {
-        limits: down(download),
-        achieved: PerDirection::default(),
-        dropped: PerDirection::default(),
-        not_enforced: None,
-    })
+    Some(LimitState::new(down(download), Mechanism::Pacing))
 }
 
 fn down(rate: u64) -> Limits {

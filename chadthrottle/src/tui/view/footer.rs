@@ -52,21 +52,35 @@ fn notice(notice: &Entry, state: &State, width: u16, theme: &Theme) -> (String, 
 }
 
 fn limit(row: &ProcessRow, theme: &Theme) -> Option<(String, Style)> {
+    let limit = row.limit.as_ref().filter(|_| !row.ended)?;
     let LimitState {
         limits,
         not_enforced,
         ..
-    } = row.limit.as_ref().filter(|_| !row.ended)?;
+    } = limit;
     Some(match not_enforced {
         Some(why) => (
             format!("! {} not enforced: {why}", subject(row)),
             theme.warning,
         ),
         None => {
-            let text = format!(" {} limited{}", subject(row), terms(limits));
+            let (subject, terms, how) = (subject(row), terms(limits), manner(limit));
+            let text = format!(" {subject} limited{terms} · {how}");
             (text, theme.faint)
         }
     })
+}
+
+/// How a limit is enforced: `pacing, adding 140 ms` or `policing: this kernel has no sch_fq`.
+fn manner(limit: &LimitState) -> String {
+    let mechanism = limit.mechanism;
+    if let Some(why) = &limit.why_policing {
+        return format!("{mechanism}: {why}");
+    }
+    match limit.delay.download.max(limit.delay.upload).as_millis() {
+        0 => mechanism.to_string(),
+        delay => format!("{mechanism}, adding {delay} ms"),
+    }
 }
 
 /// Draws the keys of what is open.

@@ -1,0 +1,319 @@
+//! fq where a limited process's packets leave, so that they can be given a departure time.
+//!
+//! It goes only in the place of a qdisc that the kernel chose, in the network namespace of the
+//! process, with a handle of our own, and is taken away when no limit needs it any more.
+
+mod instances;
+pub mod netlink;
+pub mod plan;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{engine::snapshot::Mechanism, kernel::features::kernel_release, process::Pid};
+use instances::Instances;
+use netlink::{Netlink, QdiscOption, ROOT, namespace_of};
+use plan::{HANDLE, Plan, plan};
+
+// Options of fq, from linux/pkt_sched.h.
+const TCA_FQ_PLIMIT: u16 = 1;
+const TCA_FQ_FLOW_PLIMIT: u16 = 2;
+const TCA_FQ_RATE_ENABLE: u16 = 5;
+
+/// How our fq is set up.
+const FQ: [QdiscOption; 3] = [
+    // A limited download holds one acknowledgement for every other segment of its virtual queue;
+    // the default of 100 a flow would drop them.
+    (TCA_FQ_FLOW_PLIMIT, 20_000),
+    (TCA_FQ_PLIMIT, 100_000),
+    // Departure times are kept all the same; only TCP's own pacing is left as it was, for every
+    // socket that happens to use the device.
+    (TCA_FQ_RATE_ENABLE, 0),
+];
+
+/// How long a device keeps fq after its last limit ended, for packets to leave at their times.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The same when chadthrottle ends: a person waits.
+const DRAIN_AT_THE_END: Duration = Duration::from_millis(300);
+
+/// Why packets can't be paced on a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpaced {
+    /// Somebody chose another qdisc.
+    #[error("the qdisc {0} was chosen for the device and is left alone")]
+    OwnQdisc(String),
+    /// The kernel has no fq.
+    #[error("this kernel has no sch_fq")]
+    NoFq,
+    /// Something else.
+    #[error("fq could not be installed: {0}")]
+    Netlink(String),
+}
+
+/// A device in a network namespace, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// The inode of the network namespace.
+    pub namespace: u64,
+    /// The interface index.
+    pub index: u32,
+}
+
+/// A device with our fq on it.
+struct Installed {
+    namespace: File,
+    unused_since: Option<Instant>,
+}
+
+/// The fq that we installed.
+pub struct Pacing {
+    installed: HashMap<Device, Installed>,
+    /// Who else may use the same devices. Without it, nothing is installed.
+    instances: Result<Instances, String>,
+    /// Whether the kernel seems to have fq. Tried it is all the same: built in, it need not show.
+    seen: bool,
+    /// The kernel said that it has no fq.
+    no_fq: bool,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        let instances =
+            Instances::join().map_err(|error| format!("/run/chadthrottle.lock: {error}"));
+        if let Ok(instances) = &instances {
+            instances.if_alone(|| {
+                remove_leftovers();
+            });
+        }
+        Self {
+            installed: HashMap::new(),
+            instances,
+            seen: fq_in_kernel().is_some(),
+            no_fq: false,
+        }
+    }
+}
+
+/// How the running kernel has fq: loaded, built in or as a module; nothing if it has not.
+pub fn fq_in_kernel() -> Option<&'static str> {
+    if Path::new("/sys/module/sch_fq").exists() {
+        return Some("loaded");
+    }
+    let modules = Path::new("/lib/modules").join(kernel_release());
+    let lists = [
+        ("modules.builtin", "built in"),
+        ("modules.dep", "there as a module"),
+    ];
+    lists.into_iter().find_map(|(list, how)| {
+        let list = std::fs::read_to_string(modules.join(list)).ok()?;
+        list.contains("/sch_fq.ko").then_some(how)
+    })
+}
+
+impl Pacing {
+    /// Sees to it that packets of `pid` that leave by the device with this index are held until
+    /// their departure time.
+    ///
+    /// # Errors
+    ///
+    /// Why they can't be.
+    pub fn ensure(&mut self, pid: Pid, index: u32) -> Result<Device, Unpaced> {
+        if self.no_fq {
+            return Err(Unpaced::NoFq);
+        }
+        if let Err(why) = &self.instances {
+            return Err(Unpaced::Netlink(why.clone()));
+        }
+        let (namespace, number) = namespace_of(pid).map_err(failed)?;
+        let device = Device {
+            namespace: number,
+            index,
+        };
+        if let Some(installed) = self.installed.get_mut(&device) {
+            installed.unused_since = None;
+            return Ok(device);
+        }
+        let mut netlink = Netlink::in_namespace(namespace.as_fd()).map_err(failed)?;
+        match plan(&netlink.qdiscs(index).map_err(failed)?) {
+            Plan::UseAsItIs => Ok(device),
+            Plan::LeaveAlone(kind) => Err(Unpaced::OwnQdisc(kind)),
+            Plan::Install(placements) => {
+                for placement in placements {
+                    let options = if placement.kind == "fq" { &FQ[..] } else { &[] };
+                    let replaced = netlink.replace(
+                        index,
+                        placement.parent,
+                        placement.handle,
+                        placement.kind,
+                        options,
+                    );
+                    if let Err(error) = replaced {
+                        // What was done of it is undone.
+                        let _ = netlink.delete_root(index, HANDLE);
+                        let no_fq =
+                            error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error());
+                        self.no_fq = no_fq;
+                        return Err(if no_fq { Unpaced::NoFq } else { failed(error) });
+                    }
+                }
+                log::info!("fq installed on device {index} of network namespace {number}");
+                self.installed.insert(
+                    device,
+                    Installed {
+                        namespace,
+                        unused_since: None,
+                    },
+                );
+                Ok(device)
+            }
+        }
+    }
+
+    /// Takes fq away from devices that are not `used` any more, once they hold no packets.
+    pub fn retain(&mut self, used: &HashSet<Device>) {
+        let now = Instant::now();
+        self.installed.retain(|device, installed| {
+            if used.contains(device) {
+                installed.unused_since = None;
+                return true;
+            }
+            let since = *installed.unused_since.get_or_insert(now);
+            let drained = now.duration_since(since) >= DRAIN || queued(*device, installed) == 0;
+            if drained && let Ok(instances) = &self.instances {
+                // Another instance may rely on it, and takes it away at its own end or start.
+                instances.if_alone(|| remove(*device, installed));
+            }
+            !drained
+        });
+    }
+
+    /// Looks whether fq is still where it was put; returns the devices from which somebody took
+    /// it.
+    pub fn lost(&mut self) -> HashSet<Device> {
+        let lost: HashSet<Device> = self
+            .installed
+            .iter()
+            .filter(|(device, installed)| !holds_packets(**device, installed))
+            .map(|(device, _)| *device)
+            .collect();
+        for device in &lost {
+            self.installed.remove(device);
+        }
+        lost
+    }
+
+    /// How limits can be expected to be enforced, before a packet was seen.
+    pub fn expected(&self) -> (Mechanism, Option<String>) {
+        if self.no_fq || (!self.seen && self.installed.is_empty()) {
+            (Mechanism::Policing, Some(Unpaced::NoFq.to_string()))
+        } else {
+            (Mechanism::Pacing, None)
+        }
+    }
+
+    /// Whether there is nothing to take away.
+    pub fn is_empty(&self) -> bool {
+        self.installed.is_empty()
+    }
+}
+
+impl Drop for Pacing {
+    fn drop(&mut self) {
+        let end = Instant::now() + DRAIN_AT_THE_END;
+        loop {
+            let full = self
+                .installed
+                .iter()
+                .any(|(device, installed)| queued(*device, installed) > 0);
+            if !full || Instant::now() >= end {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        if let Ok(instances) = &self.instances {
+            instances.if_alone(|| {
+                for (device, installed) in &self.installed {
+                    remove(*device, installed);
+                }
+            });
+        }
+    }
+}
+
+/// Takes away what a run that was killed left behind: qdiscs with our handle, in every network
+/// namespace that a process lives in. Returns from how many devices.
+fn remove_leftovers() -> usize {
+    let mut seen = HashSet::new();
+    let mut removed = 0;
+    for pid in crate::process::descriptors::all_processes() {
+        let Ok((namespace, number)) = namespace_of(pid) else {
+            continue;
+        };
+        if !seen.insert(number) {
+            continue;
+        }
+        let swept = Netlink::in_namespace(namespace.as_fd()).and_then(|mut netlink| {
+            let qdiscs = netlink.qdiscs(0)?;
+            let ours = qdiscs
+                .iter()
+                .filter(|qdisc| qdisc.parent == ROOT && qdisc.handle == HANDLE);
+            let mut count = 0;
+            for qdisc in ours {
+                netlink.delete_root(qdisc.device, HANDLE)?;
+                log::info!(
+                    "removed fq that a killed run left on device {}",
+                    qdisc.device
+                );
+                count += 1;
+            }
+            Ok(count)
+        });
+        match swept {
+            Ok(count) => removed += count,
+            Err(error) => log::debug!("network namespace {number}: {error}"),
+        }
+    }
+    removed
+}
+
+/// Whether a device still has an fq; if it can't be asked, it is gone, and so is its traffic.
+fn holds_packets(device: Device, installed: &Installed) -> bool {
+    Netlink::in_namespace(installed.namespace.as_fd())
+        .and_then(|mut netlink| netlink.qdiscs(device.index))
+        .is_ok_and(|qdiscs| qdiscs.iter().any(|qdisc| qdisc.kind == "fq"))
+}
+
+fn failed(error: io::Error) -> Unpaced {
+    Unpaced::Netlink(error.to_string())
+}
+
+/// Packets that our fq holds; none if it can't be asked.
+fn queued(device: Device, installed: &Installed) -> u32 {
+    Netlink::in_namespace(installed.namespace.as_fd())
+        .and_then(|mut netlink| netlink.qdiscs(device.index))
+        .map_or(0, |qdiscs| {
+            qdiscs
+                .iter()
+                .filter(|qdisc| qdisc.kind == "fq")
+                .map(|qdisc| qdisc.queued)
+                .sum()
+        })
+}
+
+fn remove(device: Device, installed: &Installed) {
+    let removed = Netlink::in_namespace(installed.namespace.as_fd())
+        .and_then(|mut netlink| netlink.delete_root(device.index, HANDLE));
+    match removed {
+        Ok(()) => log::info!("fq removed from device {}", device.index),
+        // The device or its namespace has gone, and fq with it; or somebody chose another.
+        Err(error) => log::debug!("fq on device {}: {error}", device.index),
+    }
+}

@@ -1,0 +1,154 @@
+//! fq on the devices of limited processes: it comes with a limit, and never stays.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Result, ensure};
+use kernel_tests::{
+    TestResult,
+    flow::{Direction, Flow},
+    kernel_test,
+    lab::{Family, Lab},
+    moment::Moment,
+    outcome::{expect_ratio, skipped},
+    peer::Job,
+    process,
+    product::Limiter,
+};
+use rustix::process::Signal;
+
+/// How our qdiscs are told from others' (`chadthrottle/src/pacing/plan.rs`).
+const OURS: &str = "qdisc fq cd7a:";
+
+/// Runs `tc` at the near end.
+fn tc(lab: &Lab, arguments: &str) -> Result<String> {
+    let mut command = Command::new("tc");
+    command.args(arguments.split(' '));
+    process::run(command, "", lab.near().place())
+}
+
+/// A lab on a kernel that has fq; nothing, counted as skipped, on another.
+fn lab_with_fq() -> Result<Option<Lab>> {
+    let lab = Lab::new()?;
+    if tc(&lab, "qdisc add dev lo root fq").is_err() {
+        skipped("the kernel has no sch_fq");
+        return Ok(None);
+    }
+    tc(&lab, "qdisc del dev lo root")?;
+    Ok(Some(lab))
+}
+
+fn upload(lab: &Lab) -> Result<Flow> {
+    let job = Job::tcp().rate(20_000_000);
+    Flow::start(lab, job, Direction::Upload, Family::V4)
+}
+
+fn limit(flow: &Flow) -> Result<Limiter> {
+    Limiter::start(&[flow.near().pid()], &["--upload", "1M"])
+}
+
+fn wait(milliseconds: u64) {
+    (Moment::now() + Duration::from_millis(milliseconds)).wait();
+}
+
+#[test]
+fn fq_comes_with_a_limit_and_goes_with_it() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = lab_with_fq()? else {
+        return Ok(());
+    };
+    let flow = upload(&lab)?;
+    let before = tc(&lab, "qdisc show")?;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let limiter = limit(&flow)?;
+        wait(1000);
+        let during = tc(&lab, "qdisc show")?;
+        ensure!(during.contains(OURS), "no fq: {during}");
+        limiter.end(signal)?;
+        let after = tc(&lab, "qdisc show")?;
+        ensure!(
+            after == before,
+            "before: {before}\nafter {signal:?}: {after}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_limiter_left_is_taken_away_by_the_next() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = lab_with_fq()? else {
+        return Ok(());
+    };
+    let flow = upload(&lab)?;
+    let limiter = limit(&flow)?;
+    wait(1000);
+    limiter.end(Signal::KILL)?;
+    let left = tc(&lab, "qdisc show")?;
+    ensure!(
+        left.contains(OURS),
+        "nothing was left, so this shows nothing"
+    );
+    // It limits itself, which has nothing to do with the lab.
+    let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
+    let swept = tc(&lab, "qdisc show")?;
+    next.end(Signal::TERM)?;
+    ensure!(!swept.contains(OURS), "still there: {swept}");
+    Ok(())
+}
+
+#[test]
+fn a_device_is_shared_until_the_last_limiter_ends() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = lab_with_fq()? else {
+        return Ok(());
+    };
+    let flow = upload(&lab)?;
+    let first = limit(&flow)?;
+    wait(500);
+    let second = limit(&flow)?;
+    wait(500);
+    first.end(Signal::TERM)?;
+    let shared = tc(&lab, "qdisc show")?;
+    ensure!(shared.contains(OURS), "taken from the other: {shared}");
+    second.end(Signal::TERM)?;
+    let after = tc(&lab, "qdisc show")?;
+    ensure!(!after.contains(OURS), "still there: {after}");
+    Ok(())
+}
+
+#[test]
+fn a_qdisc_that_somebody_chose_is_left_alone() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = lab_with_fq()? else {
+        return Ok(());
+    };
+    tc(&lab, "qdisc add dev lab root handle 1: pfifo")?;
+    let before = tc(&lab, "qdisc show dev lab")?;
+    let flow = upload(&lab)?;
+    let limiter = limit(&flow)?;
+    let goodput = flow.judged(limiter.applied())?;
+    let during = tc(&lab, "qdisc show dev lab")?;
+    limiter.end(Signal::TERM)?;
+    ensure!(during == before, "before: {before}\nduring: {during}");
+    expect_ratio("policed", goodput, 1e6, 0.75..=1.10)
+}
+
+#[test]
+fn fq_that_somebody_takes_away_is_missed_and_put_back() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = lab_with_fq()? else {
+        return Ok(());
+    };
+    let flow = upload(&lab)?;
+    let limiter = limit(&flow)?;
+    wait(1000);
+    tc(&lab, "qdisc del dev lab root")?;
+    wait(4000);
+    let during = tc(&lab, "qdisc show dev lab")?;
+    ensure!(during.contains(OURS), "not put back: {during}");
+    let from = Moment::now();
+    let goodput =
+        kernel_tests::flow::goodput_between(flow.receiver(), from, from + Duration::from_secs(4))?;
+    limiter.end(Signal::TERM)?;
+    expect_ratio("put back", goodput, 1e6, 0.75..=1.15)
+}
