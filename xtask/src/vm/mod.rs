@@ -44,7 +44,11 @@ pub struct Options {
     /// Stops a machine that takes longer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
-    /// Runs only kernel tests whose name, or whose program's name, contains one of these.
+    /// Runs all kernel tests, which takes a quarter of an hour for each emulated kernel.
+    #[arg(long, conflicts_with_all = ["exec", "filters"])]
+    full: bool,
+    /// Runs the kernel tests whose name, or whose program's name, contains one of these; without
+    /// any, a sample.
     filters: Vec<String>,
 }
 
@@ -63,10 +67,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     setup::vm_tools(setup::Mode::Install)?;
     let workspace = Workspace::find()?;
     let mut host = Host::new(&workspace, options)?;
-    match &options.exec {
-        Some(command) => execute(&mut host, &kernels, command),
-        None => test(&mut host, &kernels, &options.filters),
+    if let Some(command) = &options.exec {
+        return execute(&mut host, &kernels, command);
     }
+    let filters = match options.filters.as_slice() {
+        [] if !options.full => kernel_tests::SAMPLE.map(str::to_owned).to_vec(),
+        filters => filters.to_vec(),
+    };
+    test(&mut host, &kernels, &filters)
 }
 
 /// The kernels with these names.
