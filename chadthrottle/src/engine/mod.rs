@@ -93,6 +93,10 @@ impl Engine {
             look_at_all_after: LOOK_AT_ALL[0],
         };
         let tagged = engine.look_at_all();
+        // What passed while nobody could be known yet says nothing about how much is known.
+        if let Err(error) = engine.kernel.counters.clear(UNATTRIBUTED) {
+            log::warn!("{error:#}");
+        }
         log::debug!(
             "first look: {tagged} sockets of {} processes tagged in {:?}",
             engine.owners.len(),

@@ -168,9 +168,10 @@ fn program_types() -> Vec<Finding> {
                 "not supported by this kernel",
                 "use a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF",
             ),
+            // Not known is not missing; what makes it unknown is said elsewhere.
             Err(error) => lacking(
                 what,
-                Standing::Missing,
+                Standing::Degraded,
                 format!("can't be told: {error:#}"),
                 "run it with sudo",
             ),
