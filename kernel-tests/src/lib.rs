@@ -13,10 +13,13 @@
 //! - [`flow`]: a transfer between the two ends of a lab
 //! - [`goodput`]: what a receiver got, over time
 //! - [`product`]: chadthrottle itself, as a person runs it
+//! - [`reaction`]: how soon a limit is kept, and gone
+//! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
 //! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
 pub mod cgroup;
+pub mod clients;
 pub mod flow;
 pub mod goodput;
 pub mod kernel_view;
@@ -26,6 +29,7 @@ pub mod outcome;
 pub mod peer;
 pub mod process;
 pub mod product;
+pub mod reaction;
 
 /// What a test of this crate returns.
 pub type TestResult = anyhow::Result<()>;

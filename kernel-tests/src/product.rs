@@ -162,6 +162,11 @@ impl Top {
         Ok(top)
     }
 
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its next sample.
     pub fn next_sample(&mut self) -> Result<&Value> {
         match self.process.line(PATIENCE)? {

@@ -5,7 +5,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow},
@@ -14,8 +14,8 @@ use kernel_tests::{
     outcome::{expect_ratio, figure, in_parallel},
     peer::Job,
     product::Limiter,
+    reaction::Reaction,
 };
-use rustix::process::Signal;
 
 const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
 
@@ -120,45 +120,17 @@ fn a_limit_of_nothing_blocks() -> TestResult {
 
 /// How soon a flow that runs as fast as it goes is limited, and free again.
 fn reacts_at_once(direction: Direction) -> TestResult {
-    const RATE: f64 = 1e6;
-    let lab = Lab::new()?;
-    let job = Job::tcp().report_every(Duration::from_millis(5));
-    let flow = Flow::start(&lab, job, direction, Family::V4)?;
-    let before = flow.goodput_for(Duration::from_secs(1))?;
-    ensure!(before > 20.0 * RATE, "only {before} B/s without a limit");
-
-    let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "1M"])?;
-    let applied = limiter.applied();
-    let arrivals = flow
-        .receiver()
-        .received_until(applied + Duration::from_secs(4))?;
-    let ended = limiter.end(Signal::TERM)?;
-    // A virtual queue of 350 ms may be used up at once.
-    let kept = arrivals
-        .kept_from(RATE * 1.1, RATE * 0.4)
-        .context("no samples")?;
-    let limited_after = kept.seconds_since(applied);
+    let reaction = Reaction::measure(direction, Duration::from_secs(4))?;
     figure(&format!(
-        "from {:.0} MB/s, limited {:.0} ms after it was applied",
-        before / 1e6,
-        limited_after * 1e3
+        "from {:.0} MB/s, limited {:.0} ms after it was applied; free {:.0} ms after the \
+         limiter's end, which came {:.0} ms after SIGTERM",
+        reaction.before / 1e6,
+        reaction.limited_after * 1e3,
+        reaction.free_after * 1e3,
+        reaction.ended_after * 1e3
     ));
-    ensure!(limited_after < 0.5);
-
-    let window = Duration::from_millis(20);
-    let arrivals = flow
-        .receiver()
-        .received_until(ended.gone + Duration::from_secs(3))?;
-    let free = arrivals
-        .faster_from(ended.gone, window, 20.0 * RATE)
-        .context("it stayed limited")?;
-    let free_after = free.seconds_since(ended.gone);
-    figure(&format!(
-        "free {:.0} ms after the limiter's end, which came {:.0} ms after SIGTERM",
-        free_after * 1e3,
-        ended.gone.seconds_since(ended.signalled) * 1e3
-    ));
-    ensure!(free_after < 1.0);
+    ensure!(reaction.limited_after < 0.5, "it was limited late");
+    ensure!(reaction.free_after < 1.0, "it was free late");
     Ok(())
 }
 

@@ -1,50 +1,17 @@
 //! Real clients, and what they themselves report.
 
-use std::{process::Command, time::Duration};
-
-use anyhow::{Context, Result, bail};
 use kernel_tests::{
-    TestResult, kernel_test,
-    lab::{Family, Lab},
+    TestResult, clients, kernel_test,
+    lab::Family,
     outcome::{self, expect_ratio, in_parallel},
-    peer::{Job, Peer},
-    process::Process,
-    product::Limiter,
 };
 
-/// Thirteen seconds at the limit.
-const AMOUNT: u64 = 13_000_000;
-
 fn is_there(program: &str) -> bool {
-    let there = Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let there = clients::is_there(program);
     if !there {
         outcome::skipped(&format!("needs {program}"));
     }
     there
-}
-
-fn server(lab: &Lab, family: Family) -> Result<(Peer, String)> {
-    let listen = Job::http().listen(lab.far().any_port(family));
-    let server = lab.far().traffic(listen)?;
-    let url = format!("http://{}/{AMOUNT}", server.address()?);
-    Ok((server, url))
-}
-
-/// Runs a command whose process is limited to 1 MB/s before it makes its first socket.
-fn limited(lab: &Lab, command: &str) -> Result<Process> {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("read go; exec {command}"));
-    let mut client = lab.near().start(shell)?;
-    let _limiter = Limiter::start(&[client.pid()], &["--download", "1M"])?;
-    client.tell("go")?;
-    let status = client.wait(Duration::from_secs(40))?;
-    if !status.success() {
-        bail!("{command}: {status}: {}", client.errors());
-    }
-    Ok(client)
 }
 
 #[test]
@@ -54,12 +21,7 @@ fn curl_reports_the_limit_as_its_speed() -> TestResult {
         return Ok(());
     }
     in_parallel(&Family::ALL, |family| {
-        let lab = Lab::new()?;
-        let (_server, url) = server(&lab, *family)?;
-        let options = "-sS -g --noproxy '*' -o /dev/null -w '%{speed_download}\\n'";
-        let client = limited(&lab, &format!("curl {options} '{url}'"))?;
-        let line = client.line(Duration::from_secs(1))?.context("no speed")?;
-        let speed = line.text.trim().parse()?;
+        let speed = clients::curl(*family)?;
         expect_ratio(&format!("{family:?}"), speed, 1e6, 0.85..=1.08)
     })
 }
@@ -70,24 +32,5 @@ fn wget_reports_the_limit_as_its_speed() -> TestResult {
     if !is_there("wget") {
         return Ok(());
     }
-    let lab = Lab::new()?;
-    let (_server, url) = server(&lab, Family::V4)?;
-    let options = "--no-proxy --progress=dot:giga --report-speed=bits -O /dev/null";
-    let client = limited(&lab, &format!("env LC_ALL=C wget {options} '{url}'"))?;
-    let report = client.errors();
-    // … (7.98 Mb/s) - '/dev/null' saved [13000000/13000000]
-    let (number, unit) = report
-        .lines()
-        .find(|line| line.contains("saved"))
-        .and_then(|line| line.split_once('('))
-        .and_then(|(_, rest)| rest.split_once(')'))
-        .and_then(|(speed, _)| speed.split_once(' '))
-        .with_context(|| format!("no speed in: {report}"))?;
-    let unit = match unit {
-        "Mb/s" => 1e6,
-        "Kb/s" => 1e3,
-        other => bail!("wget speaks of {other}"),
-    };
-    let speed = number.parse::<f64>()? * unit / 8.0;
-    expect_ratio("wget", speed, 1e6, 0.85..=1.08)
+    expect_ratio("wget", clients::wget(Family::V4)?, 1e6, 0.85..=1.08)
 }

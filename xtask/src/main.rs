@@ -1,5 +1,6 @@
 //! The build, test and maintenance commands of chadthrottle.
 
+mod bench;
 mod clean;
 mod ebpf;
 mod privilege;
@@ -36,6 +37,8 @@ enum Task {
     Run(run::Options),
     /// Runs all tests that can run here; those on the kernel need root or sudo without a password
     Test(test::Options),
+    /// Measures the program on this machine, as root, and writes docs/benchmarks.md
+    Bench(bench::Options),
     /// Runs the kernel tests, or a command, on the distribution's kernels in virtual machines
     Vm(vm::Options),
     /// Builds the eBPF object from source; cargo build then embeds it
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options).map(success),
         Task::Vm(options) => vm::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options).map(success),
         Task::BuildRelease => product::run().map(success),

@@ -1,0 +1,58 @@
+//! Tables, and what becomes of several measurements.
+
+/// A table in Markdown.
+pub struct Table {
+    text: String,
+}
+
+impl Table {
+    /// With these columns, figures on the right.
+    pub fn new(columns: &[&str]) -> Self {
+        let mut table = Self {
+            text: String::new(),
+        };
+        table.row(columns);
+        table.text.push_str("|---|");
+        table.text.push_str(&"--:|".repeat(columns.len() - 1));
+        table.text.push('\n');
+        table
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: &[impl AsRef<str>]) {
+        for cell in cells {
+            self.text.push_str("| ");
+            self.text.push_str(cell.as_ref());
+            self.text.push(' ');
+        }
+        self.text.push_str("|\n");
+    }
+
+    /// The table, with an empty line before it.
+    pub fn below(self, text: &str) -> String {
+        format!("{text}\n\n{}", self.text)
+    }
+}
+
+/// The one in the middle.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let above = sorted.get(sorted.len() / 2);
+    let below = sorted.get(sorted.len().saturating_sub(1) / 2);
+    match (below, above) {
+        (Some(below), Some(above)) => f64::midpoint(*below, *above),
+        _ => f64::NAN,
+    }
+}
+
+/// The largest.
+pub fn worst(figures: &[f64]) -> f64 {
+    figures.iter().copied().fold(f64::NAN, f64::max)
+}
+
+/// The one furthest from zero.
+pub fn furthest(figures: &[f64]) -> f64 {
+    let further = |one: f64, other: f64| if other.abs() > one.abs() { other } else { one };
+    figures.iter().copied().fold(0.0, further)
+}
