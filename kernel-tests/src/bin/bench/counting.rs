@@ -12,16 +12,18 @@ use kernel_tests::{
 
 use crate::{
     progress,
-    table::{Table, furthest, median},
+    table::{Table, furthest, median, with_range},
 };
 
 const RUNS: usize = 3;
+/// For the longest transfer on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A transfer: what it is called, how it is sent, and how much.
 type Case = (&'static str, fn() -> Job, u64);
 
 const CASES: [Case; 2] = [
-    ("as fast as it goes", Job::tcp, 3_000_000_000),
+    ("as fast as it goes", Job::tcp, 8_000_000_000),
     (
         "200 Mbit/s in writes of 200 bytes",
         || Job::tcp().rate(25_000_000).chunk(200),
@@ -77,26 +79,33 @@ pub fn section() -> Result<String> {
             format!("{:.1} %", median(&figures(|it| it.processor))),
             format!("{:.1} MB/s", median(&without)),
             format!("{:.1} MB/s", median(&with)),
-            format!("{:.3}", median(&ratios)),
+            with_range(&ratios),
         ]);
     }
     Ok(table.below(&format!(
-        "One TCP flow of 3 GB, or 100 MB in small writes, without any chadthrottle and then beside \
+        "One TCP flow of 8 GB, or 100 MB in small writes, without any chadthrottle and then beside \
          `chadthrottle top --json`, {RUNS} times in turn: counted is the payload in `top` against \
          what the programs sent and received (the worst run), CPU is chadthrottle's own time \
          (utime and stime) during the transfer in percent of one core, and speed is the flow's \
-         (medians; the ratio is the median of the ratios, and holds what the programs in the \
-         kernel cost)."
+         (medians; the ratio with its least and its greatest, and it holds what the programs \
+         in the kernel cost)."
     )))
 }
 
 /// Sends from near to far, beside a `top` if there is one.
 fn transfer(job: Job, amount: u64, top: impl FnOnce() -> Result<Option<Top>>) -> Result<Transfer> {
     let lab = Lab::new()?;
-    let far = lab
-        .far()
-        .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
-    let job = job.connect(far.address()?).send().amount(amount).hold();
+    let far = lab.far().traffic(
+        Job::tcp()
+            .at_most(PATIENCE)
+            .listen(lab.far().any_port(Family::V4)),
+    )?;
+    let job = job
+        .at_most(PATIENCE)
+        .connect(far.address()?)
+        .send()
+        .amount(amount)
+        .hold();
     let mut near = lab.near().traffic(job)?;
     let mut top = top()?;
     let used = |top: &Option<Top>| {
@@ -106,7 +115,7 @@ fn transfer(job: Job, amount: u64, top: impl FnOnce() -> Result<Option<Top>>) ->
 
     let (used_before, start) = (used(&top)?, Moment::now());
     near.go()?;
-    far.event_within("end", Duration::from_secs(60))?;
+    far.event_within("end", PATIENCE)?;
     let (used_after, now) = (used(&top)?, Moment::now());
     let arrived = far.received()?;
     ensure!(arrived.total() == amount, "not all arrived");

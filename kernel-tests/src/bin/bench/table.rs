@@ -46,6 +46,13 @@ pub fn median(figures: &[f64]) -> f64 {
     }
 }
 
+/// The median, with the least and the greatest.
+pub fn with_range(figures: &[f64]) -> String {
+    let least = figures.iter().copied().fold(f64::NAN, f64::min);
+    let (median, greatest) = (median(figures), worst(figures));
+    format!("{median:.3} ({least:.3} to {greatest:.3})")
+}
+
 /// The largest.
 pub fn worst(figures: &[f64]) -> f64 {
     figures.iter().copied().fold(f64::NAN, f64::max)
