@@ -204,7 +204,13 @@ impl Machine<'_> {
 
     /// What the kernel said of its end, or last. Its log is kept, as the share is not.
     fn last_words(&self, console: &Path) -> String {
-        const FAULTS: [&str; 4] = ["BUG:", "Oops", "general protection", "cut here"];
+        const FAULTS: [&str; 5] = [
+            "BUG:",
+            "Oops",
+            "general protection",
+            "cut here",
+            "Kernel panic",
+        ];
         let log = fs::read(console).unwrap_or_default();
         let kept = self.kernel.directory.join("console.log");
         let _only_for_people = fs::write(&kept, &log);
