@@ -26,15 +26,15 @@ fn tc(lab: &Lab, arguments: &str) -> Result<String> {
     process::run(command, "", lab.near().place())
 }
 
-/// A lab on a kernel that has fq; nothing, counted as skipped, on another.
-fn lab_with_fq() -> Result<Option<Lab>> {
+/// Runs a test in a lab, if the kernel has fq; it counts as skipped on another.
+fn with_fq(test: impl FnOnce(&Lab) -> TestResult) -> TestResult {
     let lab = Lab::new()?;
     if tc(&lab, "qdisc add dev lo root fq").is_err() {
         skipped("the kernel has no sch_fq");
-        return Ok(None);
+        return Ok(());
     }
     tc(&lab, "qdisc del dev lo root")?;
-    Ok(Some(lab))
+    test(&lab)
 }
 
 fn upload(lab: &Lab) -> Result<Flow> {
@@ -53,102 +53,100 @@ fn wait(milliseconds: u64) {
 #[test]
 fn fq_comes_with_a_limit_and_goes_with_it() -> TestResult {
     kernel_test!(alone);
-    let Some(lab) = lab_with_fq()? else {
-        return Ok(());
-    };
-    let flow = upload(&lab)?;
-    let before = tc(&lab, "qdisc show")?;
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let limiter = limit(&flow)?;
-        wait(1000);
-        let during = tc(&lab, "qdisc show")?;
-        ensure!(during.contains(OURS), "no fq: {during}");
-        limiter.end(signal)?;
-        let after = tc(&lab, "qdisc show")?;
-        ensure!(
-            after == before,
-            "before: {before}\nafter {signal:?}: {after}"
-        );
-    }
-    Ok(())
+    with_fq(|lab| {
+        let flow = upload(lab)?;
+        let before = tc(lab, "qdisc show")?;
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+            let limiter = limit(&flow)?;
+            wait(1000);
+            let during = tc(lab, "qdisc show")?;
+            ensure!(during.contains(OURS), "no fq: {during}");
+            limiter.end(signal)?;
+            let after = tc(lab, "qdisc show")?;
+            ensure!(
+                after == before,
+                "before: {before}\nafter {signal:?}: {after}"
+            );
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn what_a_killed_limiter_left_is_taken_away_by_the_next() -> TestResult {
     kernel_test!(alone);
-    let Some(lab) = lab_with_fq()? else {
-        return Ok(());
-    };
-    let flow = upload(&lab)?;
-    let limiter = limit(&flow)?;
-    wait(1000);
-    limiter.end(Signal::KILL)?;
-    let left = tc(&lab, "qdisc show")?;
-    ensure!(
-        left.contains(OURS),
-        "nothing was left, so this shows nothing"
-    );
-    // It limits itself, which has nothing to do with the lab.
-    let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
-    let swept = tc(&lab, "qdisc show")?;
-    next.end(Signal::TERM)?;
-    ensure!(!swept.contains(OURS), "still there: {swept}");
-    Ok(())
+    with_fq(|lab| {
+        let flow = upload(lab)?;
+        let limiter = limit(&flow)?;
+        wait(1000);
+        limiter.end(Signal::KILL)?;
+        let left = tc(lab, "qdisc show")?;
+        ensure!(
+            left.contains(OURS),
+            "nothing was left, so this shows nothing"
+        );
+        // It limits itself, which has nothing to do with the lab.
+        let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
+        let swept = tc(lab, "qdisc show")?;
+        next.end(Signal::TERM)?;
+        ensure!(!swept.contains(OURS), "still there: {swept}");
+        Ok(())
+    })
 }
 
 #[test]
 fn a_device_is_shared_until_the_last_limiter_ends() -> TestResult {
     kernel_test!(alone);
-    let Some(lab) = lab_with_fq()? else {
-        return Ok(());
-    };
-    let flow = upload(&lab)?;
-    let first = limit(&flow)?;
-    wait(500);
-    let second = limit(&flow)?;
-    wait(500);
-    first.end(Signal::TERM)?;
-    let shared = tc(&lab, "qdisc show")?;
-    ensure!(shared.contains(OURS), "taken from the other: {shared}");
-    second.end(Signal::TERM)?;
-    let after = tc(&lab, "qdisc show")?;
-    ensure!(!after.contains(OURS), "still there: {after}");
-    Ok(())
+    with_fq(|lab| {
+        let flow = upload(lab)?;
+        let first = limit(&flow)?;
+        wait(500);
+        let second = limit(&flow)?;
+        wait(500);
+        first.end(Signal::TERM)?;
+        let shared = tc(lab, "qdisc show")?;
+        ensure!(shared.contains(OURS), "taken from the other: {shared}");
+        second.end(Signal::TERM)?;
+        let after = tc(lab, "qdisc show")?;
+        ensure!(!after.contains(OURS), "still there: {after}");
+        Ok(())
+    })
 }
 
 #[test]
 fn a_qdisc_that_somebody_chose_is_left_alone() -> TestResult {
     kernel_test!(alone);
-    let Some(lab) = lab_with_fq()? else {
-        return Ok(());
-    };
-    tc(&lab, "qdisc add dev lab root handle 1: pfifo")?;
-    let before = tc(&lab, "qdisc show dev lab")?;
-    let flow = upload(&lab)?;
-    let limiter = limit(&flow)?;
-    let goodput = flow.judged(limiter.applied())?;
-    let during = tc(&lab, "qdisc show dev lab")?;
-    limiter.end(Signal::TERM)?;
-    ensure!(during == before, "before: {before}\nduring: {during}");
-    expect_ratio("policed", goodput, 1e6, 0.75..=1.10)
+    with_fq(|lab| {
+        tc(lab, "qdisc add dev lab root handle 1: pfifo")?;
+        let before = tc(lab, "qdisc show dev lab")?;
+        let flow = upload(lab)?;
+        let limiter = limit(&flow)?;
+        let goodput = flow.judged(limiter.applied())?;
+        let during = tc(lab, "qdisc show dev lab")?;
+        limiter.end(Signal::TERM)?;
+        ensure!(during == before, "before: {before}\nduring: {during}");
+        expect_ratio("policed", goodput, 1e6, 0.75..=1.10)
+    })
 }
 
 #[test]
 fn fq_that_somebody_takes_away_is_missed_and_put_back() -> TestResult {
     kernel_test!(alone);
-    let Some(lab) = lab_with_fq()? else {
-        return Ok(());
-    };
-    let flow = upload(&lab)?;
-    let limiter = limit(&flow)?;
-    wait(1000);
-    tc(&lab, "qdisc del dev lab root")?;
-    wait(4000);
-    let during = tc(&lab, "qdisc show dev lab")?;
-    ensure!(during.contains(OURS), "not put back: {during}");
-    let from = Moment::now();
-    let goodput =
-        kernel_tests::flow::goodput_between(flow.receiver(), from, from + Duration::from_secs(4))?;
-    limiter.end(Signal::TERM)?;
-    expect_ratio("put back", goodput, 1e6, 0.75..=1.15)
+    with_fq(|lab| {
+        let flow = upload(lab)?;
+        let limiter = limit(&flow)?;
+        wait(1000);
+        tc(lab, "qdisc del dev lab root")?;
+        wait(4000);
+        let during = tc(lab, "qdisc show dev lab")?;
+        ensure!(during.contains(OURS), "not put back: {during}");
+        let from = Moment::now();
+        let goodput = kernel_tests::flow::goodput_between(
+            flow.receiver(),
+            from,
+            from + Duration::from_secs(4),
+        )?;
+        limiter.end(Signal::TERM)?;
+        expect_ratio("put back", goodput, 1e6, 0.75..=1.15)
+    })
 }

@@ -1,6 +1,7 @@
 //! What the engine shows of the world: one immutable picture a sample.
 
 use std::{
+    cmp::Reverse,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -160,7 +161,14 @@ impl ProcessRow {
         self.key.pid
     }
 
-    /// Both directions together, for sorting.
+    /// The key that puts those that move most now first, then those that moved most so far.
+    pub fn by_rate(&self) -> (Reverse<u64>, Reverse<u64>, ProcessKey) {
+        let (download, upload) = (self.bytes.download.count(), self.bytes.upload.count());
+        let total = download.saturating_add(upload);
+        (Reverse(self.total_rate()), Reverse(total), self.key)
+    }
+
+    /// Both directions together.
     pub fn total_rate(&self) -> u64 {
         self.rate
             .download

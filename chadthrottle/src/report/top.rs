@@ -1,7 +1,5 @@
 //! `chadthrottle top`: the table without a screen.
 
-use std::cmp::Reverse;
-
 use serde::Serialize;
 
 use crate::{
@@ -90,14 +88,7 @@ impl<'a> From<&'a Snapshot> for SampleRecord<'a> {
 /// The processes, those that move most first.
 fn by_rate(snapshot: &Snapshot) -> Vec<&ProcessRow> {
     let mut rows: Vec<&ProcessRow> = snapshot.processes.iter().collect();
-    rows.sort_by_key(|row| {
-        let total = row
-            .bytes
-            .download
-            .count()
-            .saturating_add(row.bytes.upload.count());
-        (Reverse(row.total_rate()), Reverse(total), row.key)
-    });
+    rows.sort_by_key(|row| row.by_rate());
     rows
 }
 

@@ -1,6 +1,6 @@
 //! Everything the screen shows, and nothing else.
 
-use std::{cmp::Reverse, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use ratatui::layout::Size;
 
@@ -116,15 +116,8 @@ impl State {
         self.notices.take_from(&snapshot, self.now);
         let rows = &snapshot.processes;
         self.order = (0..rows.len()).collect();
-        self.order.sort_by_cached_key(|&index| {
-            let row = &rows[index];
-            let total = row
-                .bytes
-                .download
-                .count()
-                .saturating_add(row.bytes.upload.count());
-            (Reverse(row.total_rate()), Reverse(total), row.key)
-        });
+        self.order
+            .sort_by_cached_key(|&index| rows[index].by_rate());
         let widest = rows.iter().map(|row| row.pid().0).max().unwrap_or(0);
         let digits = widest.checked_ilog10().map_or(1, |log| log as u16 + 1);
         self.pid_digits = self.pid_digits.max(digits);
