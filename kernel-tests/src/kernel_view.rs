@@ -42,13 +42,16 @@ pub fn loaded_programs() -> Result<BTreeSet<u64>> {
     Ok(ids(&list))
 }
 
-/// IDs of all BPF programs attached to cgroups.
+/// IDs of all BPF programs attached to cgroups, directly or by a link. Linux 5.10 does not list
+/// the latter with the cgroup.
 pub fn attached_programs() -> Result<BTreeSet<u64>> {
     let tree = bpftool(&["-j", "cgroup", "tree"])?;
-    let cgroups = tree.as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(cgroups
+    let links = bpftool(&["-j", "link", "list"])?;
+    let by_link = numbers(&links, "prog_id");
+    Ok(entries(&tree)
         .iter()
         .flat_map(|cgroup| ids(&cgroup["programs"]))
+        .chain(by_link)
         .collect())
 }
 
@@ -64,10 +67,17 @@ pub fn until_gone(programs: &BTreeSet<u64>) -> Result<()> {
 }
 
 fn ids(list: &Value) -> BTreeSet<u64> {
-    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter()
-        .filter_map(|entry| entry["id"].as_u64())
-        .collect()
+    numbers(list, "id")
+}
+
+/// What every entry of a list has under `key`.
+fn numbers(list: &Value, key: &str) -> BTreeSet<u64> {
+    let numbers = entries(list).iter().map(|entry| entry[key].as_u64());
+    numbers.flatten().collect()
+}
+
+fn entries(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn bpftool(arguments: &[&str]) -> Result<Value> {
