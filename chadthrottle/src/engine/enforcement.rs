@@ -161,6 +161,11 @@ impl Enforcement {
             .copied()
     }
 
+    /// The indexes of those devices.
+    pub fn paced_indexes(&self) -> Vec<u32> {
+        self.paced_on().map(|device| device.index).collect()
+    }
+
     /// How it is enforced, and why it is not paced everywhere; before its first packet, what is
     /// expected.
     pub fn mechanism(&self, expected: &Expected) -> Expected {

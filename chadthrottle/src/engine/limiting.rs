@@ -85,11 +85,11 @@ impl Engine {
     /// Takes fq away where no limit needs it any more.
     pub(super) fn release_devices(&mut self) {
         if !self.pacing.is_empty() {
-            let limits = self
+            let used = self
                 .owners
-                .iter()
-                .filter_map(|owner| owner.enforcement.as_ref());
-            let used = limits.flat_map(Enforcement::paced_on).collect();
+                .limits()
+                .flat_map(Enforcement::paced_on)
+                .collect();
             self.pacing.retain(&used);
         }
     }
@@ -111,9 +111,8 @@ impl Engine {
                 continue;
             };
             if limit.lose_roads(&lost) {
-                let devices: Vec<u32> = limit.paced_on().map(|device| device.index).collect();
                 let slot = owner.tag.slot;
-                let mut policed = self.kernel.limits.pace(slot, &devices);
+                let mut policed = self.kernel.limits.pace(slot, &limit.paced_indexes());
                 for direction in Direction::BOTH {
                     if let (Ok(()), Some(rate)) = (&policed, *limit.limits.get(direction)) {
                         // Packets that were to wait have left at once: waiting for their time
@@ -130,11 +129,8 @@ impl Engine {
 
     /// The mechanism of all limits together.
     pub(super) fn mechanism(&self, expected: &Expected) -> Expected {
-        let limits = self
-            .owners
-            .iter()
-            .filter_map(|owner| owner.enforcement.as_ref());
-        limits
+        self.owners
+            .limits()
             .map(|limit| limit.mechanism(expected))
             .reduce(|all, one| {
                 let why = all.1.or(one.1);
@@ -159,8 +155,7 @@ impl Engine {
     fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
         let cgroups = self
             .owners
-            .iter()
-            .filter_map(|owner| owner.enforcement.as_ref())
+            .limits()
             .flat_map(|limit| limit.cgroups.iter().cloned())
             .collect();
         self.kernel.throttle_at(&cgroups)
@@ -284,7 +279,7 @@ fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &m
         Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
     }
     limit.add_road(index, road);
-    let devices: Vec<u32> = limit.paced_on().map(|device| device.index).collect();
+    let devices = limit.paced_indexes();
     if devices.len() > MAX_PACED {
         log::warn!("process {pid} uses more than {MAX_PACED} devices; on the others it is policed");
     }

@@ -175,6 +175,11 @@ impl Owners {
         self.by_slot.values()
     }
 
+    /// The limits in force.
+    pub fn limits(&self) -> impl Iterator<Item = &Enforcement> {
+        self.iter().filter_map(|owner| owner.enforcement.as_ref())
+    }
+
     /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Owner> {
         self.by_slot.values_mut()

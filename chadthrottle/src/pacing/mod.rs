@@ -19,7 +19,7 @@ use std::{
 
 use crate::{engine::snapshot::Mechanism, kernel::features::kernel_release, process::Pid};
 use instances::Instances;
-use netlink::{Netlink, QdiscOption, ROOT, namespace_of};
+use netlink::{Netlink, Qdisc, QdiscOption, ROOT, namespace_of};
 use plan::{HANDLE, Plan, plan};
 
 // Options of fq, from linux/pkt_sched.h.
@@ -89,9 +89,7 @@ impl Default for Pacing {
         let instances =
             Instances::join().map_err(|error| format!("/run/chadthrottle.lock: {error}"));
         if let Ok(instances) = &instances {
-            instances.if_alone(|| {
-                remove_leftovers();
-            });
+            instances.if_alone(remove_leftovers);
         }
         Self {
             installed: HashMap::new(),
@@ -201,7 +199,7 @@ impl Pacing {
         let lost: HashSet<Device> = self
             .installed
             .iter()
-            .filter(|(device, installed)| !holds_packets(**device, installed))
+            .filter(|(device, installed)| fqs(**device, installed).is_empty())
             .map(|(device, _)| *device)
             .collect();
         for device in &lost {
@@ -249,10 +247,9 @@ impl Drop for Pacing {
 }
 
 /// Takes away what a run that was killed left behind: qdiscs with our handle, in every network
-/// namespace that a process lives in. Returns from how many devices.
-fn remove_leftovers() -> usize {
+/// namespace that a process lives in.
+fn remove_leftovers() {
     let mut seen = HashSet::new();
-    let mut removed = 0;
     for pid in crate::process::descriptors::all_processes() {
         let Ok((namespace, number)) = namespace_of(pid) else {
             continue;
@@ -265,47 +262,38 @@ fn remove_leftovers() -> usize {
             let ours = qdiscs
                 .iter()
                 .filter(|qdisc| qdisc.parent == ROOT && qdisc.handle == HANDLE);
-            let mut count = 0;
             for qdisc in ours {
                 netlink.delete_root(qdisc.device, HANDLE)?;
                 log::info!(
                     "removed fq that a killed run left on device {}",
                     qdisc.device
                 );
-                count += 1;
             }
-            Ok(count)
+            Ok(())
         });
-        match swept {
-            Ok(count) => removed += count,
-            Err(error) => log::debug!("network namespace {number}: {error}"),
+        if let Err(error) = swept {
+            log::debug!("network namespace {number}: {error}");
         }
     }
-    removed
 }
 
-/// Whether a device still has an fq; if it can't be asked, it is gone, and so is its traffic.
-fn holds_packets(device: Device, installed: &Installed) -> bool {
-    Netlink::in_namespace(installed.namespace.as_fd())
-        .and_then(|mut netlink| netlink.qdiscs(device.index))
-        .is_ok_and(|qdiscs| qdiscs.iter().any(|qdisc| qdisc.kind == "fq"))
+/// What a device has of fq: one for each hardware queue. If it can't be asked, it is gone, and so
+/// is its traffic.
+fn fqs(device: Device, installed: &Installed) -> Vec<Qdisc> {
+    let qdiscs = Netlink::in_namespace(installed.namespace.as_fd())
+        .and_then(|mut netlink| netlink.qdiscs(device.index));
+    let mut qdiscs = qdiscs.unwrap_or_default();
+    qdiscs.retain(|qdisc| qdisc.kind == "fq");
+    qdiscs
 }
 
 fn failed(error: io::Error) -> Unpaced {
     Unpaced::Netlink(error.to_string())
 }
 
-/// Packets that our fq holds; none if it can't be asked.
+/// Packets that our fq holds.
 fn queued(device: Device, installed: &Installed) -> u32 {
-    Netlink::in_namespace(installed.namespace.as_fd())
-        .and_then(|mut netlink| netlink.qdiscs(device.index))
-        .map_or(0, |qdiscs| {
-            qdiscs
-                .iter()
-                .filter(|qdisc| qdisc.kind == "fq")
-                .map(|qdisc| qdisc.queued)
-                .sum()
-        })
+    fqs(device, installed).iter().map(|fq| fq.queued).sum()
 }
 
 fn remove(device: Device, installed: &Installed) {

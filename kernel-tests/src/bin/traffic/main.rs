@@ -98,6 +98,16 @@ fn stay() -> ! {
     }
 }
 
+/// Says that the connections are there, and waits if it is to hold then.
+fn connected_and_going(settings: &Settings) -> Result<()> {
+    let waited = settings.is_set("wait");
+    say(if waited { "going" } else { "started" }, "");
+    if settings.is_set("hold") {
+        wait_for_go()?;
+    }
+    Ok(())
+}
+
 fn wait_for_go() -> Result<()> {
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line);

@@ -16,7 +16,8 @@ use rustix::{
 };
 
 use crate::{
-    Pace, RECEIVED, SENT, report, report_from_now_on, say, settings::Settings, stay, wait_for_go,
+    Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, settings::Settings,
+    stay,
 };
 
 /// What happens on each connection.
@@ -124,17 +125,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let streams = (0..connections)
         .map(|_| connect(settings))
         .collect::<Result<Vec<_>>>()?;
-    say(
-        if settings.is_set("wait") {
-            "going"
-        } else {
-            "started"
-        },
-        "",
-    );
-    if settings.is_set("hold") {
-        wait_for_go()?;
-    }
+    connected_and_going(settings)?;
     if live_ms == 0 {
         report_from_now_on(settings)?;
     }

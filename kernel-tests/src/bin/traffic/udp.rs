@@ -13,7 +13,8 @@ use rustix::{
 };
 
 use crate::{
-    Pace, RECEIVED, SENT, report, report_from_now_on, say, settings::Settings, stay, wait_for_go,
+    Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, settings::Settings,
+    stay, wait_for_go,
 };
 
 /// The mode `udp`. The listening end sends only once it has heard from the other.
@@ -33,17 +34,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         }
         None => {
             let socket = connected(settings.connect()?)?;
-            say(
-                if settings.is_set("wait") {
-                    "going"
-                } else {
-                    "started"
-                },
-                "",
-            );
-            if settings.is_set("hold") {
-                wait_for_go()?;
-            }
+            connected_and_going(settings)?;
             if !settings.sends() {
                 socket.send(b"hello").context("can't say hello")?;
             }
