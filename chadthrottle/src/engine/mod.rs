@@ -176,6 +176,7 @@ impl Engine {
         let interval = now.duration_since(self.sampled);
         self.sampled = now;
         let busy = self.read_counters(interval, now);
+        let strangers = self.read_unattributed();
         self.follow_moves(&busy);
         self.notice_lost_devices();
         self.check_limits(|_| true);
@@ -200,7 +201,7 @@ impl Engine {
         };
         let snapshot = self.picture();
         self.retire_departed(now);
-        self.look_around(&busy, now);
+        self.look_around(&busy, strangers, now);
         snapshot
     }
 
@@ -245,16 +246,20 @@ impl Engine {
         busy
     }
 
+    /// Returns whether more bytes are unattributed than before.
+    fn read_unattributed(&mut self) -> bool {
+        let before = payload(&self.unattributed);
+        match self.kernel.counters.read(UNATTRIBUTED) {
+            Ok(counters) => self.unattributed = counters,
+            Err(error) => log::warn!("{error:#}"),
+        }
+        payload(&self.unattributed) > before
+    }
+
     /// Looks at the processes that moved something, and their children, which may have been
-    /// handed connections; at the others now and then; at all when bytes were unattributed.
-    fn look_around(&mut self, busy: &[Pid], now: Instant) {
-        let unattributed = self
-            .kernel
-            .counters
-            .read(UNATTRIBUTED)
-            .unwrap_or(self.unattributed);
-        let strangers = payload(&unattributed) > payload(&self.unattributed);
-        self.unattributed = unattributed;
+    /// handed connections; at the others now and then; at all when there are
+    /// strangers: bytes that were unattributed.
+    fn look_around(&mut self, busy: &[Pid], strangers: bool, now: Instant) {
         let since = now.duration_since(self.looked_at_all);
         if (strangers && since >= self.look_at_all_after) || since >= LOOK_AT_ALL[1] {
             self.look_at_all();
