@@ -2,7 +2,8 @@
 
 use crate::{clock, map_value};
 
-/// How many limit cells there are: one for each direction of each slot, cell 0 unused.
+/// How many limit cells there are, cell 0 unused: one for each direction of each slot, or of each
+/// limit that several slots share. When all are taken, a further limit is refused.
 pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 
 /// One direction of a limit: a rate and its virtual clock.

@@ -1,6 +1,6 @@
 //! Socket tags and process slots.
 
-use crate::{map_value, traffic::Direction};
+use crate::{address::TrafficClass, map_value, traffic::Direction};
 
 /// The most slots there are (slot 0 is nobody's); [`slots_for`] says how many there are here.
 ///
@@ -12,7 +12,7 @@ pub const MAX_SLOTS: u32 = 8192;
 const COUNTERS_MEMORY: usize = 32 * 1024 * 1024;
 
 /// How many slots a machine with so many CPUs has: all, as long as their counters stay within
-/// 32 MiB (up to 42 CPUs), and never fewer than 1024.
+/// 32 MiB (up to 32 CPUs), and never fewer than 1024.
 pub const fn slots_for(cpus: usize) -> u32 {
     let cpus = if cpus == 0 { 1 } else { cpus };
     let fit = COUNTERS_MEMORY / (size_of::<crate::traffic::Counters>() * cpus);
@@ -48,18 +48,28 @@ map_value!(Tag, 8);
 pub struct SlotState {
     /// The owner's generation; tags with another one are stale.
     pub generation: u32,
-    /// By [`Direction`]: index into the limits, 0 for unlimited.
-    pub limits: [u32; 2],
+    /// Not 0: what the slot moves is told apart by class, whether it is limited or not.
+    pub metered: u32,
+    /// By [`Direction`] and [`TrafficClass`]: index into the limits, 0 for unlimited.
+    pub limits: [[u32; 2]; 2],
 }
-map_value!(SlotState, 12);
+map_value!(SlotState, 24);
 
 impl SlotState {
-    /// The index of the limit for `direction`; 0 means unlimited.
+    /// Whether the throttle pair has nothing to do for packets of this direction.
     #[inline(always)]
-    pub const fn limit(&self, direction: Direction) -> u32 {
-        match direction {
-            Direction::Download => self.limits[0],
-            Direction::Upload => self.limits[1],
+    pub const fn passes(&self, direction: Direction) -> bool {
+        let [internet, local] = self.limits[direction.index()];
+        internet == 0 && local == 0 && self.metered == 0
+    }
+
+    /// The index of the limit for packets of this direction and class; 0 means unlimited.
+    #[inline(always)]
+    pub const fn limit(&self, direction: Direction, class: TrafficClass) -> u32 {
+        let [internet, local] = self.limits[direction.index()];
+        match class {
+            TrafficClass::Internet => internet,
+            TrafficClass::Local => local,
         }
     }
 }
@@ -70,7 +80,7 @@ mod tests {
 
     #[test]
     fn large_machines_have_fewer_slots() {
-        for (cpus, slots) in [(0, 8192), (2, 8192), (42, 8192), (64, 5461), (1024, 1024)] {
+        for (cpus, slots) in [(0, 8192), (2, 8192), (32, 8192), (64, 4096), (1024, 1024)] {
             assert_eq!(slots_for(cpus), slots, "{cpus} CPUs");
         }
     }

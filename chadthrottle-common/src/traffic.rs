@@ -1,6 +1,6 @@
 //! Counting: directions, amounts, and the counters of a slot.
 
-use crate::map_value;
+use crate::{address::TrafficClass, map_value};
 
 /// Which way traffic goes, seen from the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,17 +69,37 @@ pub struct Counters {
     pub seen: [Traffic; 2],
     /// What the throttle pair dropped.
     pub dropped: [Traffic; 2],
+    /// Payload that the throttle pair let through, also by [`TrafficClass`]; only of slots that
+    /// are limited or metered.
+    pub admitted: [[u64; 2]; 2],
 }
-map_value!(Counters, 96);
+map_value!(Counters, 128);
 
 impl Counters {
     /// Adds another CPU's counters.
     pub fn plus(self, other: Self) -> Self {
         let add = |a: [Traffic; 2], b: [Traffic; 2]| [a[0].plus(b[0]), a[1].plus(b[1])];
+        let mut admitted = self.admitted;
+        for direction in Direction::BOTH.map(Direction::index) {
+            for class in TrafficClass::BOTH.map(TrafficClass::index) {
+                let sum = &mut admitted[direction][class];
+                *sum = sum.wrapping_add(other.admitted[direction][class]);
+            }
+        }
         Self {
             seen: add(self.seen, other.seen),
             dropped: add(self.dropped, other.dropped),
+            admitted,
         }
+    }
+
+    /// Payload that the throttle pair met, whatever became of it.
+    pub const fn met(&self, direction: Direction) -> u64 {
+        let i = direction.index();
+        let [internet, local] = self.admitted[i];
+        internet
+            .wrapping_add(local)
+            .wrapping_add(self.dropped[i].payload)
     }
 
     /// What really got through: seen less dropped.
@@ -103,10 +123,13 @@ mod tests {
         let cpu = Counters {
             seen: [traffic(1000), traffic(70)],
             dropped: [traffic(400), Traffic::default()],
+            admitted: [[500, 100], [0, 70]],
         };
         let both = cpu.plus(cpu);
         assert_eq!(both.passed(Direction::Download).payload, 1200);
         assert_eq!(both.passed(Direction::Download).packets, 0);
         assert_eq!(both.passed(Direction::Upload).payload, 140);
+        assert_eq!(both.met(Direction::Download), 2000);
+        assert_eq!(both.met(Direction::Upload), 140);
     }
 }

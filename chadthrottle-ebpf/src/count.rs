@@ -1,7 +1,10 @@
 //! The observers: count every packet for its process.
 
 use aya_ebpf::programs::SkBuffContext;
-use chadthrottle_common::traffic::{Direction, Traffic};
+use chadthrottle_common::{
+    address::TrafficClass,
+    traffic::{Direction, Traffic},
+};
 
 use crate::{maps::COUNTERS, packet, tag};
 
@@ -15,6 +18,16 @@ pub fn packet(ctx: &SkBuffContext, direction: Direction) {
             unsafe { &mut (*counters).seen[direction.index()] },
             packet::measure(ctx).amount,
         );
+    }
+}
+
+/// Takes note of payload that the throttle pair lets through.
+#[inline(always)]
+pub fn admitted(slot: u32, direction: Direction, class: TrafficClass, payload: u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: the pointer is this CPU's own, existing element.
+        let sum = unsafe { &mut (*counters).admitted[direction.index()][class.index()] };
+        *sum = sum.wrapping_add(payload);
     }
 }
 

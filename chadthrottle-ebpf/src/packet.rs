@@ -1,7 +1,10 @@
 //! How much a packet carries.
 
 use aya_ebpf::programs::SkBuffContext;
-use chadthrottle_common::traffic::Traffic;
+use chadthrottle_common::{
+    address::{TrafficClass, is_local_v4, is_local_v6},
+    traffic::{Direction, Traffic},
+};
 
 const IPPROTO_HOPOPTS: u8 = 0;
 const IPPROTO_TCP: u8 = 6;
@@ -94,4 +97,34 @@ fn ipv6_upper_layer(ctx: &SkBuffContext) -> Option<(u8, usize)> {
         offset += 8 + base * units;
     }
     Some((protocol, offset))
+}
+
+/// The class of a packet, by its remote address: the source of what is received, the destination of
+/// what is sent.
+#[inline(always)]
+pub fn class(ctx: &SkBuffContext, direction: Direction) -> TrafficClass {
+    let local = match (ctx.load::<u8>(0).unwrap_or(0) >> 4, direction) {
+        (4, Direction::Download) => ctx.load::<u32>(12).map(v4),
+        (4, Direction::Upload) => ctx.load::<u32>(16).map(v4),
+        (6, Direction::Download) => ctx.load::<[u32; 4]>(8).map(v6),
+        (6, Direction::Upload) => ctx.load::<[u32; 4]>(24).map(v6),
+        _ => Ok(false),
+    };
+    TrafficClass::of(local.unwrap_or(false))
+}
+
+#[inline(always)]
+fn v4(address: u32) -> bool {
+    is_local_v4(u32::from_be(address))
+}
+
+#[inline(always)]
+fn v6(address: [u32; 4]) -> bool {
+    let [a, b, c, d] = address;
+    is_local_v6([
+        u32::from_be(a),
+        u32::from_be(b),
+        u32::from_be(c),
+        u32::from_be(d),
+    ])
 }

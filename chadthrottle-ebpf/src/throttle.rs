@@ -25,14 +25,13 @@ const DROP: i32 = 0;
 /// Received packets: a limited download is charged. Where its acknowledgements are paced, it is
 /// they that slow the sender down; otherwise packets that come too early are dropped.
 ///
-/// An unlimited packet costs the tag lookup and no more: no clock is read.
+/// A packet of a slot without limits costs the tag lookup and no more: no clock is read.
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let (slot, Some(state)) = tag::of_packet(ctx) else {
         return PASS;
     };
-    let index = state.limit(Direction::Download);
-    if index == 0 {
+    if state.passes(Direction::Download) {
         return PASS;
     }
     let amount = packet::measure(ctx).amount;
@@ -40,18 +39,17 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     if amount.payload == 0 {
         return PASS;
     }
-    match charge(
-        ctx,
-        slot,
-        index,
-        Direction::Download,
-        amount,
-        clock::from_nanoseconds(ktime()),
-        paced(ctx, slot, Direction::Download),
-    ) {
-        Some(_) => PASS,
-        None => DROP,
+    let class = packet::class(ctx, Direction::Download);
+    let index = state.limit(Direction::Download, class);
+    if index != 0 {
+        let now = clock::from_nanoseconds(ktime());
+        let by = paced(ctx, slot, Direction::Download);
+        if charge(ctx, slot, index, Direction::Download, amount, now, by).is_none() {
+            return DROP;
+        }
     }
+    count::admitted(slot, Direction::Download, class, amount.payload);
+    PASS
 }
 
 /// Sent packets: a limited upload is charged and, where fq holds packets, departs at its time. Of
@@ -62,35 +60,39 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     let (slot, Some(state)) = tag::of_packet(ctx) else {
         return PASS;
     };
-    let upload = state.limit(Direction::Upload);
-    let download = state.limit(Direction::Download);
-    if upload == 0 && download == 0 {
+    if state.passes(Direction::Upload) && state.passes(Direction::Download) {
         return PASS;
     }
     let packet = packet::measure(ctx);
-    let by = paced(ctx, slot, Direction::Upload);
-    let ktime = ktime();
-    let now = clock::from_nanoseconds(ktime);
-    let mut delay = 0;
-    if upload != 0 && packet.amount.payload > 0 {
-        match charge(ctx, slot, upload, Direction::Upload, packet.amount, now, by) {
-            Some(debt) => delay = debt,
-            None => return DROP,
-        }
-    }
-    if by == Enforcing::Pacing {
-        if download != 0 && packet.clocks_peer {
-            let debt = read(download)
-                .and_then(|limit| limit.debt(now))
-                .unwrap_or(0);
-            if debt > delay {
-                delay = debt;
+    let class = packet::class(ctx, Direction::Upload);
+    let upload = state.limit(Direction::Upload, class);
+    let download = state.limit(Direction::Download, class);
+    if upload != 0 || download != 0 {
+        let by = paced(ctx, slot, Direction::Upload);
+        let ktime = ktime();
+        let now = clock::from_nanoseconds(ktime);
+        let mut delay = 0;
+        if upload != 0 && packet.amount.payload > 0 {
+            match charge(ctx, slot, upload, Direction::Upload, packet.amount, now, by) {
+                Some(debt) => delay = debt,
+                None => return DROP,
             }
         }
-        if delay > 0 {
-            depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
+        if by == Enforcing::Pacing {
+            if download != 0 && packet.clocks_peer {
+                let debt = read(download)
+                    .and_then(|limit| limit.debt(now))
+                    .unwrap_or(0);
+                if debt > delay {
+                    delay = debt;
+                }
+            }
+            if delay > 0 {
+                depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
+            }
         }
     }
+    count::admitted(slot, Direction::Upload, class, packet.amount.payload);
     PASS
 }
 

@@ -7,16 +7,24 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chadthrottle_common::traffic::Direction;
+use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     engine::{
-        command::{Command, CommandError, EngineHandle, Request, Target},
-        snapshot::{LimitState, Mechanism, Notice, PerDirection, ProcessRow, Severity, Snapshot},
+        command::{Command, CommandError, EngineHandle, Request},
+        in_force::RulesInForce,
+        snapshot::{
+            Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, Notice, PerDirection,
+            ProcessRow, Severity, Snapshot,
+        },
     },
-    process::{Pid, ProcessKey},
+    process::{Pid, ProcessKey, identity::Identity},
     rate::{Bytes, Rate},
+    rules::{
+        rule::Rule,
+        target::{ProcessId, Target},
+    },
 };
 
 /// Programs of the made-up world: user, name, program file, and the most it downloads and uploads
@@ -124,11 +132,11 @@ struct Actor {
 }
 
 /// The made-up world. It moves only when [`World::advance`] is called.
-#[derive(Clone, Debug)]
 pub struct World {
     chance: Chance,
     actors: Vec<Actor>,
     next_pid: u32,
+    rules: RulesInForce,
     snapshot: Snapshot,
 }
 
@@ -139,6 +147,7 @@ impl World {
             chance: Chance(seed),
             actors: Vec::new(),
             next_pid: 812,
+            rules: RulesInForce::default(),
             snapshot: Snapshot {
                 why_policing: None,
                 sequence: 0,
@@ -148,6 +157,7 @@ impl World {
                 total_rate: PerDirection::default(),
                 unattributed: PerDirection::default(),
                 processes: Vec::new(),
+                limits: Vec::new(),
                 mechanism: Mechanism::Pacing,
                 notices: Vec::new(),
             },
@@ -188,31 +198,92 @@ impl World {
     /// As a real engine would: the process has ended, or its id is another's.
     pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
         match command {
-            Command::SetLimits(target, limits) => {
-                let actor = self.find(*target)?;
-                actor.row.limit =
-                    (!limits.is_unlimited()).then(|| LimitState::new(*limits, Mechanism::Pacing));
+            Command::Set(rule) => self.set(Rule::clone(rule)).map(|_| ())?,
+            Command::SetFile(rules) => {
+                let ids: Result<Vec<LimitId>, CommandError> = rules
+                    .iter()
+                    .filter_map(|rule| self.set(rule.clone()).transpose())
+                    .collect();
+                self.rules.order(&ids?);
             }
-            Command::RemoveAll => self.actors.iter_mut().for_each(|a| a.row.limit = None),
+            Command::Remove(id) => {
+                self.rules.remove(*id).ok_or(CommandError::NoSuchLimit)?;
+            }
+            Command::RemoveAll => self.rules = RulesInForce::default(),
             Command::SetInterval(_) => {}
         }
+        self.limit_all();
         self.show();
         Ok(())
     }
 
-    fn find(&mut self, target: Target) -> Result<&mut Actor, CommandError> {
-        let pid = match target {
-            Target::Pid(pid) => pid,
-            Target::Process(key) => key.pid,
-        };
+    fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
+        if let Some(process) = rule.target.process() {
+            let key = self.find(process)?;
+            rule.target = match rule.target {
+                Target::Tree(_) => Target::Tree(key.into()),
+                _ => Target::Process(key.into()),
+            };
+        }
+        let replaced = self.rules.replaced_by(&rule);
+        if rule.limits.is_unlimited() && !rule.metered {
+            if let Some(id) = replaced {
+                self.rules.remove(id);
+            }
+            return Ok(None);
+        }
+        let in_force = replaced.and_then(|id| self.rules.get_mut(id));
+        Ok(Some(match in_force {
+            Some(in_force) => {
+                in_force.rule = rule;
+                in_force.id
+            }
+            None => self.rules.insert(rule),
+        }))
+    }
+
+    fn find(&self, process: ProcessId) -> Result<ProcessKey, CommandError> {
+        let pid = process.pid;
         let actor = self
             .actors
-            .iter_mut()
+            .iter()
             .find(|actor| actor.row.pid() == pid && !actor.row.ended)
             .ok_or(CommandError::NoSuchProcess(pid))?;
-        match target {
-            Target::Process(key) if key != actor.row.key => Err(CommandError::PidReused(pid)),
-            _ => Ok(actor),
+        if process.is(actor.row.key) {
+            Ok(actor.row.key)
+        } else {
+            Err(CommandError::PidReused(pid))
+        }
+    }
+
+    /// Gives every actor the limits that count for it.
+    fn limit_all(&mut self) {
+        for actor in &mut self.actors {
+            let choice = self.rules.choose(&actor.identity(), Vec::new);
+            let state = |class: TrafficClass| {
+                let by = choice.limits.map(|by| by[class.index()]);
+                let id = by.into_iter().flatten().next()?;
+                let limits = Limits::of(|direction| {
+                    let rule = &self.rules.get(by[direction.index()]?)?.rule;
+                    *rule.limits.get(direction)
+                });
+                let rule = &self.rules.get(id)?.rule;
+                let mut state = LimitState::new(id, limits, Mechanism::Pacing);
+                state.sharing = rule.sharing;
+                state.scope = rule.scope;
+                Some(state)
+            };
+            let (internet, local) = (state(TrafficClass::Internet), state(TrafficClass::Local));
+            let same = internet.as_ref().map(|state| state.id) == local.as_ref().map(|s| s.id);
+            let before = actor.row.limit.take();
+            actor.row.limit = internet.map(|state| match before {
+                Some(before) if before.id == state.id => LimitState {
+                    effect: before.effect,
+                    ..state
+                },
+                _ => state,
+            });
+            actor.row.local_limit = local.filter(|_| !same);
         }
     }
 
@@ -235,6 +306,7 @@ impl World {
                 bytes: PerDirection::default(),
                 rate: PerDirection::default(),
                 limit: None,
+                local_limit: None,
                 ended: false,
             },
             most: PerDirection {
@@ -267,7 +339,9 @@ impl World {
         actor.row.ended = true;
         actor.row.connections = 0;
         actor.row.rate = PerDirection::default();
-        let limited = actor.row.limit.take().is_some();
+        let limited = self.rules.process_ended(actor.row.key);
+        actor.row.limit = None;
+        actor.row.local_limit = None;
         let text = format!(
             "{} ({}) ended while limited",
             actor.row.name,
@@ -278,6 +352,7 @@ impl World {
         }
         let program = self.chance.below(PROGRAMS.len() as u64) as usize;
         self.start_process(program);
+        self.limit_all();
     }
 
     fn notice(&mut self, severity: Severity, text: String) {
@@ -292,10 +367,51 @@ impl World {
 
     fn show(&mut self) {
         self.snapshot.processes = self.actors.iter().map(|actor| actor.row.clone()).collect();
+        let in_force = self.rules.iter().filter(|in_force| !in_force.ended);
+        let rows = in_force.map(|in_force| {
+            let states = self
+                .actors
+                .iter()
+                .filter_map(|actor| actor.row.limit.as_ref());
+            let states = states.filter(|state| state.id == in_force.id);
+            let mut effect = Effect::none(Mechanism::Pacing);
+            let mut members = 0;
+            for state in states {
+                members += 1;
+                for direction in Direction::BOTH {
+                    let sum = effect.achieved.get_mut(direction);
+                    let achieved = state.effect.achieved.get(direction).bytes_per_second();
+                    *sum = Rate::from_bytes_per_second(sum.bytes_per_second() + achieved);
+                }
+            }
+            LimitRow {
+                id: in_force.id,
+                rule: in_force.rule.clone(),
+                since: self.snapshot.time,
+                members,
+                bytes: PerDirection::default(),
+                effect,
+            }
+        });
+        self.snapshot.limits = rows.collect();
     }
 }
 
 impl Actor {
+    /// Who it is, for rules.
+    fn identity(&self) -> Identity {
+        Identity {
+            key: self.row.key,
+            name: self.row.name.clone(),
+            exe: self.row.exe.clone(),
+            command_line: self.row.exe.clone(),
+            user: self.row.user.clone(),
+            uid: None,
+            cgroup: self.row.cgroup.clone(),
+            kernel_thread: false,
+        }
+    }
+
     fn advance(&mut self, chance: &mut Chance, interval: Duration, world: &mut Snapshot) {
         if self.row.ended {
             return;
@@ -317,9 +433,9 @@ impl Actor {
                 && let Some(limit) = *state.limits.get(direction)
             {
                 rate = rate.min(limit.bytes_per_second());
-                *state.achieved.get_mut(direction) = Rate::from_bytes_per_second(rate);
+                *state.effect.achieved.get_mut(direction) = Rate::from_bytes_per_second(rate);
                 // TCP backs off: little of what was wanted is dropped.
-                let dropped = state.dropped.get_mut(direction);
+                let dropped = state.effect.dropped.get_mut(direction);
                 *dropped = add(*dropped, (wanted - rate) / 200, interval);
             }
             // A little belongs to nobody: packets of the kernel's own.

@@ -12,4 +12,5 @@ pub mod pacing;
 pub mod process;
 pub mod rate;
 pub mod report;
+pub mod rules;
 pub mod tui;

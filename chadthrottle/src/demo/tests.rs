@@ -23,9 +23,7 @@ fn a_limit_is_obeyed_and_removed() {
         download: Some(limit),
         upload: None,
     };
-    world
-        .apply(&Command::SetLimits(Target::Process(key), limits))
-        .unwrap();
+    world.apply(&Command::limit(key, limits)).unwrap();
     for _ in 0..5 {
         world.advance(Duration::from_secs(1));
         let row = row(&world, key);
@@ -42,7 +40,7 @@ fn an_id_used_again_is_refused() {
     let mut key = busiest(&world);
     key.start_time += 1;
     let error = world
-        .apply(&Command::SetLimits(Target::Process(key), Limits::default()))
+        .apply(&Command::limit(key, Limits::default()))
         .unwrap_err();
     assert!(matches!(error, CommandError::PidReused(_)));
 }

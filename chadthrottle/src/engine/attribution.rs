@@ -203,7 +203,9 @@ impl Attribution {
             // A process that calls exec keeps its id and its sockets.
             if let Some(identity) = self.identifier.identify(pid)
                 && identity.key == owner.identity.key
+                && identity != owner.identity
             {
+                owner.changed = true;
                 owner.identity = identity;
             }
         }

@@ -2,32 +2,39 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::snapshot::{Limits, Snapshot};
+use super::snapshot::{LimitId, Limits, Snapshot};
 use crate::{
-    kernel::SlotsExhausted,
-    process::{Pid, ProcessKey},
+    kernel::{CellsExhausted, SlotsExhausted},
+    process::Pid,
+    rules::{rule::Rule, target::Target},
 };
 
-/// Which process a command is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Whatever process has this id now.
-    Pid(Pid),
-    /// The process that was seen; refused if its id has gone to another since.
-    Process(ProcessKey),
-}
-
 /// A request to the engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Limits a process, replacing the limits it has. Unlimited in both directions removes them.
-    SetLimits(Target, Limits),
-    /// Removes all limits.
+    /// Puts a rule in force, in place of the one it [replaces](Rule::replaces). A rule that neither
+    /// limits nor counts ends the one it replaces.
+    Set(Box<Rule>),
+    /// Puts the rules of a file in force, in this order, in place of all that came from one.
+    SetFile(Vec<Rule>),
+    /// Ends a limit for all whom it limits.
+    Remove(LimitId),
+    /// Ends all limits.
     RemoveAll,
     /// Changes the time between snapshots.
     SetInterval(Duration),
+}
+
+impl Command {
+    /// Limits a target by hand: all of its traffic, each process with limits of its own.
+    /// Unlimited in both directions removes them.
+    pub fn limit(target: impl Into<Target>, limits: Limits) -> Self {
+        Self::Set(Box::new(Rule::by_hand(target, limits)))
+    }
 }
 
 /// Why a command was not carried out.
@@ -47,6 +54,12 @@ pub enum CommandError {
     /// No slot left.
     #[error("{0}; end some and try again")]
     SlotsExhausted(SlotsExhausted),
+    /// No cell left.
+    #[error("{0}; remove some and try again")]
+    CellsExhausted(CellsExhausted),
+    /// The limit has ended already.
+    #[error("that limit has ended already")]
+    NoSuchLimit,
     /// The kernel said no.
     #[error("the kernel refused: {0:#}")]
     Kernel(anyhow::Error),

@@ -3,19 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use chadthrottle_common::{
-    limit::Enforced,
-    traffic::{Counters, Direction},
-};
+use chadthrottle_common::traffic::{Counters, Direction};
 
-use super::snapshot::{LimitState, Limits, Mechanism, PerDirection};
-use crate::{
-    pacing::{Device, Unpaced},
-    rate::{Bytes, Rate},
+use super::{
+    in_force::{Choice, LimitCell},
+    snapshot::{LimitId, Mechanism, PerDirection},
 };
+use crate::pacing::{Device, Unpaced};
 
 /// A mechanism, and why it is not pacing everywhere.
 pub type Expected = (Mechanism, Option<String>);
@@ -27,20 +24,21 @@ const ROOT: &str = "/";
 /// are read one after the other, so a single check may catch a packet in between.
 const PATIENCE: u32 = 2;
 
-/// A limit in force.
+/// What is in force for a process.
 pub struct Enforcement {
-    /// What was asked for.
-    pub limits: Limits,
+    /// Which limits count.
+    pub choice: Choice,
+    /// The cells that it has to itself.
+    pub own: Vec<LimitCell>,
     /// Since when.
     pub since: Instant,
     /// The cgroups whose packets must meet the throttle pair.
     pub cgroups: BTreeSet<PathBuf>,
-    /// What the observers had seen when the limit came into force, per direction.
+    /// The difference between what the observers had seen and what the throttle pair had met when
+    /// a direction came to be limited.
     baseline: PerDirection<u64>,
     unmet: PerDirection<u64>,
     unmet_in_a_row: u32,
-    enforced: PerDirection<Enforced>,
-    delay: PerDirection<Duration>,
     /// The devices that its packets leave by, and whether they can be paced there.
     roads: BTreeMap<u32, Result<Device, Unpaced>>,
 }
@@ -55,50 +53,56 @@ pub enum Check {
 }
 
 impl Enforcement {
-    /// A limit that comes into force at the cgroup of its process.
-    pub fn new(limits: Limits, cgroup: &str, counters: &Counters, now: Instant) -> Self {
+    /// Limits that come into force at the cgroup of their process.
+    pub fn new(choice: Choice, cgroup: &str, counters: &Counters, now: Instant) -> Self {
         Self {
-            limits,
+            choice,
+            own: Vec::new(),
             since: now,
             cgroups: BTreeSet::from([PathBuf::from(if cgroup.is_empty() { ROOT } else { cgroup })]),
-            baseline: seen(counters),
+            baseline: unmet(counters, counters),
             unmet: PerDirection::default(),
             unmet_in_a_row: 0,
-            enforced: PerDirection::default(),
-            delay: PerDirection::default(),
             roads: BTreeMap::new(),
         }
     }
 
-    /// Continues a limit that it replaces: where that was found to be needed, this is, too.
-    pub fn take_over(&mut self, previous: &Self) {
-        self.cgroups.extend(previous.cgroups.iter().cloned());
+    /// Other limits take the place of those in force.
+    pub fn replace(&mut self, choice: Choice, counters: &Counters, now: Instant) {
+        let before = self.choice.clone();
+        self.choice = choice;
+        self.since = now;
         // A direction that was limited before goes on counting from where it began.
+        let fresh = unmet(counters, counters);
         self.baseline = PerDirection::of(|direction| {
-            let continued = previous.limits.get(direction).is_some();
-            let from = if continued { previous } else { &*self };
-            *from.baseline.get(direction)
+            let continued = is_limited(&before, direction);
+            *if continued { self.baseline } else { fresh }.get(direction)
         });
-        self.enforced = previous.enforced;
-        self.roads = previous.roads.clone();
     }
 
-    /// Compares what the observers saw with what the throttle pair met; `enforced` must have been
-    /// read after `counters`.
-    pub fn check(&mut self, counters: &Counters, enforced: PerDirection<Enforced>) -> Check {
-        self.enforced = enforced;
+    /// The cell of a limit that the process has to itself.
+    pub fn own_cell(&self, limit: LimitId, direction: Direction) -> Option<&LimitCell> {
+        self.own
+            .iter()
+            .find(|cell| cell.limit == limit && cell.direction == direction)
+    }
+
+    /// Compares what the observers saw with what the throttle pair met; `met` must have been read
+    /// after `seen`.
+    pub fn check(&mut self, seen: &Counters, met: &Counters) -> Check {
         if self.cgroups.contains(&PathBuf::from(ROOT)) {
             return Check::Met;
         }
-        let seen = seen(counters);
+        let now = unmet(seen, met);
         let unmet = PerDirection::of(|direction| {
-            let met = *enforced.get(direction);
-            let limited = self.limits.get(direction).is_some();
-            let seen = seen
+            let unmet = now
                 .get(direction)
                 .saturating_sub(*self.baseline.get(direction));
-            let met = met.admitted_bytes + met.dropped_bytes;
-            if limited { seen.saturating_sub(met) } else { 0 }
+            if is_limited(&self.choice, direction) {
+                unmet
+            } else {
+                0
+            }
         });
         let grew = Direction::BOTH
             .into_iter()
@@ -110,6 +114,13 @@ impl Enforcement {
         } else {
             Check::Met
         }
+    }
+
+    /// Why the limits are not, or not fully, enforced; nothing when they are.
+    pub fn not_enforced(&self) -> Option<String> {
+        (self.unmet_in_a_row > 0).then(|| {
+            "some of its sockets are in another cgroup; looking for them further up".to_owned()
+        })
     }
 
     /// Wants the throttle pair at the root from now on.
@@ -127,11 +138,6 @@ impl Enforcement {
             self.cgroups.insert(path);
         }
         !known
-    }
-
-    /// Takes note of what the limit adds to the round trip now.
-    pub fn set_delay(&mut self, delay: PerDirection<Duration>) {
-        self.delay = delay;
     }
 
     /// Whether it is known if packets that leave by this device can be paced.
@@ -181,107 +187,96 @@ impl Enforcement {
             (false, why) => (Mechanism::Policing, why),
         }
     }
-
-    /// What is shown of the limit.
-    pub fn state(&self, achieved: PerDirection<Rate>, expected: &Expected) -> LimitState {
-        let (mechanism, why_policing) = self.mechanism(expected);
-        LimitState {
-            limits: self.limits,
-            achieved,
-            dropped: self
-                .enforced
-                .map(|enforced| Bytes::new(enforced.dropped_bytes)),
-            marked: self.enforced.map(|enforced| enforced.marked_packets),
-            delay: self.delay,
-            mechanism,
-            why_policing,
-            not_enforced: (self.unmet_in_a_row > 0).then(|| {
-                "some of its sockets are in another cgroup; looking for them further up".to_owned()
-            }),
-        }
-    }
 }
 
-fn seen(counters: &Counters) -> PerDirection<u64> {
-    PerDirection::of(|direction: Direction| counters.seen[direction.index()].payload)
+fn is_limited(choice: &Choice, direction: Direction) -> bool {
+    choice.limits[direction.index()].iter().any(Option::is_some)
+}
+
+/// What the observers saw and the throttle pair did not meet.
+fn unmet(seen: &Counters, met: &Counters) -> PerDirection<u64> {
+    PerDirection::of(|direction: Direction| {
+        let seen = seen.seen[direction.index()].payload;
+        seen.saturating_sub(met.met(direction))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn saw(payload: u64) -> Counters {
+    fn counters(seen: u64, admitted: u64, dropped: u64) -> Counters {
         let mut counters = Counters::default();
-        counters.seen[0].payload = payload;
+        counters.seen[0].payload = seen;
+        counters.admitted[0][0] = admitted;
+        counters.dropped[0].payload = dropped;
         counters
     }
 
-    fn met(admitted_bytes: u64, dropped_bytes: u64) -> PerDirection<Enforced> {
-        PerDirection {
-            download: Enforced {
-                admitted_bytes,
-                dropped_bytes,
-                ..Enforced::default()
-            },
-            upload: Enforced::default(),
-        }
+    fn limited(download: bool) -> Enforcement {
+        let mut choice = Choice::default();
+        choice.limits[usize::from(!download)] = [Some(LimitId(1)); 2];
+        Enforcement::new(choice, "/a", &counters(5000, 0, 0), Instant::now())
     }
 
-    fn download_limit() -> Limits {
-        Limits {
-            download: Some(Rate::from_bytes_per_second(1000)),
-            upload: None,
-        }
+    fn check(limit: &mut Enforcement, seen: u64, admitted: u64, dropped: u64) -> Check {
+        let counters = counters(seen, admitted, dropped);
+        limit.check(&counters, &counters)
     }
 
     #[test]
     fn bytes_that_the_pair_does_not_meet_send_it_up() {
-        let mut limit = Enforcement::new(download_limit(), "/a", &saw(5000), Instant::now());
-        assert_eq!(limit.check(&saw(6000), met(900, 100)), Check::Met);
-        assert_eq!(limit.check(&saw(7000), met(900, 100)), Check::Met, "once");
-        assert!(
-            limit
-                .state(PerDirection::default(), &(Mechanism::Pacing, None))
-                .not_enforced
-                .is_some()
-        );
-        assert_eq!(
-            limit.check(&saw(8000), met(900, 100)),
-            Check::Climb,
-            "twice"
-        );
+        let mut limit = limited(true);
+        assert_eq!(check(&mut limit, 6000, 900, 100), Check::Met);
+        assert_eq!(check(&mut limit, 7000, 900, 100), Check::Met, "once");
+        assert!(limit.not_enforced().is_some());
+        assert_eq!(check(&mut limit, 8000, 900, 100), Check::Climb, "twice");
         limit.climb();
-        assert_eq!(limit.check(&saw(9000), met(1000, 100)), Check::Met);
+        assert_eq!(check(&mut limit, 9000, 1000, 100), Check::Met);
         assert!(limit.cgroups.contains(&PathBuf::from("/")));
     }
 
     #[test]
     fn what_is_not_limited_need_not_be_met() {
-        let upload = Limits {
-            download: None,
-            upload: Some(Rate::ZERO),
-        };
-        let mut limit = Enforcement::new(upload, "/a", &saw(0), Instant::now());
+        let mut limit = limited(false);
         for n in 1..5 {
-            assert_eq!(limit.check(&saw(n * 1000), met(0, 0)), Check::Met);
+            assert_eq!(check(&mut limit, 5000 + n * 1000, 0, 0), Check::Met);
         }
     }
 
     #[test]
     fn a_packet_between_two_readings_is_no_reason_to_climb() {
-        let mut limit = Enforcement::new(download_limit(), "/a", &saw(0), Instant::now());
+        let mut limit = limited(true);
         for n in 1..20 {
             let late = if n % 2 == 0 { 1448 } else { 0 };
             assert_eq!(
-                limit.check(&saw(n * 10_000), met(n * 10_000 - late, 0)),
+                check(&mut limit, 5000 + n * 10_000, n * 10_000 - late, 0),
                 Check::Met
             );
         }
     }
 
     #[test]
+    fn what_passed_before_a_direction_was_limited_need_not_have_been_met() {
+        let mut limit = limited(false);
+        check(&mut limit, 90_000, 0, 0);
+        let choice = Choice {
+            limits: [[Some(LimitId(1)); 2]; 2],
+            ..Choice::default()
+        };
+        limit.replace(choice, &counters(100_000, 0, 0), Instant::now());
+        for n in 1..5 {
+            assert_eq!(
+                check(&mut limit, 100_000 + n * 1000, n * 1000, 0),
+                Check::Met
+            );
+        }
+        assert!(limit.not_enforced().is_none());
+    }
+
+    #[test]
     fn the_mechanism_is_that_of_the_devices_its_packets_leave_by() {
-        let mut limit = Enforcement::new(download_limit(), "/a", &saw(0), Instant::now());
+        let mut limit = limited(true);
         let expected = (Mechanism::Policing, Some("no packet yet".to_owned()));
         assert_eq!(limit.mechanism(&expected), expected);
         let device = Device {
@@ -299,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_process_that_moves_is_met_where_it_was_and_where_it_is() {
-        let mut limit = Enforcement::new(download_limit(), "/a", &saw(0), Instant::now());
+        let mut limit = limited(true);
         assert!(!limit.moved_to("/a/b"), "below what is covered");
         assert!(limit.moved_to("/c"));
         assert!(!limit.moved_to("/c"));

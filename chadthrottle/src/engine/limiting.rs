@@ -1,149 +1,335 @@
-//! Limits: setting them, seeing that they are enforced, and how.
+//! Limits: what commands ask for, and which cells each process's packets are charged to.
 
-use std::time::Instant;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::Context as _;
-use chadthrottle_common::{limit::MAX_PACED, tag::Tag, traffic::Direction};
+use chadthrottle_common::traffic::Direction;
 
 use super::{
     Engine, attribution,
-    command::{Command, CommandError, Target},
-    enforcement::{Check, Enforcement, Expected},
-    snapshot::{Limits, Mechanism, PerDirection},
+    command::{Command, CommandError},
+    enforcement::Enforcement,
+    in_force::{Choice, InForce, LimitCell},
+    snapshot::{LimitId, Limits},
 };
 use crate::{
-    kernel::Kernel,
-    pacing::Pacing,
-    process::{Pid, ProcessKey, identity},
+    process::{Pid, ProcessKey, ancestry},
     rate::Rate,
+    rules::{
+        rule::{Origin, Rule},
+        target::{ProcessId, Target},
+    },
 };
 
 impl Engine {
-    /// Limits of busy processes follow them into other cgroups.
-    pub(super) fn follow_moves(&mut self, busy: &[Pid]) {
-        let mut moved = false;
-        for pid in busy {
-            if let Some(owner) = self.owners.of_process_mut(*pid)
-                && let Some(limit) = &mut owner.enforcement
-                && let Some(cgroup) = identity::cgroup_of(*pid)
-                && limit.moved_to(&cgroup)
+    /// Carries out a command; [`Command::SetInterval`] is the loop's.
+    pub(super) fn apply(&mut self, command: Command) -> Result<(), CommandError> {
+        match command {
+            Command::Set(rule) => self.set(*rule).map(|_| ()),
+            Command::SetFile(rules) => self.set_file(rules),
+            Command::Remove(id) => self.remove(id),
+            Command::RemoveAll => {
+                let ids: Vec<LimitId> = self.rules.iter().map(|rule| rule.id).collect();
+                ids.into_iter().try_for_each(|id| self.remove(id))
+            }
+            Command::SetInterval(_) => Ok(()),
+        }
+    }
+
+    /// Puts a rule in force; if that fails, what was before stays in force. Returns its number, if
+    /// there is anything to be in force.
+    fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
+        if let Some(process) = rule.target.process() {
+            let key = self.resolve(process)?;
+            rule.target = match rule.target {
+                Target::Tree(_) => Target::Tree(key.into()),
+                _ => Target::Process(key.into()),
+            };
+        }
+        let replaced = self.rules.replaced_by(&rule);
+        if rule.limits.is_unlimited() && !rule.metered {
+            return match replaced {
+                Some(id) => self.remove(id).map(|()| None),
+                None => Ok(None),
+            };
+        }
+        if let Some(process) = rule.target.process() {
+            // It is given a slot before its first socket.
+            self.attribution
+                .tag_of(&mut self.kernel, &mut self.owners, process.pid)
+                .map_err(kernel_error)?;
+            self.look_at(process.pid);
+        }
+        log::info!("{}: {}", rule.target, described(rule.limits));
+        let Some(id) = replaced else {
+            let id = self.rules.insert(rule);
+            if let Err(error) = self.put_in_force(id) {
+                self.rules.remove(id);
+                self.assign_all_or_warn();
+                return Err(kernel_error(error));
+            }
+            return Ok(Some(id));
+        };
+        let Some(in_force) = self.rules.get_mut(id) else {
+            return Ok(None);
+        };
+        let before = std::mem::replace(&mut in_force.rule, rule);
+        if let Err(error) = self.put_in_force(id) {
+            if let Some(in_force) = self.rules.get_mut(id) {
+                in_force.rule = before;
+            }
+            if let Err(again) = self.put_in_force(id) {
+                log::warn!("what was in force before: {again:#}");
+            }
+            return Err(kernel_error(error));
+        }
+        Ok(Some(id))
+    }
+
+    fn set_file(&mut self, rules: Vec<Rule>) -> Result<(), CommandError> {
+        let stays = |old: &InForce| {
+            let from_file = matches!(old.rule.origin, Origin::File(_));
+            !from_file || rules.iter().any(|rule| rule.replaces(&old.rule))
+        };
+        let gone: Vec<LimitId> = self
+            .rules
+            .iter()
+            .filter(|old| !stays(old))
+            .map(|old| old.id)
+            .collect();
+        for id in gone {
+            self.remove(id)?;
+        }
+        let mut order = Vec::new();
+        let mut failure = Ok(());
+        for rule in rules {
+            match self.set(rule) {
+                Ok(id) => order.extend(id),
+                // The others are put in force all the same.
+                Err(error) => failure = Err(error),
+            }
+        }
+        self.rules.order(&order);
+        self.assign_all().map_err(kernel_error)?;
+        failure
+    }
+
+    fn remove(&mut self, id: LimitId) -> Result<(), CommandError> {
+        let Some(removed) = self.rules.remove(id) else {
+            return Err(CommandError::NoSuchLimit);
+        };
+        log::info!("{}: not limited any more", removed.rule.target);
+        let assigned = self.assign_all();
+        for cell in removed.shared {
+            self.kernel.limits.release(cell.cell);
+        }
+        assigned
+            .and_then(|()| self.try_place_throttle_pair())
+            .map_err(kernel_error)
+    }
+
+    /// Ends the limits of a process whose slot goes to another.
+    pub(super) fn forget_limits_of(&mut self, key: ProcessKey) {
+        let process = |rule: &InForce| match &rule.rule.target {
+            Target::Process(id) => id.is(key),
+            _ => false,
+        };
+        let mut ended: Vec<LimitId> = self
+            .rules
+            .iter()
+            .filter(|rule| process(rule) || self.rules.is_deserted(rule.id))
+            .map(|rule| rule.id)
+            .collect();
+        ended.dedup();
+        for id in ended {
+            if let Err(error) = self.remove(id) {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// Brings the cells of a limit to what its rule says, and then every process's slot.
+    fn put_in_force(&mut self, id: LimitId) -> anyhow::Result<()> {
+        let Some(in_force) = self.rules.get_mut(id) else {
+            return Ok(());
+        };
+        let limits = in_force.rule.limits;
+        let each = in_force.is_each();
+        let mut surplus = Vec::new();
+        for direction in Direction::BOTH {
+            let at = in_force
+                .shared
+                .iter()
+                .position(|cell| cell.direction == direction);
+            let rate = limits.get(direction).filter(|_| !each);
+            match (at, rate) {
+                (None, Some(rate)) => in_force.shared.push(LimitCell::allocate(
+                    &mut self.kernel.limits,
+                    id,
+                    direction,
+                    rate,
+                )?),
+                (Some(at), Some(rate)) => {
+                    let cell = &in_force.shared[at].cell;
+                    self.kernel.limits.change(cell, direction, rate)?;
+                }
+                (Some(at), None) => surplus.push(in_force.shared.swap_remove(at)),
+                (None, None) => {}
+            }
+        }
+        for cell in self
+            .owners
+            .iter()
+            .filter_map(|owner| owner.enforcement.as_ref())
+            .flat_map(|e| &e.own)
+        {
+            if cell.limit == id
+                && let Some(rate) = *limits.get(cell.direction)
             {
-                moved = true;
-                self.notices.info(format!(
-                    "{} ({pid}) is in {cgroup} now; its limit follows",
-                    owner.identity.name
-                ));
+                self.kernel
+                    .limits
+                    .change(&cell.cell, cell.direction, rate)?;
             }
         }
-        if moved {
+        let assigned = self.assign_all();
+        for cell in surplus {
+            self.kernel.limits.release(cell.cell);
+        }
+        assigned?;
+        self.try_place_throttle_pair()
+    }
+
+    /// Sees to it that the right limits count for every process.
+    fn assign_all(&mut self) -> anyhow::Result<()> {
+        let slots: Vec<u32> = self.owners.iter().map(|owner| owner.tag.slot).collect();
+        for slot in slots {
+            self.assign(slot)?;
+        }
+        Ok(())
+    }
+
+    fn assign_all_or_warn(&mut self) {
+        if let Err(error) = self
+            .assign_all()
+            .and_then(|()| self.try_place_throttle_pair())
+        {
+            self.notices.warn(format!("{error:#}"));
+        }
+    }
+
+    /// The same for processes that are new, or not what they were.
+    pub(super) fn assign_changed(&mut self, pids: impl IntoIterator<Item = Pid>) {
+        if self.rules.iter().next().is_none() {
+            return;
+        }
+        let mut assigned = false;
+        for pid in pids {
+            let Some(slot) = self.owners.of_process(pid).map(|owner| owner.tag.slot) else {
+                continue;
+            };
+            match self.assign(slot) {
+                Ok(changed) => assigned |= changed,
+                Err(error) => self
+                    .notices
+                    .warn(format!("process {pid} is not limited: {error:#}")),
+            }
+        }
+        if assigned {
             self.place_throttle_pair();
         }
     }
 
-    /// Checks that limits meet all their packets: those for which `due` says so.
-    pub(super) fn check_limits(&mut self, due: impl Fn(&Enforcement) -> bool) {
-        let mut moved = false;
-        for owner in self.owners.iter_mut() {
-            let slot = owner.tag.slot;
-            let Some(limit) = owner.enforcement.as_mut().filter(|limit| due(limit)) else {
-                continue;
-            };
-            let (name, pid) = (&owner.identity.name, owner.identity.key.pid);
-            // In this order: what the pair met must be at least what the observers had seen.
-            let readings = self.kernel.counters.read(slot).and_then(|counters| {
-                let enforced = |direction| self.kernel.limits.enforced(slot, direction);
-                let download = enforced(Direction::Download)?;
-                let upload = enforced(Direction::Upload)?;
-                Ok((counters, PerDirection { download, upload }))
+    /// The same for one slot. Returns whether anything changed.
+    fn assign(&mut self, slot: u32) -> anyhow::Result<bool> {
+        let Some(owner) = self.owners.of_slot_mut(slot) else {
+            return Ok(false);
+        };
+        let pid = owner.pid();
+        owner.changed = false;
+        let mut choice = self
+            .rules
+            .choose(&owner.identity, || ancestry::ancestors(pid));
+        if owner.ended.is_some() {
+            // What it left to be sent stays under the limits that are still there, and no others.
+            let before = owner.enforcement.as_ref().map(|before| &before.choice);
+            choice = before.map_or_else(Choice::default, |before| {
+                before.without(|id| self.rules.get(id).is_none())
             });
-            match readings {
-                Ok((counters, enforced)) => {
-                    let delay = |direction| {
-                        self.kernel
-                            .limits
-                            .delay(slot, direction)
-                            .unwrap_or_default()
-                    };
-                    limit.set_delay(PerDirection::of(delay));
-                    pace(&mut self.kernel, &mut self.pacing, slot, pid, limit);
-                    if limit.check(&counters, enforced) == Check::Climb {
-                        limit.climb();
-                        moved = true;
-                        self.notices.info(format!(
-                            "{name} ({pid}) has sockets in another cgroup; its limit moves to the root"
-                        ));
-                    }
-                }
-                Err(error) => log::warn!("limit of {name} ({pid}): {error:#}"),
-            }
         }
-        if moved {
-            self.place_throttle_pair();
+        if owner
+            .enforcement
+            .as_ref()
+            .map_or(choice.is_empty(), |now| now.choice == choice)
+        {
+            return Ok(false);
         }
-    }
-
-    /// Takes fq away where no limit needs it any more.
-    pub(super) fn release_devices(&mut self) {
-        if !self.pacing.is_empty() {
-            let used = self
-                .owners
-                .limits()
-                .flat_map(Enforcement::paced_on)
-                .collect();
-            self.pacing.retain(&used);
-        }
-    }
-
-    /// Where somebody took our fq away, nothing holds packets: limits are policed there until it
-    /// is known what can be done.
-    pub(super) fn notice_lost_devices(&mut self) {
-        if self.pacing.is_empty() {
-            return;
-        }
-        let lost = self.pacing.lost();
-        if lost.is_empty() {
-            return;
-        }
-        self.notices
-            .warn("somebody replaced our fq on a network device");
-        for owner in self.owners.iter_mut() {
-            let Some(limit) = &mut owner.enforcement else {
+        let mut new = Vec::new();
+        for (direction, id) in choice.cells() {
+            let Some(in_force) = self.rules.get(id).filter(|rule| rule.is_each()) else {
                 continue;
             };
-            if limit.lose_roads(&lost) {
-                let slot = owner.tag.slot;
-                let mut policed = self.kernel.limits.pace(slot, &limit.paced_indexes());
-                for direction in Direction::BOTH {
-                    if let (Ok(()), Some(rate)) = (&policed, *limit.limits.get(direction)) {
-                        // Packets that were to wait have left at once: waiting for their time
-                        // would be a stall.
-                        policed = self.kernel.limits.set(slot, direction, rate, false);
+            let known = owner
+                .enforcement
+                .as_ref()
+                .and_then(|e| e.own_cell(id, direction));
+            if known.is_none()
+                && let Some(rate) = *in_force.rule.limits.get(direction)
+            {
+                let cell = LimitCell::allocate(&mut self.kernel.limits, id, direction, rate);
+                match cell {
+                    Ok(cell) => new.push(cell),
+                    Err(error) => {
+                        new.into_iter()
+                            .for_each(|cell: LimitCell| self.kernel.limits.release(cell.cell));
+                        return Err(error);
                     }
-                }
-                if let Err(error) = policed {
-                    log::warn!("{error:#}");
                 }
             }
         }
-    }
-
-    /// The mechanism of all limits together.
-    pub(super) fn mechanism(&self, expected: &Expected) -> Expected {
-        self.owners
-            .limits()
-            .map(|limit| limit.mechanism(expected))
-            .reduce(|all, one| {
-                let why = all.1.or(one.1);
-                (
-                    if all.0 == one.0 {
-                        one.0
-                    } else {
-                        Mechanism::Mixed
-                    },
-                    why,
-                )
-            })
-            .unwrap_or_else(|| expected.clone())
+        let counters = self.kernel.counters.read(owner.tag.slot)?;
+        let now = Instant::now();
+        let enforcement = match &mut owner.enforcement {
+            Some(enforcement) => {
+                enforcement.replace(choice.clone(), &counters, now);
+                enforcement
+            }
+            none => {
+                // What an earlier limit of this slot found out may not hold any more.
+                self.kernel.limits.pace(owner.tag.slot, &[])?;
+                let cgroup = owner.identity.cgroup.clone();
+                none.insert(Enforcement::new(choice.clone(), &cgroup, &counters, now))
+            }
+        };
+        enforcement.own.extend(new);
+        let cell = |direction: Direction, class: chadthrottle_common::address::TrafficClass| {
+            let id = choice.limits[direction.index()][class.index()]?;
+            let own = enforcement.own_cell(id, direction);
+            let cell = own.or_else(|| self.rules.get(id)?.shared_cell(direction))?;
+            Some(&cell.cell)
+        };
+        self.kernel
+            .slots
+            .set_limits(owner.tag, cell, !choice.meters.is_empty())?;
+        // Only now does no slot name them any more.
+        let surplus = enforcement.own.extract_if(.., |cell| {
+            !choice
+                .cells()
+                .any(|wanted| wanted == (cell.direction, cell.limit))
+        });
+        for cell in surplus {
+            if let Some(in_force) = self.rules.get_mut(cell.limit) {
+                in_force.before.add(&cell);
+                *in_force.before.delay.get_mut(cell.direction) = Default::default();
+            }
+            self.kernel.limits.release(cell.cell);
+        }
+        if choice.is_empty() {
+            owner.enforcement = None;
+        }
+        Ok(true)
     }
 
     pub(super) fn place_throttle_pair(&mut self) {
@@ -152,138 +338,69 @@ impl Engine {
         }
     }
 
+    /// Attaches the throttle pair where the packets of all limited processes meet it, and of those
+    /// that rules wait for.
     fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
-        let cgroups = self
+        let root = self.kernel.cgroup_root().to_owned();
+        let awaited = self
+            .rules
+            .iter()
+            .filter_map(|rule| match &rule.rule.target {
+                Target::Process(_) | Target::Tree(_) => None,
+                Target::Cgroup(path) => Some(existing(&root, path)),
+                Target::Program { .. } | Target::Unit(_) | Target::User { .. } => Some("/".into()),
+            });
+        let limited = self
             .owners
             .limits()
-            .flat_map(|limit| limit.cgroups.iter().cloned())
-            .collect();
+            .flat_map(|limit| limit.cgroups.iter().cloned());
+        let cgroups: BTreeSet<PathBuf> = awaited.chain(limited).collect();
         self.kernel.throttle_at(&cgroups)
     }
 
-    /// Carries out a command; [`Command::SetInterval`] is the loop's.
-    pub(super) fn apply(&mut self, command: Command) -> Result<(), CommandError> {
-        match command {
-            Command::SetLimits(target, limits) => self.set_limits(target, limits),
-            Command::RemoveAll => {
-                let limited: Vec<ProcessKey> = self
-                    .owners
-                    .iter()
-                    .filter(|owner| owner.enforcement.is_some())
-                    .map(|owner| owner.identity.key)
-                    .collect();
-                for key in limited {
-                    self.set_limits(Target::Process(key), Limits::default())?;
-                }
-                Ok(())
-            }
-            Command::SetInterval(_) => Ok(()),
-        }
-    }
-
-    fn set_limits(&mut self, target: Target, limits: Limits) -> Result<(), CommandError> {
-        let pid = self.resolve(target)?;
-        let tag = self
-            .attribution
-            .tag_of(&mut self.kernel, &mut self.owners, pid)
-            .map_err(|error| match error.downcast() {
-                Ok(exhausted) => CommandError::SlotsExhausted(exhausted),
-                Err(error) => CommandError::Kernel(error),
-            })?;
-        self.look_at(pid);
-        self.enforce(pid, tag, limits).map_err(CommandError::Kernel)
-    }
-
-    fn resolve(&self, target: Target) -> Result<Pid, CommandError> {
-        let (pid, expected) = match target {
-            Target::Pid(pid) => (pid, None),
-            Target::Process(key) => (key.pid, Some(key)),
-        };
+    fn resolve(&self, process: ProcessId) -> Result<ProcessKey, CommandError> {
+        let pid = process.pid;
         let identity = self
             .attribution
             .identify(pid)
             .filter(|_| attribution::open_pidfd(pid).is_ok())
             .ok_or(CommandError::NoSuchProcess(pid))?;
-        if expected.is_some_and(|key| key != identity.key) {
+        if !process.is(identity.key) {
             return Err(CommandError::PidReused(pid));
         }
         if identity.kernel_thread {
             return Err(CommandError::KernelThread(pid));
         }
-        Ok(pid)
-    }
-
-    /// Puts limits in force in an order in which a failure leaves what was before.
-    fn enforce(&mut self, pid: Pid, tag: Tag, limits: Limits) -> anyhow::Result<()> {
-        let owner = self
-            .owners
-            .of_process_mut(pid)
-            .context("the process has just ended")?;
-        let before = owner
-            .enforcement
-            .as_ref()
-            .map(|limit| limit.limits)
-            .unwrap_or_default();
-        for direction in Direction::BOTH {
-            if let Some(rate) = *limits.get(direction) {
-                let anew = before.get(direction).is_none();
-                self.kernel.limits.set(tag.slot, direction, rate, anew)?;
-            }
-        }
-        if owner.enforcement.is_none() {
-            // What an earlier limit of this slot found out may not hold any more.
-            self.kernel.limits.pace(tag.slot, &[])?;
-        }
-        let limited = |direction| limits.get(direction).is_some();
-        self.kernel.slots.set_limits(tag, limited)?;
-        let counters = self.kernel.counters.read(tag.slot)?;
-        let previous = owner.enforcement.take();
-        if !limits.is_unlimited() {
-            let cgroup = owner.identity.cgroup.clone();
-            let mut limit = Enforcement::new(limits, &cgroup, &counters, Instant::now());
-            if let Some(previous) = &previous {
-                limit.take_over(previous);
-            }
-            owner.enforcement = Some(limit);
-        }
-        let name = owner.identity.name.clone();
-        if let Err(error) = self.try_place_throttle_pair() {
-            if let Some(owner) = self.owners.of_process_mut(pid) {
-                owner.enforcement = previous;
-            }
-            self.kernel
-                .slots
-                .set_limits(tag, |direction| before.get(direction).is_some())?;
-            return Err(error);
-        }
-        let shown =
-            |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
-        log::info!(
-            "{name} ({pid}): download {}, upload {}",
-            shown(limits.download),
-            shown(limits.upload)
-        );
-        Ok(())
+        Ok(identity.key)
     }
 }
 
-/// Sees to a device that a limit's packets leave by without being paced.
-fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &mut Enforcement) {
-    let index = match kernel.limits.unpaced_device(slot) {
-        Ok(Some(index)) if !limit.knows_road(index) => index,
-        _ => return,
+/// A cgroup's path, or that of the nearest above it that exists.
+fn existing(root: &Path, path: &str) -> PathBuf {
+    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    Path::new(path)
+        .ancestors()
+        .find(|path| below(path).is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+fn kernel_error(error: anyhow::Error) -> CommandError {
+    let error = match error.downcast() {
+        Ok(exhausted) => return CommandError::SlotsExhausted(exhausted),
+        Err(error) => error,
     };
-    let road = pacing.ensure(pid, index);
-    match &road {
-        Ok(_) => log::info!("packets of process {pid} are paced on device {index}"),
-        Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
+    match error.downcast() {
+        Ok(exhausted) => CommandError::CellsExhausted(exhausted),
+        Err(error) => CommandError::Kernel(error),
     }
-    limit.add_road(index, road);
-    let devices = limit.paced_indexes();
-    if devices.len() > MAX_PACED {
-        log::warn!("process {pid} uses more than {MAX_PACED} devices; on the others it is policed");
-    }
-    if let Err(error) = kernel.limits.pace(slot, &devices) {
-        log::warn!("{error:#}");
-    }
+}
+
+fn described(limits: Limits) -> String {
+    let shown = |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
+    format!(
+        "download {}, upload {}",
+        shown(limits.download),
+        shown(limits.upload)
+    )
 }

@@ -2,8 +2,10 @@
 //! and [`command::Command`]s into limits.
 
 mod attribution;
+mod checking;
 pub mod command;
 mod enforcement;
+pub(crate) mod in_force;
 mod limiting;
 mod notices;
 mod owners;
@@ -26,10 +28,11 @@ pub use run::{EngineThread, start};
 use crate::{
     kernel::Kernel,
     pacing::Pacing,
-    process::{Pid, descriptors},
+    process::{Pid, ancestry, descriptors},
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
+use in_force::RulesInForce;
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
 use snapshot::{PerDirection, Snapshot};
@@ -64,6 +67,7 @@ struct Engine {
     kernel: Kernel,
     pacing: Pacing,
     owners: Owners,
+    rules: RulesInForce,
     attribution: Attribution,
     notices: Notices,
     unattributed: Counters,
@@ -83,6 +87,7 @@ impl Engine {
             kernel,
             pacing: Pacing::default(),
             owners: Owners::default(),
+            rules: RulesInForce::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),
             unattributed: Counters::default(),
@@ -130,11 +135,16 @@ impl Engine {
             self.attribution
                 .announced(&mut self.owners, event.tag, pid, event.name(), event.uid);
         }
+        self.assign_changed(seen.iter().map(|event| Pid(event.pid)));
     }
 
     /// What is done between samples: notice processes that ended, and bytes that limits miss.
     fn turn(&mut self) {
         self.notice_ended();
+        if self.rules.has_trees() {
+            self.rules
+                .look_for_descendants(descriptors::children, ancestry::is_alive);
+        }
         self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
         self.release_devices();
     }
@@ -150,23 +160,17 @@ impl Engine {
             owner.pidfd = None;
             owner.connections = 0;
             self.kernel.slots.forget_process(*pid);
-            if owner.enforcement.take().is_some() {
+            if self.rules.process_ended(owner.identity.key) {
                 let text = format!(
                     "{} ({pid}) ended; its limit is gone with it",
                     owner.identity.name
                 );
                 self.notices.info(text);
-                if let Err(error) = self.kernel.slots.set_limits(owner.tag, |_| false) {
-                    log::warn!("the limit of process {pid}, which ended: {error:#}");
-                }
             }
         }
         for pid in &ended {
             // Somebody else may hold its sockets now, or have its id.
             self.look_at(*pid);
-        }
-        if !ended.is_empty() {
-            self.place_throttle_pair();
         }
     }
 
@@ -176,6 +180,7 @@ impl Engine {
         let interval = now.duration_since(self.sampled);
         self.sampled = now;
         let busy = self.read_counters(interval, now);
+        self.count_for_rules(interval);
         let strangers = self.read_unattributed();
         self.follow_moves(&busy);
         self.notice_lost_devices();
@@ -202,6 +207,9 @@ impl Engine {
         let snapshot = self.picture();
         self.retire_departed(now);
         self.look_around(&busy, strangers, now);
+        let changed = self.owners.iter().filter(|owner| owner.changed);
+        let changed: Vec<Pid> = changed.map(Owner::pid).collect();
+        self.assign_changed(changed);
         snapshot
     }
 
@@ -222,8 +230,9 @@ impl Engine {
             processes: self
                 .owners
                 .iter()
-                .map(|owner| owner.row(&expected))
+                .map(|owner| self.row(owner, &expected, self.totals.interval))
                 .collect(),
+            limits: self.limit_rows(&expected),
             mechanism,
             why_policing,
             notices: self.notices.latest(),
@@ -301,7 +310,15 @@ impl Engine {
         self.departed = PerDirection::of(|direction| {
             *self.departed.get(direction) + last.passed(direction).payload
         });
-        self.owners.remove(tag.slot);
+        if let Some(owner) = self.owners.remove(tag.slot)
+            && let Some(enforcement) = owner.enforcement
+        {
+            for cell in enforcement.own {
+                self.kernel.limits.release(cell.cell);
+            }
+            self.forget_limits_of(owner.identity.key);
+            self.place_throttle_pair();
+        }
         self.kernel.counters.clear(tag.slot)?;
         self.kernel.slots.release(next)
     }

@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::{tag::Tag, traffic::Counters};
+use chadthrottle_common::{
+    address::TrafficClass,
+    tag::Tag,
+    traffic::{Counters, Direction},
+};
 
 use super::{
-    enforcement::{Enforcement, Expected},
+    enforcement::Enforcement,
     snapshot::{PerDirection, ProcessRow},
 };
 use crate::{
@@ -25,8 +29,10 @@ pub struct Owner {
     pub tag: Tag,
     /// Becomes readable when the process ends; nothing if it had ended before it was opened.
     pub pidfd: Option<OwnedFd>,
-    /// Its limits, if it has any.
+    /// What is in force for it, if anything is.
     pub enforcement: Option<Enforcement>,
+    /// Its identity changed, so that other rules may count for it.
+    pub changed: bool,
     /// Open inet sockets, when last looked.
     pub connections: u32,
     /// When its descriptors were last looked at.
@@ -35,6 +41,8 @@ pub struct Owner {
     pub ended: Option<Instant>,
     counters: Counters,
     rate: PerDirection<Rate>,
+    /// What the throttle pair admitted in the last interval, by direction and class.
+    admitted: [[u64; 2]; 2],
     /// When its counters last moved, or it was first seen.
     active: Instant,
     /// How many snapshots showed it since it ended.
@@ -50,10 +58,12 @@ impl Owner {
             tag,
             pidfd,
             enforcement: None,
+            changed: false,
             connections: 0,
             scanned: None,
             counters: Counters::default(),
             rate: PerDirection::default(),
+            admitted: Default::default(),
             active: now,
             shown_ended: 0,
         }
@@ -73,6 +83,15 @@ impl Owner {
     pub fn sample(&mut self, counters: Counters, interval: Duration, now: Instant) -> bool {
         let before = self.passed();
         let moved = counters != self.counters;
+        for (delta, (now, before)) in self.admitted.as_flattened_mut().iter_mut().zip(
+            counters
+                .admitted
+                .as_flattened()
+                .iter()
+                .zip(self.counters.admitted.as_flattened()),
+        ) {
+            *delta = now.saturating_sub(*before);
+        }
         self.counters = counters;
         let after = self.passed();
         self.rate = PerDirection::of(|direction| {
@@ -90,6 +109,11 @@ impl Owner {
         moved
     }
 
+    /// Payload that the throttle pair let through in the last interval.
+    pub fn admitted(&self, direction: Direction, class: TrafficClass) -> u64 {
+        self.admitted[direction.index()][class.index()]
+    }
+
     /// Whether it has ended, was shown so, and has been quiet for `linger`: its slot can go to
     /// another process.
     pub fn departed(&self, linger: Duration, now: Instant) -> bool {
@@ -97,8 +121,8 @@ impl Owner {
         self.ended.is_some() && self.shown_ended > 1 && quiet >= linger
     }
 
-    /// Its row of the table.
-    pub fn row(&self, expected: &Expected) -> ProcessRow {
+    /// Its row of the table, without its limits.
+    pub fn row(&self) -> ProcessRow {
         let identity = &self.identity;
         ProcessRow {
             key: identity.key,
@@ -109,10 +133,8 @@ impl Owner {
             connections: self.connections,
             bytes: self.passed().map(Bytes::new),
             rate: self.rate,
-            limit: self
-                .enforcement
-                .as_ref()
-                .map(|enforcement| enforcement.state(self.rate, expected)),
+            limit: None,
+            local_limit: None,
             ended: self.ended.is_some(),
         }
     }
@@ -151,6 +173,11 @@ impl Owners {
         self.by_slot.get_mut(self.by_pid.get(&pid)?)
     }
 
+    /// A slot's owner, to be changed.
+    pub fn of_slot_mut(&mut self, slot: u32) -> Option<&mut Owner> {
+        self.by_slot.get_mut(&slot)
+    }
+
     /// The owner that a tag names, if it is still the slot's owner.
     pub fn of_tag(&self, tag: Tag) -> Option<&Owner> {
         self.by_slot.get(&tag.slot).filter(|owner| owner.tag == tag)
@@ -175,7 +202,7 @@ impl Owners {
         self.by_slot.values()
     }
 
-    /// The limits in force.
+    /// What is in force for any of them.
     pub fn limits(&self) -> impl Iterator<Item = &Enforcement> {
         self.iter().filter_map(|owner| owner.enforcement.as_ref())
     }
@@ -189,7 +216,6 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::Mechanism;
     use crate::process::identity::Identifier;
     use chadthrottle_common::traffic::Traffic;
 
@@ -219,26 +245,14 @@ mod tests {
         let second = Duration::from_secs(1);
         let begin = Instant::now();
         assert!(gone.sample(downloaded(500), second, begin));
-        assert_eq!(
-            gone.row(&(Mechanism::Pacing, None))
-                .rate
-                .download
-                .bytes_per_second(),
-            500
-        );
+        assert_eq!(gone.row().rate.download.bytes_per_second(), 500);
         assert!(
             !gone.departed(linger, begin + 2 * linger),
             "shown once only"
         );
         assert!(!gone.sample(downloaded(500), second, begin + second));
-        assert_eq!(
-            gone.row(&(Mechanism::Pacing, None)).rate.download,
-            Rate::ZERO
-        );
-        assert_eq!(
-            gone.row(&(Mechanism::Pacing, None)).bytes.download.count(),
-            500
-        );
+        assert_eq!(gone.row().rate.download, Rate::ZERO);
+        assert_eq!(gone.row().bytes.download.count(), 500);
         assert!(!gone.departed(linger, begin + linger - second));
         assert!(gone.departed(linger, begin + linger));
     }

@@ -7,15 +7,16 @@ use std::{
 };
 
 use chadthrottle_common::traffic::Direction;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     process::{Pid, ProcessKey},
     rate::{Bytes, Rate},
+    rules::rule::{Rule, Scope, Sharing},
 };
 
 /// A value for each direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerDirection<T> {
     /// Received by processes of this machine.
     pub download: T,
@@ -72,7 +73,7 @@ impl Limits {
 }
 
 /// How limits are enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mechanism {
     /// Packets are delayed to their departure time; nothing is lost.
@@ -93,16 +94,19 @@ impl std::fmt::Display for Mechanism {
     }
 }
 
-/// What a limit of a process does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LimitState {
-    /// What was asked for.
-    pub limits: Limits,
-    /// What was let through over the last interval.
+/// A limit in force, by a number that is used once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LimitId(pub u64);
+
+/// What limits do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// What was let through over the last interval, of the traffic that is limited.
     pub achieved: PerDirection<Rate>,
-    /// Payload dropped since the limit was set.
+    /// Payload dropped since the limit came into force.
     pub dropped: PerDirection<Bytes>,
-    /// Packets marked as having met congestion, since the limit was set.
+    /// Packets marked as having met congestion, since then.
     pub marked: PerDirection<u64>,
     /// What the limit adds to the round trip now.
     pub delay: PerDirection<Duration>,
@@ -114,11 +118,10 @@ pub struct LimitState {
     pub not_enforced: Option<String>,
 }
 
-impl LimitState {
-    /// A limit that has done nothing yet.
-    pub fn new(limits: Limits, mechanism: Mechanism) -> Self {
+impl Effect {
+    /// Nothing has been done yet.
+    pub fn none(mechanism: Mechanism) -> Self {
         Self {
-            limits,
             achieved: PerDirection::default(),
             dropped: PerDirection::default(),
             marked: PerDirection::default(),
@@ -130,8 +133,54 @@ impl LimitState {
     }
 }
 
+/// The limit of a process. What it dropped, marked and delays counts for all processes that share
+/// it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitState {
+    /// The limit in force, for commands, and to be found in [`Snapshot::limits`].
+    pub id: LimitId,
+    /// What was asked for.
+    pub limits: Limits,
+    /// For which of its traffic.
+    pub scope: Scope,
+    /// Whether it has the limit for itself.
+    pub sharing: Sharing,
+    /// What it does.
+    pub effect: Effect,
+}
+
+impl LimitState {
+    /// A limit that has done nothing yet.
+    pub fn new(id: LimitId, limits: Limits, mechanism: Mechanism) -> Self {
+        Self {
+            id,
+            limits,
+            scope: Scope::All,
+            sharing: Sharing::Each,
+            effect: Effect::none(mechanism),
+        }
+    }
+}
+
+/// A limit in force, and all that it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// Its number.
+    pub id: LimitId,
+    /// What was asked for.
+    pub rule: Rule,
+    /// Since when; a changed rate does not change it.
+    pub since: SystemTime,
+    /// How many running processes it limits.
+    pub members: u32,
+    /// Payload that they moved since then, of the traffic that the rule is about.
+    pub bytes: PerDirection<Bytes>,
+    /// What it does: of processes with a limit each, all together, and the longest delay.
+    pub effect: Effect,
+}
+
 /// A process, as the table shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessRow {
     /// Which process this is, for commands.
     pub key: ProcessKey,
@@ -149,8 +198,10 @@ pub struct ProcessRow {
     pub bytes: PerDirection<Bytes>,
     /// Payload a second over the last interval.
     pub rate: PerDirection<Rate>,
-    /// Its limit, if it has one.
+    /// Its limit, if it has one; of two, the one of its internet traffic.
     pub limit: Option<LimitState>,
+    /// The limit of its local traffic, if that is another.
+    pub local_limit: Option<LimitState>,
     /// It has ended; what it moved stays readable for a while.
     pub ended: bool,
 }
@@ -178,7 +229,8 @@ impl ProcessRow {
 }
 
 /// How serious a notice is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// For information.
     Info,
@@ -187,7 +239,7 @@ pub enum Severity {
 }
 
 /// Something that happened and that the person at the screen should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Counts up from 0, so that each can be told from the one before.
     pub id: u64,
@@ -200,7 +252,7 @@ pub struct Notice {
 }
 
 /// One sample of everything.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Counts samples. A snapshot with the number of the one before shows the same readings, after
     /// a command was carried out.
@@ -218,6 +270,8 @@ pub struct Snapshot {
     pub unattributed: PerDirection<Bytes>,
     /// Every process that has inet sockets, or had traffic or a limit lately. In no order.
     pub processes: Vec<ProcessRow>,
+    /// Every limit in force, those that come first first.
+    pub limits: Vec<LimitRow>,
     /// How limits are enforced; without any, how they would be.
     pub mechanism: Mechanism,
     /// Why not all of them are paced; nothing when they are.
@@ -242,5 +296,10 @@ impl Snapshot {
     /// How many processes are limited.
     pub fn limited(&self) -> usize {
         self.processes.iter().filter(|p| p.limit.is_some()).count()
+    }
+
+    /// The limit in force with this number.
+    pub fn limit(&self, id: LimitId) -> Option<&LimitRow> {
+        self.limits.iter().find(|limit| limit.id == id)
     }
 }

@@ -9,7 +9,7 @@ use aya::{
 };
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
-    limit::{Enforced, Limit, Paced},
+    limit::{Enforced, Limit, MAX_LIMITS, Paced},
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_PACED},
     traffic::Direction,
 };
@@ -37,17 +37,29 @@ fn signal_after(rate: u64) -> u64 {
     QUEUE.max(clock::cost(QUEUE_BYTES, rate.max(1)))
 }
 
-/// The cell of a slot's limit in a direction. Cells 0 and 1 would be slot 0's, which is nobody's,
-/// so 0 can mean unlimited.
-pub(super) const fn cell(slot: u32, direction: Direction) -> u32 {
-    2 * slot + direction.index() as u32
+/// A cell: one direction of a limit, of one slot or shared by several.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cell(u32);
+
+impl Cell {
+    /// Its place in the map; never 0, which means unlimited.
+    pub(super) const fn index(&self) -> u32 {
+        self.0
+    }
 }
+
+/// No cell is free.
+#[derive(Debug, thiserror::Error)]
+#[error("{} limits are in force, which is the most there can be", MAX_LIMITS - 1)]
+pub struct CellsExhausted;
 
 /// The limit cells and what was enforced.
 pub struct LimitCells {
     limits: Array<MapData, Limit>,
     enforced: Array<MapData, Enforced>,
     paced: Array<MapData, Paced>,
+    /// Cells that are nobody's, the next one last.
+    free: Vec<u32>,
 }
 
 impl LimitCells {
@@ -56,40 +68,58 @@ impl LimitCells {
             limits: super::take_map(ebpf, MAP_LIMITS)?,
             enforced: super::take_map(ebpf, MAP_ENFORCED)?,
             paced: super::take_map(ebpf, MAP_PACED)?,
+            free: (1..MAX_LIMITS).rev().collect(),
         })
     }
 
-    /// Sets the rate of a slot's direction: one map write, whatever the number of sockets.
+    /// A cell with a limit that has done nothing yet.
     ///
-    /// `anew` starts a limit from nothing. Otherwise the bytes still owed at the old rate are
-    /// kept, as far as the bound allows, so that a change neither stalls nor bursts.
+    /// # Errors
+    ///
+    /// [`CellsExhausted`], or the kernel's.
+    pub fn allocate(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
+        let cell = Cell(self.free.pop().ok_or(CellsExhausted)?);
+        let cleared = self
+            .enforced
+            .set(cell.0, Enforced::default(), 0)
+            .with_context(|| format!("limit {}", cell.0))
+            .and_then(|()| self.write(&cell, direction, rate, 0));
+        match cleared {
+            Ok(()) => Ok(cell),
+            Err(error) => {
+                self.free.push(cell.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a cell back that no slot names any more.
+    pub fn release(&mut self, cell: Cell) {
+        self.free.push(cell.0);
+    }
+
+    /// Changes the rate of a limit: one map write, whatever the number of sockets. The bytes still
+    /// owed at the old rate are kept, as far as the bound allows, so that it neither stalls nor
+    /// bursts.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn set(
+    pub fn change(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
+        let old = self.limit(cell)?;
+        let owed = old.debt(now()).unwrap_or(0);
+        let debt = clock::rescale(owed, old.rate, rate.bytes_per_second()).min(POLICING_BOUND);
+        self.write(cell, direction, rate, debt)
+    }
+
+    fn write(
         &mut self,
-        slot: u32,
+        cell: &Cell,
         direction: Direction,
         rate: Rate,
-        anew: bool,
+        debt: clock::Ticks,
     ) -> anyhow::Result<()> {
-        let index = cell(slot, direction);
-        let now = now();
         let rate = rate.bytes_per_second();
-        let debt = if anew {
-            self.enforced
-                .set(index, Enforced::default(), 0)
-                .with_context(|| format!("limit {index}"))?;
-            0
-        } else {
-            let old = self
-                .limits
-                .get(&index, 0)
-                .with_context(|| format!("limit {index}"))?;
-            let owed = clock::debt(old.start.wrapping_add(old.work), now).unwrap_or(0);
-            clock::rescale(owed, old.rate, rate).min(POLICING_BOUND)
-        };
         let limit = Limit {
             rate,
             policing_bound: POLICING_BOUND,
@@ -99,12 +129,18 @@ impl LimitCells {
                 Direction::Upload => UPLOAD_PACING_BOUND,
             },
             signal_after: signal_after(rate),
-            start: now.wrapping_add(debt),
+            start: now().wrapping_add(debt),
             ..Limit::default()
         };
         self.limits
-            .set(index, limit, 0)
-            .with_context(|| format!("limit {index}"))
+            .set(cell.0, limit, 0)
+            .with_context(|| format!("limit {}", cell.0))
+    }
+
+    fn limit(&self, cell: &Cell) -> anyhow::Result<Limit> {
+        self.limits
+            .get(&cell.0, 0)
+            .with_context(|| format!("limit {}", cell.0))
     }
 
     /// Names the devices on which a slot's packets are held until their departure time.
@@ -136,31 +172,25 @@ impl LimitCells {
         Ok((paced.other != 0).then_some(paced.other))
     }
 
-    /// How far the clock of a slot's direction is ahead now: what its limit adds to the round trip.
+    /// How far a limit's clock is ahead now: what it adds to the round trip.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn delay(&self, slot: u32, direction: Direction) -> anyhow::Result<Duration> {
-        let index = cell(slot, direction);
-        let limit = self
-            .limits
-            .get(&index, 0)
-            .with_context(|| format!("limit {index}"))?;
-        let debt = limit.debt(now()).unwrap_or(0);
+    pub fn delay(&self, cell: &Cell) -> anyhow::Result<Duration> {
+        let debt = self.limit(cell)?.debt(now()).unwrap_or(0);
         Ok(Duration::from_nanos(debt / TICKS_PER_NANOSECOND))
     }
 
-    /// What the limit of a slot's direction did since it was set anew.
+    /// What a limit did since it came into force.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn enforced(&self, slot: u32, direction: Direction) -> anyhow::Result<Enforced> {
-        let index = cell(slot, direction);
+    pub fn enforced(&self, cell: &Cell) -> anyhow::Result<Enforced> {
         self.enforced
-            .get(&index, 0)
-            .with_context(|| format!("limit {index}"))
+            .get(&cell.0, 0)
+            .with_context(|| format!("limit {}", cell.0))
     }
 }
 

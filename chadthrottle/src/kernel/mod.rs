@@ -24,7 +24,7 @@ use chadthrottle_common::tag::slots_for;
 
 pub use attach::cgroup_root;
 pub use events::{Events, WatchedEvents};
-pub use limits::LimitCells;
+pub use limits::{Cell, CellsExhausted, LimitCells};
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};
 

@@ -6,11 +6,13 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, Queue},
 };
 use chadthrottle_common::{
+    address::TrafficClass,
     names::{MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
     tag::{SlotState, Tag, UNATTRIBUTED},
     traffic::Direction,
 };
 
+use super::limits::Cell;
 use crate::process::Pid;
 
 /// Flag of `bpf_map_update_elem`: fail if the entry is there.
@@ -96,26 +98,24 @@ impl Slots {
         let _ = self.processes.remove(&pid.0);
     }
 
-    /// Writes what the kernel looks at for every packet of a slot.
+    /// Writes what the kernel looks at for every packet of a slot: the cell of each direction and
+    /// class, and whether its traffic is told apart by class in any case.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn set_limits(
+    pub fn set_limits<'a>(
         &mut self,
         tag: Tag,
-        limited: impl Fn(Direction) -> bool,
+        cell: impl Fn(Direction, TrafficClass) -> Option<&'a Cell>,
+        metered: bool,
     ) -> anyhow::Result<()> {
-        let cell = |direction| {
-            if limited(direction) {
-                super::limits::cell(tag.slot, direction)
-            } else {
-                0
-            }
-        };
+        let index = |direction, class| cell(direction, class).map_or(0, Cell::index);
         let state = SlotState {
             generation: tag.generation,
-            limits: Direction::BOTH.map(cell),
+            metered: metered.into(),
+            limits: Direction::BOTH
+                .map(|direction| TrafficClass::BOTH.map(|class| index(direction, class))),
         };
         self.states
             .set(tag.slot, state, 0)
@@ -133,7 +133,7 @@ impl Slots {
             slot: tag.slot,
             generation: tag.generation.wrapping_add(1),
         };
-        self.set_limits(next, |_| false)?;
+        self.set_limits(next, |_, _| None, false)?;
         Ok(next)
     }
 

@@ -16,8 +16,12 @@ pub struct Identity {
     pub name: Arc<str>,
     /// Its program file; empty when it can't be known.
     pub exe: Arc<str>,
+    /// Its arguments, joined by spaces; empty when they can't be known.
+    pub command_line: Arc<str>,
     /// Its user's name, else its number.
     pub user: Arc<str>,
+    /// Its user's number, if it is known.
+    pub uid: Option<u32>,
     /// Its cgroup v2 path; empty when it can't be known.
     pub cgroup: Arc<str>,
     /// A thread of the kernel, which has no sockets that programs on cgroups see.
@@ -46,13 +50,19 @@ impl Identifier {
             .exe()
             .map(|path| path.to_string_lossy().into())
             .unwrap_or_default();
+        let uid = process.uid().ok();
         Some(Identity {
             key: ProcessKey {
                 pid,
                 start_time: stat.starttime,
             },
             exe,
-            user: process.uid().map(|uid| self.user(uid)).unwrap_or_default(),
+            command_line: process
+                .cmdline()
+                .map(|arguments| arguments.join(" ").into())
+                .unwrap_or_default(),
+            user: uid.map(|uid| self.user(uid)).unwrap_or_default(),
+            uid,
             cgroup: cgroup(&process).unwrap_or_default(),
             kernel_thread: stat
                 .flags()
@@ -67,7 +77,9 @@ impl Identifier {
             key: ProcessKey { pid, start_time: 0 },
             name: String::from_utf8_lossy(name).into(),
             exe: Arc::default(),
+            command_line: Arc::default(),
             user: self.user(uid),
+            uid: Some(uid),
             cgroup: Arc::default(),
             kernel_thread: false,
         }

@@ -1,12 +1,13 @@
 //! Processes as `/proc` shows them.
 
+pub mod ancestry;
 pub mod descriptors;
 pub mod identity;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A process id in the initial PID namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pid(pub u32);
 
@@ -17,7 +18,7 @@ impl std::fmt::Display for Pid {
 }
 
 /// A process for good: its id and when it started, because ids are used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// Its id.
     pub pid: Pid,

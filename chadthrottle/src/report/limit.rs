@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::top::{ProcessRecord, describe};
 use crate::{
     engine::{
-        command::{Command, CommandError, EngineHandle, Target},
+        command::{Command, CommandError, EngineHandle},
         snapshot::{Limits, ProcessRow, Snapshot},
     },
     process::Pid,
@@ -42,9 +42,7 @@ enum Event<'a> {
 /// dropped.
 async fn apply(engine: &EngineHandle, pids: &[Pid], limits: Limits) -> Result<(), CommandError> {
     for pid in pids {
-        engine
-            .ask(Command::SetLimits(Target::Pid(*pid), limits))
-            .await?;
+        engine.ask(Command::limit(*pid, limits)).await?;
     }
     Ok(())
 }
@@ -134,7 +132,7 @@ fn achieved(rows: &[&ProcessRow]) -> String {
             let lame = row
                 .limit
                 .as_ref()
-                .and_then(|limit| limit.not_enforced.as_ref());
+                .and_then(|limit| limit.effect.not_enforced.as_ref());
             format!(
                 "{} ({}): down {}, up {}{}",
                 row.name,

@@ -9,7 +9,7 @@ use super::{
     view,
 };
 use crate::engine::{
-    command::{Command, Target},
+    command::Command,
     snapshot::{Limits, Severity},
 };
 
@@ -156,7 +156,7 @@ fn remove_limit(state: &mut State) -> Option<Effect> {
     }
     let limits = Limits::default();
     Some(Effect::Ask(Ask {
-        command: Command::SetLimits(Target::Process(key), limits),
+        command: Command::limit(key, limits),
         subject,
         limits,
         dialog: None,
@@ -182,7 +182,7 @@ fn apply(dialog: &mut Dialog) -> Option<Effect> {
     dialog.error = None;
     dialog.waiting = true;
     Some(Effect::Ask(Ask {
-        command: Command::SetLimits(Target::Process(dialog.key), limits),
+        command: Command::limit(dialog.key, limits),
         subject: dialog.subject.clone(),
         limits,
         dialog: Some(dialog.id),

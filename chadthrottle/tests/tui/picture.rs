@@ -6,10 +6,7 @@ use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
 
 use chadthrottle::{
     demo::World,
-    engine::{
-        command::{Command, Target},
-        snapshot::Snapshot,
-    },
+    engine::{command::Command, snapshot::Snapshot},
 };
 use ratatui::{
     buffer::{Buffer, Cell},
@@ -33,7 +30,7 @@ fn world() -> Snapshot {
             let mut snapshot = world.snapshot().clone();
             let key = nth(&mut snapshot, n).key;
             let limits = limit(download, upload).unwrap().limits;
-            let command = Command::SetLimits(Target::Process(key), limits);
+            let command = Command::limit(key, limits);
             world.apply(&command).unwrap();
         }
         for _ in 0..seconds {

@@ -8,7 +8,9 @@ use std::{
 
 use chadthrottle::{
     demo::World,
-    engine::snapshot::{LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot},
+    engine::snapshot::{
+        LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot,
+    },
     rate::{Bytes, Rate},
     tui::{
         action::{Effect, Message},
@@ -49,7 +51,7 @@ pub fn limit(download: Option<u64>, upload: Option<u64>) -> Option<LimitState> {
         download: download.map(Rate::from_bytes_per_second),
         upload: upload.map(Rate::from_bytes_per_second),
     };
-    Some(LimitState::new(limits, Mechanism::Policing))
+    Some(LimitState::new(LimitId(1), limits, Mechanism::Policing))
 }
 
 /// Some limited, some blocked.
@@ -67,7 +69,7 @@ pub fn degraded() -> Snapshot {
     let mut snapshot = limited();
     snapshot.unattributed.download = Bytes::new(snapshot.total.download.count() / 4);
     if let Some(limit) = &mut nth(&mut snapshot, 1).limit {
-        limit.not_enforced = Some("another program was attached to its cgroup first".into());
+        limit.effect.not_enforced = Some("another program was attached to its cgroup first".into());
     }
     snapshot.notices.push(Notice {
         id: 1,

@@ -10,7 +10,7 @@ use ratatui::layout::Size;
 use super::*;
 use crate::{
     demo::World,
-    engine::snapshot::{LimitState, Mechanism, PerDirection, ProcessRow, Snapshot},
+    engine::snapshot::{LimitId, LimitState, Mechanism, PerDirection, ProcessRow, Snapshot},
     process::ProcessKey,
     rate::{Bytes, Rate},
     tui::keymap,
@@ -40,7 +40,11 @@ fn changed(state: &State, key: ProcessKey, how: impl Fn(&mut ProcessRow)) -> Mes
 }
 
 fn limit(download: u64) -> Option<LimitState> {
-    Some(LimitState::new(down(download), Mechanism::Pacing))
+    Some(LimitState::new(
+        LimitId(1),
+        down(download),
+        Mechanism::Pacing,
+    ))
 }
 
 fn down(rate: u64) -> Limits {
@@ -81,7 +85,7 @@ fn what_a_key_on_the_table_asks_for() {
     let message = changed(&state, key, |row| row.limit = limit(5));
     update(&mut state, message, UNIX_EPOCH);
     let remove = Effect::Ask(Ask {
-        command: Command::SetLimits(Target::Process(key), limits),
+        command: Command::limit(key, limits),
         subject,
         limits,
         dialog: None,
@@ -114,10 +118,7 @@ fn a_limit_is_typed_and_applied() {
     let Some(Effect::Ask(ask)) = press(&mut state, KeyCode::Enter) else {
         panic!("nothing was asked");
     };
-    assert_eq!(
-        ask.command,
-        Command::SetLimits(Target::Process(key), down(500_000))
-    );
+    assert_eq!(ask.command, Command::limit(key, down(500_000)));
     // A second Enter, and keys meanwhile, change nothing.
     assert_eq!(press(&mut state, KeyCode::Enter), None);
     type_in(&mut state, "9");

@@ -53,12 +53,8 @@ fn notice(notice: &Entry, state: &State, width: u16, theme: &Theme) -> (String, 
 
 fn limit(row: &ProcessRow, theme: &Theme) -> Option<(String, Style)> {
     let limit = row.limit.as_ref().filter(|_| !row.ended)?;
-    let LimitState {
-        limits,
-        not_enforced,
-        ..
-    } = limit;
-    Some(match not_enforced {
+    let LimitState { limits, effect, .. } = limit;
+    Some(match &effect.not_enforced {
         Some(why) => (
             format!("! {} not enforced: {why}", subject(row)),
             theme.warning,
@@ -73,11 +69,12 @@ fn limit(row: &ProcessRow, theme: &Theme) -> Option<(String, Style)> {
 
 /// How a limit is enforced: `pacing, adding 140 ms` or `policing: this kernel has no sch_fq`.
 fn manner(limit: &LimitState) -> String {
-    let mechanism = limit.mechanism;
-    if let Some(why) = &limit.why_policing {
+    let effect = &limit.effect;
+    let mechanism = effect.mechanism;
+    if let Some(why) = &effect.why_policing {
         return format!("{mechanism}: {why}");
     }
-    match limit.delay.download.max(limit.delay.upload).as_millis() {
+    match effect.delay.download.max(effect.delay.upload).as_millis() {
         0 => mechanism.to_string(),
         delay => format!("{mechanism}, adding {delay} ms"),
     }

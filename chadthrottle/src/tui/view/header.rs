@@ -84,7 +84,11 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let failing = snapshot
         .processes
         .iter()
-        .filter(|row| row.limit.as_ref().is_some_and(|l| l.not_enforced.is_some()))
+        .filter(|row| {
+            row.limit
+                .as_ref()
+                .is_some_and(|l| l.effect.not_enforced.is_some())
+        })
         .count();
     if failing > 0 {
         said.push((format!("! {failing} not enforced"), theme.warning));

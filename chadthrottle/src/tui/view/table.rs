@@ -268,7 +268,7 @@ fn quiet(is_zero: bool, theme: &Theme) -> Style {
 fn mark(row: &ProcessRow) -> &'static str {
     match &row.limit {
         _ if row.ended => "†",
-        Some(state) if state.not_enforced.is_some() => "!",
+        Some(state) if state.effect.not_enforced.is_some() => "!",
         Some(state) if state.limits.is_blocked() => "■",
         Some(_) => "▼",
         None => " ",
@@ -277,7 +277,7 @@ fn mark(row: &ProcessRow) -> &'static str {
 
 fn limit_style(row: &ProcessRow, theme: &Theme) -> Style {
     match &row.limit {
-        Some(state) if state.not_enforced.is_some() => theme.warning,
+        Some(state) if state.effect.not_enforced.is_some() => theme.warning,
         Some(state) if state.limits.is_blocked() => theme.blocked,
         Some(_) => theme.limited,
         None => Style::new(),

@@ -1,0 +1,174 @@
+//! A rule: a target, its limits, and how they are shared.
+
+use std::{fmt, sync::Arc};
+
+use chadthrottle_common::address::TrafficClass;
+use serde::{Deserialize, Serialize};
+
+use super::target::Target;
+use crate::engine::snapshot::Limits;
+
+/// Which traffic a rule is about.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    All,
+    /// What is not local.
+    Internet,
+    /// The local network and this machine: see [`chadthrottle_common::address`].
+    Local,
+}
+
+impl Scope {
+    /// Whether it has traffic of this class in it.
+    pub const fn covers(self, class: TrafficClass) -> bool {
+        matches!(
+            (self, class),
+            (Self::All, _)
+                | (Self::Internet, TrafficClass::Internet)
+                | (Self::Local, TrafficClass::Local)
+        )
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Internet => "internet",
+            Self::Local => "local",
+        })
+    }
+}
+
+/// How the processes that a rule matches share its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// Each has limits of its own.
+    #[default]
+    Each,
+    /// All of them together have them.
+    Shared,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Set by hand: in the dialog or on the command line. It comes before any of the file's.
+    Hand,
+    /// The rule of the rules file with this name.
+    File(Arc<str>),
+}
+
+/// A target and its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it applies to.
+    pub target: Target,
+    /// To which of its traffic.
+    pub scope: Scope,
+    /// The limits; without any, the rule only counts.
+    pub limits: Limits,
+    /// How they are shared.
+    pub sharing: Sharing,
+    /// Whether its traffic is counted even where another rule's limit applies, or none: for quotas.
+    pub metered: bool,
+}
+
+impl Rule {
+    /// Limits set by hand, for all traffic, each process its own.
+    pub fn by_hand(target: impl Into<Target>, limits: Limits) -> Self {
+        Self {
+            origin: Origin::Hand,
+            target: target.into(),
+            scope: Scope::All,
+            limits,
+            sharing: Sharing::Each,
+            metered: false,
+        }
+    }
+
+    /// Whether a rule with the same origin, about the same traffic of the same target, takes its
+    /// place. Rules of a file are known by their names.
+    pub fn replaces(&self, other: &Self) -> bool {
+        match (&self.origin, &other.origin) {
+            (Origin::File(mine), Origin::File(theirs)) => mine == theirs,
+            (Origin::Hand, Origin::Hand) => {
+                self.target == other.target && self.scope == other.scope
+            }
+            _ => false,
+        }
+    }
+
+    /// Where it stands among others: those set by hand first, the narrowest of them before the
+    /// others. Rules of a file keep their order.
+    pub fn precedence(&self) -> (bool, u8) {
+        match self.origin {
+            Origin::Hand => (false, self.target.breadth()),
+            Origin::File(_) => (true, 0),
+        }
+    }
+}
+
+impl From<crate::process::ProcessKey> for Target {
+    fn from(key: crate::process::ProcessKey) -> Self {
+        Self::Process(key.into())
+    }
+}
+
+impl From<crate::process::Pid> for Target {
+    fn from(pid: crate::process::Pid) -> Self {
+        Self::Process(pid.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Pid;
+
+    #[test]
+    fn what_is_set_by_hand_and_narrow_comes_first() {
+        let hand = |target: Target| Rule::by_hand(target, Limits::default());
+        let mut file = hand(Pid(1).into());
+        file.origin = Origin::File("a".into());
+        let mut rules = [
+            file.clone(),
+            hand(Target::program("curl")),
+            hand(Pid(1).into()),
+        ];
+        rules.sort_by_key(Rule::precedence);
+        assert_eq!(
+            rules.map(|rule| rule.precedence()),
+            [(false, 0), (false, 2), (true, 0)]
+        );
+        assert!(!file.replaces(&hand(Pid(1).into())));
+        assert!(hand(Pid(1).into()).replaces(&hand(Pid(1).into())));
+        let mut local = hand(Pid(1).into());
+        local.scope = Scope::Local;
+        assert!(!local.replaces(&hand(Pid(1).into())));
+    }
+
+    #[test]
+    fn scopes() {
+        use TrafficClass::{Internet, Local};
+        for (scope, internet, local) in [
+            (Scope::All, true, true),
+            (Scope::Internet, true, false),
+            (Scope::Local, false, true),
+        ] {
+            assert_eq!(
+                [scope.covers(Internet), scope.covers(Local)],
+                [internet, local]
+            );
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What a limit applies to.
+
+use std::{fmt, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::pattern::Pattern;
+use crate::process::{Pid, ProcessKey, identity::Identity};
+
+/// A process by its id, and by when it started if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its id.
+    pub pid: Pid,
+    /// When it started, as in [`ProcessKey`]; without it, whichever process has the id now is
+    /// meant.
+    pub start_time: Option<u64>,
+}
+
+impl From<Pid> for ProcessId {
+    fn from(pid: Pid) -> Self {
+        Self {
+            pid,
+            start_time: None,
+        }
+    }
+}
+
+impl From<ProcessKey> for ProcessId {
+    fn from(key: ProcessKey) -> Self {
+        Self {
+            pid: key.pid,
+            start_time: Some(key.start_time),
+        }
+    }
+}
+
+impl ProcessId {
+    /// Whether it means this process.
+    pub fn is(&self, key: ProcessKey) -> bool {
+        self.pid == key.pid && self.start_time.is_none_or(|time| time == key.start_time)
+    }
+}
+
+/// What of a process a program's pattern is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProgramField {
+    /// Its name, or the name of its file.
+    Name,
+    /// The path of its file.
+    Path,
+    /// Its arguments, joined by spaces.
+    CommandLine,
+}
+
+/// What a limit applies to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// One process.
+    Process(ProcessId),
+    /// A process and its descendants, those that exist and those to come.
+    Tree(ProcessId),
+    /// Every process of a program.
+    Program {
+        /// What is compared.
+        by: ProgramField,
+        /// With what.
+        pattern: Pattern,
+    },
+    /// Every process in a cgroup (an absolute path below the cgroup v2 mount) or below it.
+    Cgroup(String),
+    /// Every process of a systemd unit, wherever it is: one component of its cgroup's path.
+    Unit(String),
+    /// Every process of a user.
+    User {
+        /// The user's id.
+        uid: u32,
+        /// The name under which it was asked for, for people.
+        name: String,
+    },
+}
+
+/// `comm` in `/proc` is cut off after so many bytes (`TASK_COMM_LEN` in `linux/sched.h`, less the
+/// NUL).
+const NAME_LENGTH: usize = 15;
+
+impl Target {
+    /// Every process of the program with this name.
+    pub fn program(name: &str) -> Self {
+        Self::Program {
+            by: ProgramField::Name,
+            pattern: Pattern::exactly(name),
+        }
+    }
+
+    /// Whether a process is meant. `descends` tells whether it is a descendant of the process in a
+    /// [`Target::Tree`].
+    pub fn matches(&self, process: &Identity, descends: impl FnOnce(ProcessId) -> bool) -> bool {
+        match self {
+            Self::Process(id) => id.is(process.key),
+            Self::Tree(root) => root.is(process.key) || descends(*root),
+            Self::Program { by, pattern } => match by {
+                ProgramField::Name => name_matches(pattern, process),
+                ProgramField::Path => !process.exe.is_empty() && pattern.matches(&process.exe),
+                ProgramField::CommandLine => {
+                    !process.command_line.is_empty() && pattern.matches(&process.command_line)
+                }
+            },
+            Self::Cgroup(path) => {
+                !process.cgroup.is_empty() && Path::new(&*process.cgroup).starts_with(path)
+            }
+            Self::Unit(unit) => process.cgroup.split('/').any(|part| part == unit),
+            Self::User { uid, .. } => process.uid == Some(*uid),
+        }
+    }
+
+    /// How narrowly it aims: of two limits set by hand, the one with the lower number counts.
+    pub const fn breadth(&self) -> u8 {
+        match self {
+            Self::Process(_) => 0,
+            Self::Tree(_) => 1,
+            Self::Program { .. } => 2,
+            Self::Unit(_) => 3,
+            Self::Cgroup(_) => 4,
+            Self::User { .. } => 5,
+        }
+    }
+
+    /// The process it names, if it names one.
+    pub const fn process(&self) -> Option<ProcessId> {
+        match self {
+            Self::Process(id) | Self::Tree(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+fn name_matches(pattern: &Pattern, process: &Identity) -> bool {
+    let file = Path::new(&*process.exe).file_name();
+    let file = file.and_then(|name| name.to_str()).unwrap_or("");
+    // The name of a file that was replaced since, as after an update.
+    let file = file.strip_suffix(" (deleted)").unwrap_or(file);
+    let cut = process.name.len() == NAME_LENGTH
+        && pattern
+            .exact()
+            .is_some_and(|text| text.len() > NAME_LENGTH && text.starts_with(&*process.name));
+    pattern.matches(&process.name) || (!file.is_empty() && pattern.matches(file)) || cut
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(id) => write!(f, "process {}", id.pid),
+            Self::Tree(id) => write!(f, "process {} and its descendants", id.pid),
+            Self::Program { by, pattern } => match by {
+                ProgramField::Name => write!(f, "program {pattern}"),
+                ProgramField::Path => write!(f, "program file {pattern}"),
+                ProgramField::CommandLine => write!(f, "command line {pattern}"),
+            },
+            Self::Cgroup(path) => write!(f, "cgroup {path}"),
+            Self::Unit(unit) => write!(f, "unit {unit}"),
+            Self::User { name, .. } => write!(f, "user {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> Identity {
+        Identity {
+            key: ProcessKey {
+                pid: Pid(42),
+                start_time: 7,
+            },
+            name: "chromium-browse".into(),
+            exe: "/usr/lib/chromium/chromium-browser (deleted)".into(),
+            command_line: "chromium-browser --type=network".into(),
+            user: "alice".into(),
+            uid: Some(1000),
+            cgroup: "/user.slice/user-1000.slice/app.service/inner".into(),
+            kernel_thread: false,
+        }
+    }
+
+    fn matches(target: &Target) -> bool {
+        target.matches(&process(), |root| root.pid == Pid(1))
+    }
+
+    fn by(by: ProgramField, pattern: &str) -> Target {
+        Target::Program {
+            by,
+            pattern: pattern.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_process_by_its_id() {
+        assert!(matches(&Target::Process(Pid(42).into())));
+        assert!(matches(&Target::Process(process().key.into())));
+        assert!(!matches(&Target::Process(Pid(43).into())));
+        let later = ProcessKey {
+            pid: Pid(42),
+            start_time: 8,
+        };
+        assert!(!matches(&Target::Process(later.into())));
+        assert!(matches(&Target::Tree(Pid(42).into())));
+        assert!(matches(&Target::Tree(Pid(1).into())));
+        assert!(!matches(&Target::Tree(Pid(2).into())));
+    }
+
+    #[test]
+    fn a_program() {
+        use ProgramField::{CommandLine, Name, Path};
+        for (field, pattern, expected) in [
+            (Name, "chromium-browse", true),
+            (Name, "chromium-browser", true),
+            (Name, "chromium-browsers", true),
+            (Name, "chrom*er", true),
+            (Name, "chromium", false),
+            (Path, "/usr/lib/chromium/*", true),
+            (Path, "chromium-browser", false),
+            (CommandLine, "re:--type=network", true),
+            (CommandLine, "--type=network", false),
+        ] {
+            assert_eq!(
+                matches(&by(field, pattern)),
+                expected,
+                "{field:?} {pattern}"
+            );
+        }
+        let mut gone = process();
+        gone.exe = "".into();
+        gone.command_line = "".into();
+        assert!(!by(Path, "*").matches(&gone, |_| false));
+        assert!(!by(CommandLine, "*").matches(&gone, |_| false));
+    }
+
+    #[test]
+    fn a_cgroup_a_unit_a_user() {
+        for (target, expected) in [
+            (Target::Cgroup("/user.slice".into()), true),
+            (Target::Cgroup("/".into()), true),
+            (
+                Target::Cgroup("/user.slice/user-1000.slice/app.service/inner".into()),
+                true,
+            ),
+            (
+                Target::Cgroup("/user.slice/user-1000.slice/app".into()),
+                false,
+            ),
+            (Target::Unit("app.service".into()), true),
+            (Target::Unit("app".into()), false),
+            (
+                Target::User {
+                    uid: 1000,
+                    name: "alice".into(),
+                },
+                true,
+            ),
+            (
+                Target::User {
+                    uid: 0,
+                    name: "root".into(),
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(matches(&target), expected, "{target}");
+        }
+    }
+}
