@@ -1,10 +1,19 @@
 //! The command line.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{process::Pid, rate::Rate};
+use crate::{
+    engine::snapshot::Limits,
+    process::{Pid, identity},
+    rate::Rate,
+    rules::{
+        pattern::Pattern,
+        rule::{Rule, Scope, Sharing},
+        target::{ProgramField, Target},
+    },
+};
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
 #[derive(Debug, Parser)]
@@ -21,6 +30,9 @@ Rates are payload bytes a second, as curl shows them: 500K, 1.5M, 2MB/s, 1MiB, 8
 Examples:
   sudo chadthrottle                                        open the interface
   sudo chadthrottle limit --pid 4242 --download 500K       limit a running process
+  sudo chadthrottle limit --program curl --shared --download 2M
+                                                           all curls together, also later ones
+  sudo chadthrottle limit --unit backup.service --upload 8mbit --traffic internet
   sudo chadthrottle top --once --json                      one sample for a script
   sudo chadthrottle doctor                                 what is missing here?
 
@@ -29,12 +41,26 @@ Exit codes: 0 done, 1 it failed, 2 the command line is wrong.";
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Limit running processes until Ctrl-C, or until the time is up
-    Limit(LimitArgs),
+    /// Limit processes, programs, cgroups, units or users until Ctrl-C, or until the time is up
+    Limit(Box<LimitArgs>),
+    /// Start a command, limited from its first byte, with all that it starts
+    Run(RunArgs),
+    /// Wait for a word on a descriptor, then become a command: the inner half of `run`
+    #[command(hide = true)]
+    Hold {
+        /// The descriptor.
+        ear: i32,
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Print the table of processes without a screen
     Top(TopArgs),
     /// Say what this machine has and lacks
     Doctor {
+        /// First take away what a killed run left on network devices
+        #[arg(long)]
+        fix: bool,
         /// Print one line of JSON
         #[arg(long)]
         json: bool,
@@ -45,15 +71,18 @@ pub enum Action {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("rates").required(true).multiple(true))]
 pub struct LimitArgs {
-    /// The process to limit; may be given several times, each gets a limit of its own
-    #[arg(long = "pid", value_name = "PID", required = true, value_parser = parse_pid)]
-    pub pids: Vec<Pid>,
-    /// The most it may receive, for example 500K or 8mbit; 0 blocks
-    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
-    pub download: Option<Rate>,
-    /// The most it may send
-    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
-    pub upload: Option<Rate>,
+    /// What to limit.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// How much.
+    #[command(flatten)]
+    pub rates: RateArgs,
+    /// Limit only this part of the traffic, by its remote address
+    #[arg(long, value_enum, default_value_t, value_name = "PART")]
+    pub traffic: Scope,
+    /// One limit for all that match together, in place of one for each process
+    #[arg(long)]
+    pub shared: bool,
     /// End after this time, for example 30s or 5min
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -61,6 +90,143 @@ pub struct LimitArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+impl LimitArgs {
+    /// The rules that were asked for.
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut targets = self.targets.targets();
+        if self.shared && targets.len() > 1 {
+            targets = vec![Target::Any(targets)];
+        }
+        let rule = |target| Rule {
+            scope: self.traffic,
+            sharing: if self.shared {
+                Sharing::Shared
+            } else {
+                Sharing::Each
+            },
+            ..Rule::by_hand(target, self.rates.limits())
+        };
+        targets.into_iter().map(rule).collect()
+    }
+}
+
+/// What a limit applies to.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
+pub struct TargetArgs {
+    /// A process; this and the others may be given several times, each gets a limit of its own
+    #[arg(long = "pid", value_name = "PID", group = "targets", value_parser = parse_pid)]
+    pub pids: Vec<Pid>,
+    /// A process and its descendants, those there are and those to come
+    #[arg(long = "tree", value_name = "PID", group = "targets", value_parser = parse_pid)]
+    pub trees: Vec<Pid>,
+    /// A program by its name: a name, a glob such as 'chrom*', or 're:' and a regular expression
+    #[arg(long = "program", value_name = "NAME", group = "targets")]
+    pub names: Vec<Pattern>,
+    /// A program by the path of its file; a glob or a regular expression, too
+    #[arg(long = "path", value_name = "PATH", group = "targets")]
+    pub paths: Vec<Pattern>,
+    /// Programs by their command line; a glob or a regular expression, too
+    #[arg(long = "command-line", value_name = "PATTERN", group = "targets")]
+    pub command_lines: Vec<Pattern>,
+    /// A cgroup and those below it, for example /user.slice
+    #[arg(long = "cgroup", value_name = "PATH", group = "targets", value_parser = parse_cgroup)]
+    pub cgroups: Vec<String>,
+    /// A systemd unit, for example nginx.service
+    #[arg(long = "unit", value_name = "UNIT", group = "targets", value_parser = parse_unit)]
+    pub units: Vec<String>,
+    /// A user, by name or number
+    #[arg(long = "user", value_name = "USER", group = "targets", value_parser = parse_user)]
+    pub users: Vec<Target>,
+}
+
+impl TargetArgs {
+    /// The targets, each once.
+    pub fn targets(&self) -> Vec<Target> {
+        let by = |by, patterns: &[Pattern]| -> Vec<Target> {
+            let program = |pattern: &Pattern| Target::Program {
+                by,
+                pattern: pattern.clone(),
+            };
+            patterns.iter().map(program).collect()
+        };
+        let mut targets: Vec<Target> = Vec::new();
+        targets.extend(self.pids.iter().map(|pid| Target::from(*pid)));
+        targets.extend(self.trees.iter().map(|pid| Target::Tree((*pid).into())));
+        targets.extend(by(ProgramField::Name, &self.names));
+        targets.extend(by(ProgramField::Path, &self.paths));
+        targets.extend(by(ProgramField::CommandLine, &self.command_lines));
+        targets.extend(self.cgroups.iter().cloned().map(Target::Cgroup));
+        targets.extend(self.units.iter().cloned().map(Target::Unit));
+        targets.extend(self.users.iter().cloned());
+        let mut once: Vec<Target> = Vec::with_capacity(targets.len());
+        for target in targets {
+            if !once.contains(&target) {
+                once.push(target);
+            }
+        }
+        once
+    }
+}
+
+/// How much is let through.
+#[derive(Debug, clap::Args)]
+pub struct RateArgs {
+    /// The most it may receive, for example 500K or 8mbit; 0 blocks
+    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
+    pub download: Option<Rate>,
+    /// The most it may send
+    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
+    pub upload: Option<Rate>,
+    /// Let nothing through, in both directions
+    #[arg(long, group = "rates", conflicts_with_all = ["download", "upload"])]
+    pub block: bool,
+}
+
+impl RateArgs {
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        if self.block {
+            return Limits::of(|_| Some(Rate::ZERO));
+        }
+        Limits {
+            download: self.download,
+            upload: self.upload,
+        }
+    }
+}
+
+/// `chadthrottle run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("rates").required(true).multiple(true),
+    after_help = RUN_EXAMPLES
+)]
+pub struct RunArgs {
+    /// How much.
+    #[command(flatten)]
+    pub rates: RateArgs,
+    /// Limit only this part of the traffic, by its remote address
+    #[arg(long, value_enum, default_value_t, value_name = "PART")]
+    pub traffic: Scope,
+    /// A limit for each process that is started, in place of one for all together
+    #[arg(long)]
+    pub each: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Under sudo the command runs as the user who called sudo.
+
+Examples:
+  sudo chadthrottle run --download 2M -- curl -O https://example.org/image.iso
+  sudo chadthrottle run --upload 8mbit --traffic internet -- make -j8 publish
+
+Exit codes: the command's; 128 and the signal's number if a signal ended it; 125 chadthrottle
+failed, 126 the command can't be run, 127 there is no such command.";
 
 /// `chadthrottle top`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +251,39 @@ fn parse_pid(text: &str) -> Result<Pid, String> {
         Ok(pid) => Ok(Pid(pid)),
         Err(_) => Err("a process id is a number, as ps shows it".to_owned()),
     }
+}
+
+fn parse_cgroup(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(
+            "a cgroup is a path below the cgroup v2 mount, for example /user.slice; \
+             `chadthrottle top --json` shows each process's"
+                .to_owned(),
+        );
+    }
+    Ok(match text.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    })
+}
+
+fn parse_unit(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') {
+        return Err("a unit is a name as systemctl shows it, for example nginx.service".to_owned());
+    }
+    Ok(if text.contains('.') {
+        text.to_owned()
+    } else {
+        // As systemctl has it.
+        format!("{text}.service")
+    })
+}
+
+fn parse_user(text: &str) -> Result<Target, String> {
+    let (uid, name) = identity::user(text).ok_or_else(|| {
+        format!("there is no user '{text}' on this machine; type a name or a number")
+    })?;
+    Ok(Target::User { uid, name })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -125,12 +324,41 @@ mod tests {
         let Some(Action::Limit(limit)) = cli.action else {
             panic!("limit")
         };
-        assert_eq!(limit.pids, [Pid(7), Pid(8)]);
-        assert_eq!(limit.download, Some(Rate::from_bytes_per_second(500_000)));
+        assert_eq!(limit.targets.pids, [Pid(7), Pid(8)]);
+        assert_eq!(limit.duration, Some(Duration::from_secs(30)));
+        let rules = limit.rules();
+        assert_eq!(rules.len(), 2);
+        let half_a_megabyte = Some(Rate::from_bytes_per_second(500_000));
+        for rule in rules {
+            assert_eq!(
+                (rule.limits.download, rule.limits.upload),
+                (half_a_megabyte, None)
+            );
+            assert_eq!((rule.scope, rule.sharing), (Scope::All, Sharing::Each));
+        }
+    }
+
+    #[test]
+    fn targets_of_all_kinds_are_read() {
+        let cli = parse(
+            "chadthrottle limit --tree 7 --program curl --path /opt/* --command-line re:x \
+             --cgroup /a/ --unit nginx --user 0 --user 0 --block --shared --traffic local",
+        )
+        .unwrap();
+        let Some(Action::Limit(limit)) = cli.action else {
+            panic!("limit")
+        };
+        let rules = limit.rules();
         assert_eq!(
-            (limit.upload, limit.duration),
-            (None, Some(Duration::from_secs(30)))
+            rules[0].target.to_string(),
+            "process 7 and its descendants, program curl, program file /opt/*, command line re:x, \
+             cgroup /a, unit nginx.service, user root"
         );
+        assert_eq!(
+            (rules.len(), rules[0].sharing, rules[0].scope),
+            (1, Sharing::Shared, Scope::Local)
+        );
+        assert!(rules[0].limits.is_blocked());
     }
 
     #[test]
@@ -138,6 +366,22 @@ mod tests {
         for (line, message) in [
             ("chadthrottle limit --pid 7", "--download <RATE>"),
             ("chadthrottle limit --download 1M", "--pid <PID>"),
+            (
+                "chadthrottle limit --program curl --block --download 1M",
+                "cannot be used with",
+            ),
+            (
+                "chadthrottle limit --cgroup user.slice --block",
+                "a path below the cgroup v2 mount",
+            ),
+            (
+                "chadthrottle limit --user nobody-has-this-name --block",
+                "there is no user",
+            ),
+            (
+                "chadthrottle limit --program re:( --block",
+                "the regular expression can't be understood",
+            ),
             (
                 "chadthrottle limit --pid x --download 1M",
                 "a process id is a number",

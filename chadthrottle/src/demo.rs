@@ -21,10 +21,7 @@ use crate::{
     },
     process::{Pid, ProcessKey, identity::Identity},
     rate::{Bytes, Rate},
-    rules::{
-        rule::Rule,
-        target::{ProcessId, Target},
-    },
+    rules::{rule::Rule, target::ProcessId},
 };
 
 /// Programs of the made-up world: user, name, program file, and the most it downloads and uploads
@@ -218,13 +215,7 @@ impl World {
     }
 
     fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
-        if let Some(process) = rule.target.process() {
-            let key = self.find(process)?;
-            rule.target = match rule.target {
-                Target::Tree(_) => Target::Tree(key.into()),
-                _ => Target::Process(key.into()),
-            };
-        }
+        rule.target = rule.target.resolved(&|process| self.find(process))?;
         let replaced = self.rules.replaced_by(&rule);
         if rule.limits.is_unlimited() && !rule.metered {
             if let Some(id) = replaced {

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod demo;
 pub mod engine;
 pub mod kernel;
+pub mod launch;
 pub mod log_sink;
 pub mod pacing;
 pub mod process;

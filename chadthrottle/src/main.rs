@@ -10,10 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use chadthrottle::{
-    cli::{Action, Cli, LimitArgs, TopArgs},
-    engine::{self, command::EngineHandle, snapshot::Limits},
+    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs},
+    engine::{self, command::EngineHandle},
     kernel::{Kernel, features},
-    log_sink, report, tui,
+    launch, log_sink, report,
+    rules::rule::Sharing,
+    tui,
 };
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,21 +46,48 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.action {
         Some(Action::Limit(args)) => {
             log_sink::to_stderr();
-            with_engine(EVERY_SECOND, |engine, end| until(end, limit(engine, args)))?;
+            with_engine(EVERY_SECOND, |engine, end| until(end, limit(engine, *args)))?;
+        }
+        Some(Action::Run(args)) => {
+            log_sink::to_stderr();
+            return Ok(start(args));
+        }
+        Some(Action::Hold { ear, command }) => {
+            return Ok(ExitCode::from(launch::hold(ear, &command)));
         }
         Some(Action::Top(args)) => {
             log_sink::to_stderr();
             with_engine(args.interval, |engine, end| until(end, top(engine, args)))?;
         }
-        Some(Action::Doctor { json }) => {
+        Some(Action::Doctor { fix, json }) => {
             log_sink::to_stderr();
-            if !report::doctor::run(json)? {
+            if !report::doctor::run(json, fix)? {
                 return Ok(ExitCode::FAILURE);
             }
         }
         None => interface()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command under a limit. Its exit codes are its own, so ours must not be mistaken for them.
+fn start(args: RunArgs) -> ExitCode {
+    let sharing = if args.each {
+        Sharing::Each
+    } else {
+        Sharing::Shared
+    };
+    let limits = args.rates.limits();
+    let code = with_engine(EVERY_SECOND, |engine, _| async move {
+        launch::run(engine, &args.command, limits, args.traffic, sharing).await
+    });
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("chadthrottle: {error:#}");
+            ExitCode::from(launch::FAILED)
+        }
+    }
 }
 
 /// Opens the interface.
@@ -76,12 +105,12 @@ fn interface() -> anyhow::Result<()> {
 
 /// Starts the engine, runs `body` on it, and takes everything out of the kernel again. `body` is
 /// handed what completes when a signal asks to end.
-fn with_engine<F>(
+fn with_engine<F, T>(
     every: Duration,
     body: impl FnOnce(EngineHandle, Pin<Box<dyn Future<Output = ()>>>) -> F,
-) -> anyhow::Result<()>
+) -> anyhow::Result<T>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
 {
     features::check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -124,11 +153,7 @@ fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 async fn limit(engine: EngineHandle, args: LimitArgs) -> anyhow::Result<()> {
-    let limits = Limits {
-        download: args.download,
-        upload: args.upload,
-    };
-    let limiting = report::limit::run(engine, args.pids, limits, args.json);
+    let limiting = report::limit::run(engine, args.rules(), args.json);
     match args.duration {
         None => limiting.await,
         Some(duration) => tokio::time::timeout(duration, limiting)

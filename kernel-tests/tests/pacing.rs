@@ -11,8 +11,8 @@ use kernel_tests::{
     moment::Moment,
     outcome::{expect_ratio, skipped},
     peer::Job,
-    process,
-    product::Limiter,
+    process::{self, Place},
+    product::{Limiter, command},
 };
 use rustix::process::Signal;
 
@@ -85,6 +85,20 @@ fn what_a_killed_limiter_left_is_taken_away_by_the_next() -> TestResult {
             left.contains(OURS),
             "nothing was left, so this shows nothing"
         );
+        let doctor = |arguments: &[&str]| process::run(command(arguments)?, "", Place::default());
+        let found = doctor(&["doctor"])?;
+        ensure!(
+            found.contains("left by a killed run: fq on device"),
+            "{found}"
+        );
+        let fixed = doctor(&["doctor", "--fix"])?;
+        ensure!(fixed.contains("left by a killed run: nothing"), "{fixed}");
+        let fixed = tc(lab, "qdisc show")?;
+        ensure!(!fixed.contains(OURS), "still there: {fixed}");
+        let limiter = limit(&flow)?;
+        wait(1000);
+        limiter.end(Signal::KILL)?;
+        ensure!(tc(lab, "qdisc show")?.contains(OURS), "nothing was left");
         // It limits itself, which has nothing to do with the lab.
         let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
         let swept = tc(lab, "qdisc show")?;

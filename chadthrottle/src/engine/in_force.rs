@@ -207,10 +207,7 @@ impl RulesInForce {
             Origin::Hand => -self.last.cast_signed(),
             Origin::File(_) => i64::MAX,
         };
-        let members = match &rule.target {
-            Target::Tree(root) => HashSet::from([root.pid]),
-            _ => HashSet::new(),
-        };
+        let members = rule.target.roots().iter().map(|root| root.pid).collect();
         self.rules.push(InForce {
             id,
             rule,
@@ -254,7 +251,7 @@ impl RulesInForce {
         let mut choice = Choice::default();
         for in_force in &mut self.rules {
             let members = &mut in_force.members;
-            let descends = |root: ProcessId| {
+            let mut descends = |root: ProcessId| {
                 let member = members.contains(&process.key.pid)
                     || parents().iter().any(|parent| members.contains(parent));
                 // A root whose id went to another process since has no children any more.
@@ -263,7 +260,7 @@ impl RulesInForce {
                 }
                 member && root.pid != process.key.pid
             };
-            if !in_force.rule.target.matches(process, descends) {
+            if !in_force.rule.target.matches(process, &mut descends) {
                 continue;
             }
             if in_force.rule.metered {
@@ -286,8 +283,7 @@ impl RulesInForce {
 
     /// Whether descendants are to be looked for.
     pub fn has_trees(&self) -> bool {
-        let tree = |rule: &InForce| matches!(rule.rule.target, Target::Tree(_));
-        self.rules.iter().any(tree)
+        self.rules.iter().any(InForce::has_trees)
     }
 
     /// Takes in the descendants that there are now, so that they are known when the processes
@@ -298,7 +294,7 @@ impl RulesInForce {
         alive: impl Fn(Pid) -> bool,
     ) {
         for in_force in &mut self.rules {
-            if !matches!(in_force.rule.target, Target::Tree(_)) {
+            if !in_force.has_trees() {
                 continue;
             }
             in_force.members.retain(|pid| alive(*pid));
@@ -318,19 +314,13 @@ impl RulesInForce {
     pub fn process_ended(&mut self, key: ProcessKey) -> bool {
         let mut any = false;
         for in_force in &mut self.rules {
-            if matches!(&in_force.rule.target, Target::Process(id) if id.is(key)) {
-                in_force.ended = true;
+            let named = |id: &ProcessId| id.is(key);
+            if in_force.rule.target.processes().iter().any(named) {
                 any = true;
+                in_force.ended = in_force.rule.target.forget(key);
             }
         }
         any
-    }
-
-    /// Whether none of a tree's processes is left.
-    pub fn is_deserted(&self, id: LimitId) -> bool {
-        self.get(id).is_some_and(|rule| {
-            matches!(rule.rule.target, Target::Tree(_)) && rule.members.is_empty()
-        })
     }
 }
 
@@ -338,6 +328,17 @@ impl InForce {
     /// Whether each of its processes has cells of its own.
     pub fn is_each(&self) -> bool {
         self.rule.sharing == Sharing::Each
+    }
+
+    /// Whether none is left of the processes that it is for.
+    pub fn is_deserted(&self) -> bool {
+        let mut parts = self.rule.target.parts().iter();
+        self.members.is_empty() && parts.all(|part| matches!(part, Target::Tree(_)))
+    }
+
+    /// Whether it is for descendants, too.
+    fn has_trees(&self) -> bool {
+        !self.rule.target.roots().is_empty()
     }
 
     /// The cell that its processes share in a direction.
@@ -484,6 +485,6 @@ mod tests {
                 .contains(&tree)
         );
         rules.look_for_descendants(|_| Vec::new(), |_| false);
-        assert!(rules.is_deserted(tree));
+        assert!(rules.get(tree).unwrap().is_deserted());
     }
 }

@@ -42,13 +42,7 @@ impl Engine {
     /// Puts a rule in force; if that fails, what was before stays in force. Returns its number, if
     /// there is anything to be in force.
     fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
-        if let Some(process) = rule.target.process() {
-            let key = self.resolve(process)?;
-            rule.target = match rule.target {
-                Target::Tree(_) => Target::Tree(key.into()),
-                _ => Target::Process(key.into()),
-            };
-        }
+        rule.target = rule.target.resolved(&|process| self.resolve(process))?;
         let replaced = self.rules.replaced_by(&rule);
         if rule.limits.is_unlimited() && !rule.metered {
             return match replaced {
@@ -56,7 +50,7 @@ impl Engine {
                 None => Ok(None),
             };
         }
-        if let Some(process) = rule.target.process() {
+        for process in rule.target.processes() {
             // It is given a slot before its first socket.
             self.attribution
                 .tag_of(&mut self.kernel, &mut self.owners, process.pid)
@@ -133,17 +127,16 @@ impl Engine {
 
     /// Ends the limits of a process whose slot goes to another.
     pub(super) fn forget_limits_of(&mut self, key: ProcessKey) {
-        let process = |rule: &InForce| match &rule.rule.target {
-            Target::Process(id) => id.is(key),
-            _ => false,
+        let last = |rule: &InForce| {
+            let mut processes = rule.rule.target.processes().into_iter();
+            rule.ended && processes.all(|process| process.is(key))
         };
-        let mut ended: Vec<LimitId> = self
+        let ended: Vec<LimitId> = self
             .rules
             .iter()
-            .filter(|rule| process(rule) || self.rules.is_deserted(rule.id))
+            .filter(|rule| last(rule) || rule.is_deserted())
             .map(|rule| rule.id)
             .collect();
-        ended.dedup();
         for id in ended {
             if let Err(error) = self.remove(id) {
                 log::warn!("{error}");
@@ -342,14 +335,14 @@ impl Engine {
     /// that rules wait for.
     fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
         let root = self.kernel.cgroup_root().to_owned();
-        let awaited = self
-            .rules
-            .iter()
-            .filter_map(|rule| match &rule.rule.target {
-                Target::Process(_) | Target::Tree(_) => None,
-                Target::Cgroup(path) => Some(existing(&root, path)),
-                Target::Program { .. } | Target::Unit(_) | Target::User { .. } => Some("/".into()),
-            });
+        let targets = self.rules.iter().flat_map(|rule| rule.rule.target.parts());
+        let awaited = targets.filter_map(|target| match target {
+            Target::Process(_) | Target::Tree(_) => None,
+            Target::Cgroup(path) => Some(existing(&root, path)),
+            Target::Program { .. } | Target::Unit(_) | Target::User { .. } | Target::Any(_) => {
+                Some("/".into())
+            }
+        });
         let limited = self
             .owners
             .limits()

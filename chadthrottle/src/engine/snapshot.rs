@@ -133,6 +133,21 @@ impl Effect {
     }
 }
 
+impl Effect {
+    /// How the limit is enforced, in a few words: `pacing, adding 140 ms` or `policing: this kernel
+    /// has no sch_fq`.
+    pub fn manner(&self) -> String {
+        let mechanism = self.mechanism;
+        if let Some(why) = &self.why_policing {
+            return format!("{mechanism}: {why}");
+        }
+        match self.delay.download.max(self.delay.upload).as_millis() {
+            0 => mechanism.to_string(),
+            delay => format!("{mechanism}, adding {delay} ms"),
+        }
+    }
+}
+
 /// The limit of a process. What it dropped, marked and delays counts for all processes that share
 /// it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! process, with a handle of our own, and is taken away when no limit needs it any more.
 
 mod instances;
+pub mod leftovers;
 pub mod netlink;
 pub mod plan;
 
@@ -19,7 +20,7 @@ use std::{
 
 use crate::{engine::snapshot::Mechanism, kernel::features::kernel_release, process::Pid};
 use instances::Instances;
-use netlink::{Netlink, Qdisc, QdiscOption, ROOT, namespace_of};
+use netlink::{Netlink, Qdisc, QdiscOption, namespace_of};
 use plan::{HANDLE, Plan, plan};
 
 // Options of fq, from linux/pkt_sched.h.
@@ -89,7 +90,11 @@ impl Default for Pacing {
         let instances =
             Instances::join().map_err(|error| format!("/run/chadthrottle.lock: {error}"));
         if let Ok(instances) = &instances {
-            instances.if_alone(remove_leftovers);
+            instances.if_alone(|| {
+                for failure in leftovers::remove() {
+                    log::warn!("fq that a killed run left: {failure}");
+                }
+            });
         }
         Self {
             installed: HashMap::new(),
@@ -242,37 +247,6 @@ impl Drop for Pacing {
                     remove(*device, installed);
                 }
             });
-        }
-    }
-}
-
-/// Takes away what a run that was killed left behind: qdiscs with our handle, in every network
-/// namespace that a process lives in.
-fn remove_leftovers() {
-    let mut seen = HashSet::new();
-    for pid in crate::process::descriptors::all_processes() {
-        let Ok((namespace, number)) = namespace_of(pid) else {
-            continue;
-        };
-        if !seen.insert(number) {
-            continue;
-        }
-        let swept = Netlink::in_namespace(namespace.as_fd()).and_then(|mut netlink| {
-            let qdiscs = netlink.qdiscs(0)?;
-            let ours = qdiscs
-                .iter()
-                .filter(|qdisc| qdisc.parent == ROOT && qdisc.handle == HANDLE);
-            for qdisc in ours {
-                netlink.delete_root(qdisc.device, HANDLE)?;
-                log::info!(
-                    "removed fq that a killed run left on device {}",
-                    qdisc.device
-                );
-            }
-            Ok(())
-        });
-        if let Err(error) = swept {
-            log::debug!("network namespace {number}: {error}");
         }
     }
 }

@@ -93,6 +93,17 @@ impl Identifier {
     }
 }
 
+/// A user's number and name, by either; nothing if there is no such name. A number need not have a
+/// name.
+pub fn user(text: &str) -> Option<(u32, String)> {
+    if let Some(user) = uzers::get_user_by_name(text) {
+        return Some((user.uid(), text.to_owned()));
+    }
+    let uid = text.parse().ok()?;
+    let name = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
+    Some((uid, name.unwrap_or_else(|| text.to_owned())))
+}
+
 /// The cgroup v2 path of a process now.
 pub fn cgroup_of(pid: Pid) -> Option<Arc<str>> {
     cgroup(&Process::new(pid.0.cast_signed()).ok()?)

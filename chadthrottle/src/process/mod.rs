@@ -3,6 +3,7 @@
 pub mod ancestry;
 pub mod descriptors;
 pub mod identity;
+pub mod invoker;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
 //! `chadthrottle doctor`: is everything here that is needed?
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
         features::{self, KernelVersion},
         object,
     },
-    pacing,
+    pacing::{self, leftovers, leftovers::Leftovers},
 };
 
 /// How a thing stands.
@@ -70,6 +71,7 @@ pub fn examine() -> Vec<Finding> {
     ];
     findings.extend(program_types());
     findings.push(sch_fq());
+    findings.push(left_over(leftovers::look()));
     findings.push(ok(
         "embedded object",
         format!("{} ({})", object::FINGERPRINT, object::ORIGIN),
@@ -194,6 +196,25 @@ fn sch_fq() -> Finding {
     }
 }
 
+fn left_over(found: Leftovers) -> Finding {
+    let what = "left by a killed run";
+    match found {
+        Leftovers::None => ok(what, "nothing"),
+        Leftovers::On(devices) => lacking(
+            what,
+            Standing::Degraded,
+            format!("fq on {}", devices.join(", ")),
+            "`chadthrottle doctor --fix` takes it away, as the next start does",
+        ),
+        Leftovers::Unknown(why) => lacking(
+            what,
+            Standing::Degraded,
+            format!("can't be told: {why}"),
+            "run it with sudo",
+        ),
+    }
+}
+
 /// The proof of the pudding: load and attach everything, and take it away again.
 fn loading() -> Finding {
     let what = "loading and attaching";
@@ -211,12 +232,16 @@ fn loading() -> Finding {
     }
 }
 
-/// Prints the findings; returns whether nothing is missing.
+/// Prints the findings; returns whether nothing is missing. `fix` first takes away what a killed
+/// run left.
 ///
 /// # Errors
 ///
-/// Standard output's.
-pub fn run(json: bool) -> std::io::Result<bool> {
+/// Standard output's, and what could not be taken away.
+pub fn run(json: bool, fix: bool) -> anyhow::Result<bool> {
+    if fix {
+        leftovers::fix().context("what a killed run left is not taken away")?;
+    }
     let findings = examine();
     if json {
         super::json_line(&findings)?;
@@ -255,6 +280,15 @@ mod tests {
         ] {
             assert_eq!(kernel_version(release).standing, standing, "{release}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_named() {
+        let finding = left_over(Leftovers::On(vec!["device 2".into(), "device 3".into()]));
+        assert_eq!(finding.standing, Standing::Degraded);
+        assert!(finding.found.contains("device 2, device 3"));
+        assert!(finding.advice.unwrap().contains("doctor --fix"));
+        assert_eq!(left_over(Leftovers::None).standing, Standing::Ok);
     }
 
     #[test]

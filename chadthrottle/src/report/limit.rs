@@ -1,17 +1,19 @@
-//! `chadthrottle limit`: limits running processes until it is told to stop.
+//! `chadthrottle limit`: limits targets until it is told to stop.
 
 use std::{io, time::SystemTime};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::top::{ProcessRecord, describe};
+use super::record::{ProcessRecord, RuleRecord, describe};
 use crate::{
     engine::{
         command::{Command, CommandError, EngineHandle},
-        snapshot::{Limits, ProcessRow, Snapshot},
+        snapshot::{Effect, LimitRow, Limits, PerDirection, ProcessRow, Snapshot},
     },
     process::Pid,
+    rate::Rate,
+    rules::{rule::Rule, target::Target},
 };
 
 /// What is printed as JSON.
@@ -21,6 +23,7 @@ enum Event<'a> {
     /// The limit is in force from here on.
     Applied {
         time: String,
+        targets: Vec<String>,
         pids: &'a [Pid],
         limit: Limits,
     },
@@ -28,70 +31,90 @@ enum Event<'a> {
     Sample {
         time: String,
         interval_seconds: f64,
+        limits: Vec<RuleRecord<'a>>,
         processes: Vec<ProcessRecord<'a>>,
     },
     /// A process has ended.
     Ended { time: String, pid: Pid },
 }
 
-/// Applies the limits to every process.
+/// Puts the rules in force.
 ///
 /// # Errors
 ///
-/// The first process that can't be limited; the engine takes the others' limits away when it is
-/// dropped.
-async fn apply(engine: &EngineHandle, pids: &[Pid], limits: Limits) -> Result<(), CommandError> {
-    for pid in pids {
-        engine.ask(Command::limit(*pid, limits)).await?;
+/// The first that can't be; the engine takes the others away when it is dropped.
+async fn apply(engine: &EngineHandle, rules: &[Rule]) -> Result<(), CommandError> {
+    for rule in rules {
+        engine.ask(Command::Set(Box::new(rule.clone()))).await?;
     }
     Ok(())
 }
 
-/// Limits `pids`, prints what they achieve at every sample, and returns when all have ended.
+/// Puts `rules` in force, all with the same limits, prints what they achieve at every sample, and
+/// returns when there is nothing left that they could limit.
 ///
 /// # Errors
 ///
-/// A process that can't be limited, and standard output's.
-pub async fn run(
-    mut engine: EngineHandle,
-    mut pids: Vec<Pid>,
-    limits: Limits,
-    json: bool,
-) -> anyhow::Result<()> {
+/// A rule that can't be put in force, and standard output's.
+pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyhow::Result<()> {
+    let named = rules.iter().flat_map(|rule| rule.target.parts());
+    let process = |target: &Target| match target {
+        Target::Process(id) => Some(id.pid),
+        _ => None,
+    };
+    let mut pids: Vec<Pid> = named.filter_map(process).collect();
     pids.sort_unstable();
     pids.dedup();
-    apply(&engine, &pids, limits)
+    apply(&engine, &rules)
         .await
         .context("nothing was limited")?;
+    let limit = rules.first().map(|rule| rule.limits).unwrap_or_default();
     let applied = Event::Applied {
         time: super::timestamp(SystemTime::now()),
+        targets: rules.iter().map(|rule| rule.target.to_string()).collect(),
         pids: &pids,
-        limit: limits,
+        limit,
     };
-    let words = format!("limited to {}; Ctrl-C to end", describe(limits));
+    let words = format!("limited to {}; Ctrl-C to end", describe(limit));
     say(json, &applied, || words)?;
-    while !pids.is_empty() {
+    // Until all processes of `--pid` have been told as ended, and all else is gone.
+    let mut waiting = true;
+    while waiting {
         let snapshot = engine.next_sample().await?;
         let rows = rows(&snapshot, &pids);
+        let broad: Vec<&LimitRow> = snapshot
+            .limits
+            .iter()
+            .filter(|limit| !is_about_processes(&limit.rule.target))
+            .collect();
         let time = super::timestamp(snapshot.time);
         let sample = Event::Sample {
             time: time.clone(),
             interval_seconds: snapshot.interval.as_secs_f64(),
-            processes: rows.iter().map(|row| ProcessRecord::from(*row)).collect(),
+            limits: snapshot.limits.iter().map(Into::into).collect(),
+            processes: limited(&snapshot, &rows).map(Into::into).collect(),
         };
-        say(json, &sample, || achieved(&rows))?;
-        for row in rows.iter().filter(|row| row.ended) {
-            let ended = Event::Ended {
+        say(json, &sample, || achieved(&rows, &broad))?;
+        let ended: Vec<&ProcessRow> = rows.iter().copied().filter(|row| row.ended).collect();
+        for row in ended {
+            let event = Event::Ended {
                 time: time.clone(),
                 pid: row.pid(),
             };
-            say(json, &ended, || {
+            say(json, &event, || {
                 format!("{} ({}) has ended", row.name, row.pid())
             })?;
             pids.retain(|pid| *pid != row.pid());
         }
+        waiting = !pids.is_empty() || !broad.is_empty();
     }
     Ok(())
+}
+
+/// Whether it is for certain processes, which can only end.
+fn is_about_processes(target: &Target) -> bool {
+    let process = |part: &Target| matches!(part, Target::Process(_));
+    target.parts().iter().all(process)
 }
 
 fn say(json: bool, event: &Event<'_>, words: impl FnOnce() -> String) -> io::Result<()> {
@@ -102,7 +125,7 @@ fn say(json: bool, event: &Event<'_>, words: impl FnOnce() -> String) -> io::Res
     }
 }
 
-/// The rows of the limited processes. Of two with the same id, the one that had it first.
+/// The rows of the processes that were named. Of two with the same id, the one that had it first.
 fn rows<'a>(snapshot: &'a Snapshot, pids: &[Pid]) -> Vec<&'a ProcessRow> {
     pids.iter()
         .filter_map(|pid| {
@@ -115,34 +138,58 @@ fn rows<'a>(snapshot: &'a Snapshot, pids: &[Pid]) -> Vec<&'a ProcessRow> {
         .collect()
 }
 
+/// Those, and all others that are limited.
+fn limited<'a>(
+    snapshot: &'a Snapshot,
+    named: &[&'a ProcessRow],
+) -> impl Iterator<Item = &'a ProcessRow> {
+    let is_limited = |row: &&ProcessRow| row.limit.is_some() || row.local_limit.is_some();
+    let others = snapshot.processes.iter().filter(is_limited);
+    let others = others.filter(|row| named.iter().all(|named| named.key != row.key));
+    let all: Vec<&ProcessRow> = named.iter().copied().chain(others).collect();
+    all.into_iter()
+}
+
 /// What was achieved, beside the limit, in one line.
-fn achieved(rows: &[&ProcessRow]) -> String {
-    let words: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let limits = row
-                .limit
-                .as_ref()
-                .map(|limit| limit.limits)
-                .unwrap_or_default();
-            let of = |rate, limit: Option<_>| match limit {
-                Some(limit) => format!("{rate} of {limit}"),
-                None => format!("{rate}"),
-            };
-            let lame = row
-                .limit
-                .as_ref()
-                .and_then(|limit| limit.effect.not_enforced.as_ref());
-            format!(
-                "{} ({}): down {}, up {}{}",
-                row.name,
-                row.pid(),
-                of(row.rate.download, limits.download),
-                of(row.rate.upload, limits.upload),
-                lame.map(|why| format!(" [not enforced: {why}]"))
-                    .unwrap_or_default()
-            )
-        })
-        .collect();
+fn achieved(rows: &[&ProcessRow], limits: &[&LimitRow]) -> String {
+    let processes = rows.iter().map(|row| {
+        let limit = row.limit.as_ref().or(row.local_limit.as_ref());
+        let subject = format!("{} ({})", row.name, row.pid());
+        let limits = limit.map(|limit| limit.limits).unwrap_or_default();
+        words(&subject, row.rate, limits, limit.map(|limit| &limit.effect))
+    });
+    let broad = limits.iter().map(|limit| {
+        let plural = if limit.members == 1 {
+            "process"
+        } else {
+            "processes"
+        };
+        let subject = format!("{} ({} {plural})", limit.rule.target, limit.members);
+        let effect = &limit.effect;
+        words(&subject, effect.achieved, limit.rule.limits, Some(effect))
+    });
+    let words: Vec<String> = processes.chain(broad).collect();
     words.join("; ")
+}
+
+fn words(
+    subject: &str,
+    rate: PerDirection<Rate>,
+    limits: Limits,
+    effect: Option<&Effect>,
+) -> String {
+    let of = |rate, limit: Option<_>| match limit {
+        Some(limit) => format!("{rate} of {limit}"),
+        None => format!("{rate}"),
+    };
+    let how = effect.map(|effect| match &effect.not_enforced {
+        Some(why) => format!(" [not enforced: {why}]"),
+        None => format!(" [{}]", effect.manner()),
+    });
+    format!(
+        "{subject}: down {}, up {}{}",
+        of(rate.download, limits.download),
+        of(rate.upload, limits.upload),
+        how.unwrap_or_default()
+    )
 }

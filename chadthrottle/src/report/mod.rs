@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod limit;
+pub mod record;
 pub mod top;
 
 use std::io::{self, Write as _};

@@ -2,64 +2,11 @@
 
 use serde::Serialize;
 
-use crate::{
-    engine::{
-        command::EngineHandle,
-        snapshot::{Limits, PerDirection, ProcessRow, Snapshot},
-    },
-    process::Pid,
-    rate::{Bytes, Rate},
+use super::record::{Amounts, ProcessRecord, RuleRecord, describe};
+use crate::engine::{
+    command::EngineHandle,
+    snapshot::{ProcessRow, Snapshot},
 };
-
-/// Amounts as JSON has them.
-#[derive(Serialize)]
-pub struct Amounts {
-    download_bytes: Bytes,
-    upload_bytes: Bytes,
-}
-
-impl From<PerDirection<Bytes>> for Amounts {
-    fn from(bytes: PerDirection<Bytes>) -> Self {
-        Self {
-            download_bytes: bytes.download,
-            upload_bytes: bytes.upload,
-        }
-    }
-}
-
-/// A process as JSON has it.
-#[derive(Serialize)]
-pub struct ProcessRecord<'a> {
-    pid: Pid,
-    name: &'a str,
-    exe: &'a str,
-    user: &'a str,
-    cgroup: &'a str,
-    connections: u32,
-    download_bytes: Bytes,
-    upload_bytes: Bytes,
-    download_rate: Rate,
-    upload_rate: Rate,
-    limit: Option<Limits>,
-}
-
-impl<'a> From<&'a ProcessRow> for ProcessRecord<'a> {
-    fn from(row: &'a ProcessRow) -> Self {
-        Self {
-            pid: row.pid(),
-            name: &row.name,
-            exe: &row.exe,
-            user: &row.user,
-            cgroup: &row.cgroup,
-            connections: row.connections,
-            download_bytes: row.bytes.download,
-            upload_bytes: row.bytes.upload,
-            download_rate: row.rate.download,
-            upload_rate: row.rate.upload,
-            limit: row.limit.as_ref().map(|limit| limit.limits),
-        }
-    }
-}
 
 /// A sample as JSON has it.
 #[derive(Serialize)]
@@ -69,6 +16,7 @@ pub struct SampleRecord<'a> {
     coverage: f64,
     unattributed: Amounts,
     total: Amounts,
+    limits: Vec<RuleRecord<'a>>,
     processes: Vec<ProcessRecord<'a>>,
 }
 
@@ -80,6 +28,7 @@ impl<'a> From<&'a Snapshot> for SampleRecord<'a> {
             coverage: snapshot.coverage(),
             unattributed: snapshot.unattributed.into(),
             total: snapshot.total.into(),
+            limits: snapshot.limits.iter().map(Into::into).collect(),
             processes: by_rate(snapshot).into_iter().map(Into::into).collect(),
         }
     }
@@ -127,24 +76,6 @@ pub fn table(snapshot: &Snapshot) -> String {
         );
     }
     text
-}
-
-/// Limits in a few words.
-pub fn describe(limits: Limits) -> String {
-    let one = |word: &str, rate: Option<Rate>| match rate {
-        None => None,
-        Some(Rate::ZERO) => Some(format!("{word} blocked")),
-        Some(rate) => Some(format!("{word} {rate}")),
-    };
-    let words: Vec<String> = [one("down", limits.download), one("up", limits.upload)]
-        .into_iter()
-        .flatten()
-        .collect();
-    if words.is_empty() {
-        "unlimited".to_owned()
-    } else {
-        words.join(", ")
-    }
 }
 
 /// Prints `count` samples, or without end.

@@ -80,6 +80,8 @@ pub enum Target {
         /// The name under which it was asked for, for people.
         name: String,
     },
+    /// What any of these applies to.
+    Any(Vec<Target>),
 }
 
 /// `comm` in `/proc` is cut off after so many bytes (`TASK_COMM_LEN` in `linux/sched.h`, less the
@@ -97,7 +99,7 @@ impl Target {
 
     /// Whether a process is meant. `descends` tells whether it is a descendant of the process in a
     /// [`Target::Tree`].
-    pub fn matches(&self, process: &Identity, descends: impl FnOnce(ProcessId) -> bool) -> bool {
+    pub fn matches(&self, process: &Identity, descends: &mut dyn FnMut(ProcessId) -> bool) -> bool {
         match self {
             Self::Process(id) => id.is(process.key),
             Self::Tree(root) => root.is(process.key) || descends(*root),
@@ -113,11 +115,14 @@ impl Target {
             }
             Self::Unit(unit) => process.cgroup.split('/').any(|part| part == unit),
             Self::User { uid, .. } => process.uid == Some(*uid),
+            Self::Any(targets) => targets
+                .iter()
+                .any(|target| target.matches(process, descends)),
         }
     }
 
     /// How narrowly it aims: of two limits set by hand, the one with the lower number counts.
-    pub const fn breadth(&self) -> u8 {
+    pub fn breadth(&self) -> u8 {
         match self {
             Self::Process(_) => 0,
             Self::Tree(_) => 1,
@@ -125,14 +130,65 @@ impl Target {
             Self::Unit(_) => 3,
             Self::Cgroup(_) => 4,
             Self::User { .. } => 5,
+            Self::Any(targets) => targets.iter().map(Self::breadth).max().unwrap_or(0),
         }
     }
 
-    /// The process it names, if it names one.
-    pub const fn process(&self) -> Option<ProcessId> {
+    /// The target itself, or those it is any of.
+    pub fn parts(&self) -> &[Self] {
         match self {
+            Self::Any(targets) => targets,
+            target => std::slice::from_ref(target),
+        }
+    }
+
+    /// The processes that it names by their ids.
+    pub fn processes(&self) -> Vec<ProcessId> {
+        let process = |target: &Self| match target {
             Self::Process(id) | Self::Tree(id) => Some(*id),
             _ => None,
+        };
+        self.parts().iter().filter_map(process).collect()
+    }
+
+    /// The processes whose descendants are meant, too.
+    pub fn roots(&self) -> Vec<ProcessId> {
+        let root = |target: &Self| match target {
+            Self::Tree(id) => Some(*id),
+            _ => None,
+        };
+        self.parts().iter().filter_map(root).collect()
+    }
+
+    /// The same with processes known for good.
+    ///
+    /// # Errors
+    ///
+    /// The first process that `resolve` can't find.
+    pub fn resolved<E>(
+        self,
+        resolve: &impl Fn(ProcessId) -> Result<ProcessKey, E>,
+    ) -> Result<Self, E> {
+        Ok(match self {
+            Self::Process(id) => Self::Process(resolve(id)?.into()),
+            Self::Tree(id) => Self::Tree(resolve(id)?.into()),
+            Self::Any(targets) => {
+                let targets = targets.into_iter().map(|target| target.resolved(resolve));
+                Self::Any(targets.collect::<Result<_, E>>()?)
+            }
+            other => other,
+        })
+    }
+
+    /// Takes a process out that has ended. Returns whether nothing is left that could match.
+    pub fn forget(&mut self, key: ProcessKey) -> bool {
+        let gone = |target: &Self| matches!(target, Self::Process(id) if id.is(key));
+        match self {
+            Self::Any(targets) if targets.len() > 1 => {
+                targets.retain(|target| !gone(target));
+                targets.is_empty()
+            }
+            target => target.parts().iter().all(gone),
         }
     }
 }
@@ -162,6 +218,15 @@ impl fmt::Display for Target {
             Self::Cgroup(path) => write!(f, "cgroup {path}"),
             Self::Unit(unit) => write!(f, "unit {unit}"),
             Self::User { name, .. } => write!(f, "user {name}"),
+            Self::Any(targets) => {
+                for (index, target) in targets.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(", ")?;
+                    }
+                    target.fmt(f)?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -187,7 +252,7 @@ mod tests {
     }
 
     fn matches(target: &Target) -> bool {
-        target.matches(&process(), |root| root.pid == Pid(1))
+        target.matches(&process(), &mut |root| root.pid == Pid(1))
     }
 
     fn by(by: ProgramField, pattern: &str) -> Target {
@@ -235,8 +300,35 @@ mod tests {
         let mut gone = process();
         gone.exe = "".into();
         gone.command_line = "".into();
-        assert!(!by(Path, "*").matches(&gone, |_| false));
-        assert!(!by(CommandLine, "*").matches(&gone, |_| false));
+        assert!(!by(Path, "*").matches(&gone, &mut |_| false));
+        assert!(!by(CommandLine, "*").matches(&gone, &mut |_| false));
+    }
+
+    #[test]
+    fn any_of_several() {
+        let key = process().key;
+        let mut any = Target::Any(vec![Pid(7).into(), key.into(), Target::Tree(Pid(3).into())]);
+        assert!(matches(&any));
+        assert_eq!(any.processes().len(), 3);
+        assert_eq!(any.roots(), [Pid(3).into()]);
+        assert_eq!(any.breadth(), 1);
+        assert!(!any.forget(key));
+        assert!(!matches(&any));
+        assert_eq!(any.to_string(), "process 7, process 3 and its descendants");
+        assert!(Target::from(key).forget(key));
+        let found: Result<Target, ()> = any.resolved(&|id| {
+            Ok(ProcessKey {
+                pid: id.pid,
+                start_time: 9,
+            })
+        });
+        assert!(
+            found
+                .unwrap()
+                .processes()
+                .iter()
+                .all(|id| id.start_time == Some(9))
+        );
     }
 
     #[test]

@@ -60,24 +60,11 @@ fn limit(row: &ProcessRow, theme: &Theme) -> Option<(String, Style)> {
             theme.warning,
         ),
         None => {
-            let (subject, terms, how) = (subject(row), terms(limits), manner(limit));
+            let (subject, terms, how) = (subject(row), terms(limits), limit.effect.manner());
             let text = format!(" {subject} limited{terms} · {how}");
             (text, theme.faint)
         }
     })
-}
-
-/// How a limit is enforced: `pacing, adding 140 ms` or `policing: this kernel has no sch_fq`.
-fn manner(limit: &LimitState) -> String {
-    let effect = &limit.effect;
-    let mechanism = effect.mechanism;
-    if let Some(why) = &effect.why_policing {
-        return format!("{mechanism}: {why}");
-    }
-    match effect.delay.download.max(effect.delay.upload).as_millis() {
-        0 => mechanism.to_string(),
-        delay => format!("{mechanism}, adding {delay} ms"),
-    }
 }
 
 /// Draws the keys of what is open.

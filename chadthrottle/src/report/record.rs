@@ -1,0 +1,203 @@
+//! Snapshots in the form in which scripts get them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    engine::snapshot::{Effect, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow},
+    process::Pid,
+    rate::{Bytes, Rate},
+    rules::rule::{Scope, Sharing},
+};
+
+/// Amounts.
+#[derive(Serialize)]
+pub struct Amounts {
+    download_bytes: Bytes,
+    upload_bytes: Bytes,
+}
+
+impl From<PerDirection<Bytes>> for Amounts {
+    fn from(bytes: PerDirection<Bytes>) -> Self {
+        Self {
+            download_bytes: bytes.download,
+            upload_bytes: bytes.upload,
+        }
+    }
+}
+
+/// What limits do.
+#[derive(Serialize)]
+pub struct EffectRecord<'a> {
+    achieved: PerDirection<Rate>,
+    dropped_bytes: PerDirection<Bytes>,
+    marked_packets: PerDirection<u64>,
+    delay_ms: PerDirection<f64>,
+    mechanism: Mechanism,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_policing: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_enforced: Option<&'a str>,
+}
+
+impl<'a> From<&'a Effect> for EffectRecord<'a> {
+    fn from(effect: &'a Effect) -> Self {
+        Self {
+            achieved: effect.achieved,
+            dropped_bytes: effect.dropped,
+            marked_packets: effect.marked,
+            delay_ms: effect.delay.map(milliseconds),
+            mechanism: effect.mechanism,
+            why_policing: effect.why_policing.as_deref(),
+            not_enforced: effect.not_enforced.as_deref(),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // To the microsecond; more digits would be noise.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The limit of a process.
+#[derive(Serialize)]
+pub struct LimitRecord<'a> {
+    #[serde(flatten)]
+    limits: Limits,
+    traffic: Scope,
+    sharing: Sharing,
+    #[serde(flatten)]
+    effect: EffectRecord<'a>,
+}
+
+impl<'a> From<&'a LimitState> for LimitRecord<'a> {
+    fn from(limit: &'a LimitState) -> Self {
+        Self {
+            limits: limit.limits,
+            traffic: limit.scope,
+            sharing: limit.sharing,
+            effect: (&limit.effect).into(),
+        }
+    }
+}
+
+/// A limit in force.
+#[derive(Serialize)]
+pub struct RuleRecord<'a> {
+    target: String,
+    #[serde(flatten)]
+    limits: Limits,
+    traffic: Scope,
+    sharing: Sharing,
+    since: String,
+    processes: u32,
+    #[serde(flatten)]
+    bytes: Amounts,
+    #[serde(flatten)]
+    effect: EffectRecord<'a>,
+}
+
+impl<'a> From<&'a LimitRow> for RuleRecord<'a> {
+    fn from(row: &'a LimitRow) -> Self {
+        Self {
+            target: row.rule.target.to_string(),
+            limits: row.rule.limits,
+            traffic: row.rule.scope,
+            sharing: row.rule.sharing,
+            since: super::timestamp(row.since),
+            processes: row.members,
+            bytes: row.bytes.into(),
+            effect: (&row.effect).into(),
+        }
+    }
+}
+
+/// A process.
+#[derive(Serialize)]
+pub struct ProcessRecord<'a> {
+    pid: Pid,
+    name: &'a str,
+    exe: &'a str,
+    user: &'a str,
+    cgroup: &'a str,
+    connections: u32,
+    download_bytes: Bytes,
+    upload_bytes: Bytes,
+    download_rate: Rate,
+    upload_rate: Rate,
+    limit: Option<LimitRecord<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_limit: Option<LimitRecord<'a>>,
+}
+
+impl<'a> From<&'a ProcessRow> for ProcessRecord<'a> {
+    fn from(row: &'a ProcessRow) -> Self {
+        Self {
+            pid: row.pid(),
+            name: &row.name,
+            exe: &row.exe,
+            user: &row.user,
+            cgroup: &row.cgroup,
+            connections: row.connections,
+            download_bytes: row.bytes.download,
+            upload_bytes: row.bytes.upload,
+            download_rate: row.rate.download,
+            upload_rate: row.rate.upload,
+            limit: row.limit.as_ref().map(Into::into),
+            local_limit: row.local_limit.as_ref().map(Into::into),
+        }
+    }
+}
+
+/// Limits in a few words.
+pub fn describe(limits: Limits) -> String {
+    let one = |word: &str, rate: Option<Rate>| match rate {
+        None => None,
+        Some(Rate::ZERO) => Some(format!("{word} blocked")),
+        Some(rate) => Some(format!("{word} {rate}")),
+    };
+    let words: Vec<String> = [one("down", limits.download), one("up", limits.upload)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if words.is_empty() {
+        "unlimited".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::snapshot::LimitId;
+
+    #[test]
+    fn a_limit_says_what_it_does() {
+        let limits = Limits {
+            download: Some(Rate::from_bytes_per_second(500_000)),
+            upload: None,
+        };
+        let mut state = LimitState::new(LimitId(1), limits, Mechanism::Pacing);
+        state.effect.delay.download = Duration::from_micros(140_250);
+        let json = serde_json::to_value(LimitRecord::from(&state)).unwrap();
+        assert_eq!(json["download"], 500_000);
+        assert_eq!(json["upload"], serde_json::Value::Null);
+        assert_eq!(
+            (&json["mechanism"], &json["traffic"]),
+            (&"pacing".into(), &"all".into())
+        );
+        assert_eq!(json["delay_ms"]["download"], 140.25);
+        assert!(json.get("not_enforced").is_none());
+        assert_eq!(state.effect.manner(), "pacing, adding 140 ms");
+        state.effect.mechanism = Mechanism::Policing;
+        state.effect.why_policing = Some("this kernel has no sch_fq".into());
+        assert_eq!(state.effect.manner(), "policing: this kernel has no sch_fq");
+        let blocked = Limits {
+            download: None,
+            upload: Some(Rate::ZERO),
+        };
+        assert_eq!(describe(blocked), "up blocked");
+    }
+}

@@ -1,0 +1,321 @@
+//! What a limit can be for: programs, trees of processes, cgroups, users; each or shared; all
+//! traffic or a part.
+
+use std::{fs, ops::RangeInclusive, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Result, ensure};
+use kernel_tests::{
+    TestResult, cgroup,
+    flow::{Direction, Flow, judged},
+    kernel_test,
+    lab::{Family, Lab},
+    moment::Moment,
+    outcome::expect_ratio,
+    peer::{Job, Peer},
+    process::{self, Place, Process},
+    product::{Limiter, command, limit_command},
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
+
+fn busy() -> Job {
+    Job::tcp().rate(20_000_000)
+}
+
+/// A limit for other targets than processes.
+fn limit(options: &[&str]) -> Result<Limiter> {
+    Limiter::from_command(limit_command(&[], options)?)
+}
+
+fn sink(lab: &Lab) -> Result<Peer> {
+    lab.far()
+        .traffic(busy().listen(lab.far().any_port(Family::V4)))
+}
+
+/// A sender to a sink, as a shell has it.
+fn shell_words(sink: &Peer) -> Result<String> {
+    let job = busy().at_most(Duration::from_secs(15));
+    let job = job.connect(sink.address()?).send().command()?;
+    let words = job.get_args().map(|word| word.to_string_lossy());
+    let program = job.get_program().to_string_lossy();
+    Ok([program]
+        .into_iter()
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" "))
+}
+
+/// The traffic program under a name that no other process has.
+struct Named {
+    _directory: TempDir,
+    path: PathBuf,
+}
+
+impl Named {
+    fn new(name: &str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join(name);
+        fs::copy(Job::tcp().command()?.get_program(), &path)?;
+        Ok(Self {
+            _directory: directory,
+            path,
+        })
+    }
+
+    fn command(&self, job: &Job) -> Result<Command> {
+        let mut command = Command::new(&self.path);
+        command.args(job.command()?.get_args());
+        Ok(command)
+    }
+
+    /// Begins to send from the near end; the receiver at the far end is returned, too.
+    fn upload(&self, lab: &Lab) -> Result<(Peer, Peer)> {
+        let sink = sink(lab)?;
+        let job = busy().connect(sink.address()?).send();
+        let sender = Peer::from_command(self.command(&job)?, lab.near().place())?;
+        Ok((sender, sink))
+    }
+}
+
+#[test]
+fn a_program_is_limited_by_name_also_when_it_starts_later() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let program = Named::new("ct-by-name")?;
+    let (_running, before) = program.upload(&lab)?;
+    let limiter = limit(&["--program", "ct-by-na*", "--upload", "1M"])?;
+    let (_later, after) = program.upload(&lab)?;
+    let started = Moment::now();
+    let other = Flow::start(&lab, busy(), Direction::Upload, Family::V4)?;
+    expect_ratio("running", judged(&before, limiter.applied())?, 1e6, BOUNDS)?;
+    expect_ratio("later", judged(&after, started)?, 1e6, BOUNDS)?;
+    let free = other.goodput_for(Duration::from_secs(1))?;
+    expect_ratio("another program", free, 20e6, 0.5..=1.1)
+}
+
+#[test]
+fn a_shared_limit_is_one_for_all_and_each_has_its_own_without() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let program = Named::new("ct-shared")?;
+    let limit = |options: &[&str]| -> Result<f64> {
+        let base = ["--program", "ct-shared", "--upload", "1500K"];
+        let limiter = Limiter::from_command(limit_command(&[], &[&base, options].concat())?)?;
+        let flows = [
+            program.upload(&lab)?,
+            program.upload(&lab)?,
+            program.upload(&lab)?,
+        ];
+        let started = Moment::now();
+        let mut sum = 0.0;
+        for (_, sink) in &flows {
+            sum += judged(sink, started)?;
+        }
+        ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+        Ok(sum)
+    };
+    expect_ratio("three together", limit(&["--shared"])?, 1.5e6, BOUNDS)?;
+    expect_ratio("each its own", limit(&[])?, 4.5e6, BOUNDS)
+}
+
+#[test]
+fn two_processes_can_share_a_limit() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let start = || Flow::start(&lab, busy(), Direction::Download, Family::V6);
+    let flows = [start()?, start()?];
+    let pids = flows.each_ref().map(|flow| flow.near().pid());
+    let limiter = Limiter::start(&pids, &["--download", "1M", "--shared"])?;
+    let mut sum = 0.0;
+    for flow in &flows {
+        sum += flow.judged(limiter.applied())?;
+    }
+    expect_ratio("both", sum, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_tree_is_limited_with_the_children_to_come() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let sinks = [sink(&lab)?, sink(&lab)?];
+    // A child, and a grandchild whose parent ends when it has been seen.
+    let script = format!(
+        "read go; {} & ({} & sleep 0.5) ; wait; sleep 60",
+        shell_words(&sinks[0])?,
+        shell_words(&sinks[1])?
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]);
+    let mut shell = Process::start(shell, lab.near().place())?;
+    let pid = shell.pid().to_string();
+    let limiter = limit(&["--tree", &pid, "--shared", "--upload", "1M"])?;
+    shell.tell("go")?;
+    let started = Moment::now();
+    let sum = judged(&sinks[0], started)? + judged(&sinks[1], started)?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    expect_ratio("child and grandchild", sum, 1e6, BOUNDS)
+}
+
+#[test]
+fn a_cgroup_is_limited_and_what_is_outside_is_not() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let inside = lab.near().cgroup().path().strip_prefix(cgroup::root()?)?;
+    let path = format!("/{}", inside.display());
+    let limiter = limit(&["--cgroup", &path, "--shared", "--download", "1M"])?;
+    let start = |place| Flow::start_in(place, &lab, busy(), Direction::Download, Family::V4);
+    let inside = [start(lab.near().place())?, start(lab.near().place())?];
+    let outside = start(lab.near().place_in(None))?;
+    let started = Moment::now();
+    let mut sum = 0.0;
+    for flow in &inside {
+        sum += flow.judged(started)?;
+    }
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    expect_ratio("inside", sum, 1e6, BOUNDS)?;
+    let free = outside.goodput_for(Duration::from_secs(1))?;
+    expect_ratio("outside", free, 20e6, 0.5..=1.1)
+}
+
+#[test]
+fn a_user_is_limited() -> TestResult {
+    kernel_test!();
+    // No process of another test has this user.
+    const UID: u32 = 64_321;
+    let lab = Lab::new()?;
+    let limiter = limit(&["--user", &UID.to_string(), "--upload", "1M"])?;
+    let sink = sink(&lab)?;
+    let job = busy().connect(sink.address()?).send().command()?;
+    // Only there: a user can't go to another namespace. Nor choose a congestion control.
+    let mut sender = Command::new("setpriv");
+    sender.args([&format!("--reuid={UID}"), "--clear-groups"]);
+    sender.args(["--inh-caps=+net_admin", "--ambient-caps=+net_admin"]);
+    sender.arg(job.get_program()).args(job.get_args());
+    let _sender = Peer::from_command(sender, lab.near().place())?;
+    let started = Moment::now();
+    let goodput = judged(&sink, started)?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    expect_ratio("the user's process", goodput, 1e6, BOUNDS)
+}
+
+/// Gives both ends an address of a documentation network (RFC 5737), which is not local. Returns
+/// the far one.
+fn internet(lab: &Lab) -> Result<std::net::SocketAddr> {
+    for (end, address) in [(lab.near(), "198.51.100.1"), (lab.far(), "198.51.100.2")] {
+        let mut ip = Command::new("ip");
+        ip.args(["address", "add", &format!("{address}/24"), "dev", "lab"]);
+        process::run(ip, "", end.place())?;
+    }
+    Ok("198.51.100.2:0".parse()?)
+}
+
+#[test]
+fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let remote = internet(&lab)?;
+    // One process with a connection of each kind would be one sender; two show it as well.
+    let program = Named::new("ct-classes")?;
+    let upload = |address| -> Result<(Peer, Peer)> {
+        let sink = lab.far().traffic(busy().listen(address))?;
+        let job = busy().connect(sink.address()?).send();
+        Ok((
+            Peer::from_command(program.command(&job)?, lab.near().place())?,
+            sink,
+        ))
+    };
+    let flows = [
+        remote,
+        lab.far().any_port(Family::V4),
+        lab.far().any_port(Family::V6),
+    ];
+    let flows = [upload(flows[0])?, upload(flows[1])?, upload(flows[2])?];
+    for (part, limited) in [
+        ("internet", [true, false, false]),
+        ("local", [false, true, true]),
+    ] {
+        let options = [
+            "--program",
+            "ct-classes",
+            "--upload",
+            "1M",
+            "--traffic",
+            part,
+        ];
+        let limiter = limit(&options)?;
+        for ((_, sink), limited) in flows.iter().zip(limited) {
+            let goodput = judged(sink, limiter.applied())?;
+            let (rate, bounds) = if limited {
+                (1e6, BOUNDS)
+            } else {
+                (20e6, 0.5..=1.1)
+            };
+            expect_ratio(part, goodput, rate, bounds)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn block_lets_nothing_through_and_then_all() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let limiter = Limiter::start(&[flow.near().pid()], &["--block"])?;
+    let from = limiter.applied() + Duration::from_millis(200);
+    let to = from + Duration::from_secs(1);
+    let blocked = flow.receiver().received_until(to)?.rate(from, to)?;
+    ensure!(blocked == 0.0, "{blocked} bytes a second while blocked");
+    limiter.end(Signal::TERM)?;
+    // TCP tries again after what it has learned to be a long time.
+    let free = judged(flow.receiver(), Moment::now() + Duration::from_secs(2))?;
+    expect_ratio("free again", free, 20e6, 0.5..=1.5)
+}
+
+#[test]
+fn a_command_that_is_run_is_limited_from_its_start_with_its_children() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let sinks = [sink(&lab)?, sink(&lab)?];
+    let script = format!(
+        "trap 'kill $(jobs -p); exit 7' TERM; {} & ({} &) ; wait; sleep 60",
+        shell_words(&sinks[0])?,
+        shell_words(&sinks[1])?
+    );
+    let mut run = command(&["run", "--upload", "1M", "--", "sh", "-c"])?;
+    run.arg(script);
+    let mut run = Process::start(run, lab.near().place())?;
+    sinks[0].received_until(Moment::now())?;
+    let started = Moment::now();
+    let sum = judged(&sinks[0], started)? + judged(&sinks[1], started)?;
+    run.signal(Signal::TERM)?;
+    let status = run.wait(Duration::from_secs(20))?;
+    ensure!(status.code() == Some(7), "{status}: {}", run.errors());
+    expect_ratio("the command's processes", sum, 1e6, BOUNDS)
+}
+
+#[test]
+fn run_passes_on_what_became_of_the_command() -> TestResult {
+    kernel_test!();
+    for (script, code) in [
+        ("exit 3", 3),
+        ("kill -9 $$", 137),
+        ("exec /nowhere/at/all", 127),
+    ] {
+        let run = command(&["run", "--download", "1M", "--", "sh", "-c", script])?;
+        let mut run = Process::start(run, Place::default())?;
+        let status = run.wait(Duration::from_secs(10))?;
+        ensure!(status.code() == Some(code), "{script}: {status}");
+    }
+    for (program, code) in [("/nowhere/at/all", 127), ("/etc/passwd", 126)] {
+        let mut run = Process::start(
+            command(&["run", "--block", "--", program])?,
+            Place::default(),
+        )?;
+        let status = run.wait(Duration::from_secs(10))?;
+        ensure!(status.code() == Some(code), "{program}: {status}");
+    }
+    Ok(())
+}
