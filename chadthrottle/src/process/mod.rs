@@ -1,9 +1,11 @@
 //! Processes as `/proc` shows them.
 
 pub mod ancestry;
+pub mod carrier;
 pub mod descriptors;
 pub mod identity;
 pub mod invoker;
+pub mod unit;
 
 use serde::{Deserialize, Serialize};
 
