@@ -17,8 +17,29 @@ use crate::{
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = EXAMPLES)]
+#[command(version, propagate_version = true, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Cli {
+    /// Open the interface over a made-up world, without root
+    #[arg(long)]
+    pub demo: bool,
+    /// What decides what happens in the made-up world
+    #[arg(
+        long,
+        value_name = "SEED",
+        requires = "demo",
+        default_value_t = 1,
+        hide = true
+    )]
+    pub demo_seed: u64,
+    /// How many processes the made-up world has
+    #[arg(
+        long,
+        value_name = "COUNT",
+        requires = "demo",
+        default_value_t = 40,
+        hide = true
+    )]
+    pub demo_processes: usize,
     /// What to do; without it the interface opens.
     #[command(subcommand)]
     pub action: Option<Action>,
@@ -29,6 +50,7 @@ Rates are payload bytes a second, as curl shows them: 500K, 1.5M, 2MB/s, 1MiB, 8
 
 Examples:
   sudo chadthrottle                                        open the interface
+  chadthrottle --demo                                      try it, without root
   sudo chadthrottle limit --pid 4242 --download 500K       limit a running process
   sudo chadthrottle limit --program curl --shared --download 2M
                                                            all curls together, also later ones

@@ -129,12 +129,18 @@ fn directory() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/log/chadthrottle");
     }
+    state_home()
+        .unwrap_or_else(std::env::temp_dir)
+        .join("chadthrottle")
+}
+
+/// Where a user's programs keep their state (XDG base directory specification).
+pub fn state_home() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
         .or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("chadthrottle")
 }
 
 /// Opens the log file for this user's eyes only, following no link.

@@ -5,12 +5,14 @@ use std::{
     io::{self, IsTerminal as _},
     pin::Pin,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use chadthrottle::{
     cli::{Action, Cli, LimitArgs, RunArgs, TopArgs},
+    demo,
     engine::{self, command::EngineHandle},
     kernel::{Kernel, features},
     launch, log_sink, report,
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        None if cli.demo => demo(cli.demo_seed, cli.demo_processes)?,
         None => interface()?,
     }
     Ok(ExitCode::SUCCESS)
@@ -92,15 +95,60 @@ fn start(args: RunArgs) -> ExitCode {
 
 /// Opens the interface.
 fn interface() -> anyhow::Result<()> {
+    needs_a_terminal()?;
+    features::check()?;
+    let log = log_sink::for_interface();
+    let (machine, preferences) = tui::Machine::here();
+    with_engine(EVERY_SECOND, |engine, end| async move {
+        let outside = tui::Outside {
+            engine,
+            past: Vec::new(),
+            log: &log,
+            surroundings: Arc::new(machine),
+            preferences,
+        };
+        tui::run(outside, end, tui::Options::from_env()).await
+    })
+}
+
+/// Opens the interface over a made-up world.
+fn demo(seed: u64, processes: usize) -> anyhow::Result<()> {
+    needs_a_terminal()?;
+    run_to_end(async {
+        let end = asked_to_end()?;
+        let (demo, world) = demo::start(seed, processes);
+        let world = tokio::spawn(world);
+        let outside = tui::Outside {
+            engine: demo.engine,
+            past: demo.past,
+            log: &demo::MadeUpLog,
+            surroundings: Arc::new(demo.surroundings),
+            preferences: Default::default(),
+        };
+        let result = tui::run(outside, end, tui::Options::from_env()).await;
+        world.abort();
+        result
+    })
+}
+
+fn needs_a_terminal() -> anyhow::Result<()> {
     anyhow::ensure!(
         io::stdin().is_terminal() && io::stdout().is_terminal(),
         "the interface needs a terminal; `chadthrottle top` prints the table without one"
     );
-    features::check()?;
-    let log = log_sink::for_interface();
-    with_engine(EVERY_SECOND, |engine, end| async move {
-        tui::run(engine, &log, end, tui::Options::from_env()).await
-    })
+    Ok(())
+}
+
+/// Runs something on an event loop of its own.
+fn run_to_end<T>(body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop")?;
+    let result = runtime.block_on(body);
+    // A name server that does not answer must not keep the person waiting.
+    runtime.shutdown_background();
+    result
 }
 
 /// Starts the engine, runs `body` on it, and takes everything out of the kernel again. `body` is
@@ -113,11 +161,7 @@ where
     F: Future<Output = anyhow::Result<T>>,
 {
     features::check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no event loop")?;
-    runtime.block_on(async {
+    run_to_end(async {
         // Before anything is put into the kernel, so that no signal can come too early.
         let asked_to_end = asked_to_end()?;
         let (kernel, events) = Kernel::load()?;

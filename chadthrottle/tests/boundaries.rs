@@ -14,7 +14,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("kernel", &["aya::", "aya_log::"]),
     (
         "tui/terminal.rs",
-        &["raw_mode", "AlternateScreen", "BracketedPaste"],
+        &["raw_mode", "AlternateScreen", "BracketedPaste", "?1000"],
     ),
 ];
 
@@ -33,6 +33,10 @@ const NEVER_IN: &[(&str, &[&str])] = &[
     ),
     (
         "tui/update.rs",
+        &["std::fs", "std::io", "std::env", "::now()", "spawn("],
+    ),
+    (
+        "tui/update",
         &["std::fs", "std::io", "std::env", "::now()", "spawn("],
     ),
     (

@@ -1,7 +1,7 @@
 //! The interface on a real terminal: what it looks like there, and how it leaves it.
 //!
-//! The program under test is this test binary itself, started again for its test `child` with a
-//! pseudo-terminal as its controlling one.
+//! The program under test is the real one over a made-up world. Where it has to meet with an
+//! accident, it is this test binary itself, started again for its test `child`.
 
 // clippy.toml allows these in tests, and does not see that the functions tests share are tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,7 +12,6 @@ use std::{
     io::{Read, Write},
     num::NonZero,
     os::{fd::OwnedFd, unix::process::CommandExt},
-    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
@@ -23,8 +22,8 @@ use std::{
 };
 
 use chadthrottle::{
-    demo,
-    tui::{self, LogTail, Options},
+    demo::{self, MadeUpLog},
+    tui::{self, Options, Outside},
 };
 use rustix::{
     process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid},
@@ -32,25 +31,13 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use vt100::{Parser, Screen};
+use vt100::{MouseProtocolMode, Parser, Screen};
 
 /// Set for the child: what it does besides.
 const ROLE: &str = "CHADTHROTTLE_PTY_CHILD";
 
 /// Long enough for a busy machine; what is waited for comes long before.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-struct NoLog;
-
-impl LogTail for NoLog {
-    fn lines(&self, _: usize) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn path(&self) -> Option<PathBuf> {
-        None
-    }
-}
 
 /// Does nothing in a test run; see above.
 #[test]
@@ -61,7 +48,7 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (engine, world) = demo::engine(3, 20);
+        let (demo, world) = demo::start(3, 20);
         tokio::spawn(world);
         if role == "panic" {
             tokio::spawn(async { panic!("a task of the child panics") });
@@ -74,11 +61,25 @@ fn child() {
         let shutdown = async {
             terminated.recv().await;
         };
-        let options = Options { colour: true };
-        tui::run(engine, &NoLog, shutdown, options).await.unwrap();
+        let outside = Outside {
+            engine: demo.engine,
+            past: demo.past,
+            log: &MadeUpLog,
+            surroundings: Arc::new(demo.surroundings),
+            preferences: Default::default(),
+        };
+        let options = Options::from_env();
+        tui::run(outside, shutdown, options).await.unwrap();
     });
     // The test harness must not write its result to a terminal that may have gone.
     std::process::exit(0);
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chadthrottle");
+
+fn demo_command(mut command: Command) -> Command {
+    command.args(["--demo", "--demo-seed", "3", "--demo-processes", "20"]);
+    command
 }
 
 /// The interface in a child, and the person's end of its terminal.
@@ -94,7 +95,21 @@ struct Session {
 }
 
 impl Session {
-    fn start(role: &str) -> Self {
+    /// The real program.
+    fn start() -> Self {
+        Self::of(demo_command(Command::new(PROGRAM)))
+    }
+
+    /// This test binary, which meets with an accident.
+    fn with_accident(role: &str) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["child", "--exact", "--nocapture"])
+            .env(ROLE, role);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         let (rows, columns) = (24, 80);
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let person = openpt(flags).unwrap();
@@ -104,10 +119,9 @@ impl Session {
         tcsetwinsize(&person, size(rows, columns)).unwrap();
 
         let side = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = Command::new(env::current_exe().unwrap());
         command
-            .args(["child", "--exact", "--nocapture"])
-            .env(ROLE, role)
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("NO_COLOR")
             .env("TERM", "xterm-256color")
             .env("RUST_BACKTRACE", "0")
             .stdin(side())
@@ -204,7 +218,10 @@ impl Session {
         let modes = tcgetattr(&self.terminal).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
         self.wait_for("main screen", |screen| {
-            !screen.alternate_screen() && !screen.hide_cursor() && !screen.bracketed_paste()
+            !screen.alternate_screen()
+                && !screen.hide_cursor()
+                && !screen.bracketed_paste()
+                && screen.mouse_protocol_mode() == MouseProtocolMode::None
         });
     }
 }
@@ -224,7 +241,7 @@ fn cells(count: u16) -> NonZero<u16> {
 
 #[test]
 fn a_limit_is_typed_seen_and_removed() {
-    let session = Session::start("");
+    let session = Session::start();
     session.wait_for_text("coverage");
     assert!(session.screen.lock().unwrap().screen().alternate_screen());
     session.type_in("t");
@@ -234,7 +251,7 @@ fn a_limit_is_typed_seen_and_removed() {
     session.wait_for_text("to 500 KB/s down; upload unlimited");
     session.type_in("\r");
     session.wait_for_text("1 limited");
-    session.wait_for_text("▼");
+    session.wait_for_text("▽");
     session.wait_for("closed dialog", |s| !s.contents().contains("Download"));
     session.type_in("r");
     session.wait_for_text("0 limited");
@@ -244,7 +261,7 @@ fn a_limit_is_typed_seen_and_removed() {
 
 #[test]
 fn ctrl_c_ends_it() {
-    let session = Session::start("");
+    let session = Session::start();
     session.wait_for_text("coverage");
     session.type_in("t\x03");
     session.assert_left_clean();
@@ -252,7 +269,7 @@ fn ctrl_c_ends_it() {
 
 #[test]
 fn a_signal_ends_it() {
-    let session = Session::start("");
+    let session = Session::start();
     session.wait_for_text("coverage");
     session.signal(Signal::TERM);
     session.assert_left_clean();
@@ -260,7 +277,7 @@ fn a_signal_ends_it() {
 
 #[test]
 fn a_panic_elsewhere_leaves_it_usable() {
-    let session = Session::start("panic");
+    let session = Session::with_accident("panic");
     session.wait_for("panic and an interface after it", |_| {
         let written = session.written.lock().unwrap();
         let after = written.split("a task of the child panics").nth(1);
@@ -276,7 +293,7 @@ fn a_panic_elsewhere_leaves_it_usable() {
 
 #[test]
 fn it_fills_a_terminal_that_is_resized() {
-    let session = Session::start("");
+    let session = Session::start();
     session.wait_for_text("coverage");
     let resize = |rows: u16, columns: u16| {
         session
@@ -287,7 +304,7 @@ fn it_fills_a_terminal_that_is_resized() {
             .set_size(cells(rows), cells(columns));
         tcsetwinsize(session.person.as_ref().unwrap(), size(rows, columns)).unwrap();
     };
-    resize(40, 160);
+    resize(40, 200);
     session.wait_for_text("PATH");
     resize(9, 39);
     session.wait_for_text("40×10 is needed");
@@ -299,7 +316,7 @@ fn it_fills_a_terminal_that_is_resized() {
 
 #[test]
 fn it_comes_back_after_others_used_the_terminal() {
-    let session = Session::start("");
+    let session = Session::start();
     session.wait_for_text("coverage");
     // Without a shell to continue it, Ctrl-Z must not stop it for good.
     session.type_in("\x1a");
@@ -317,11 +334,89 @@ fn it_comes_back_after_others_used_the_terminal() {
 
 #[test]
 fn it_ends_when_the_terminal_goes_away() {
-    let mut session = Session::start("no hang-up signal");
+    let mut session = Session::with_accident("no hang-up signal");
     session.wait_for_text("coverage");
     session.person = None;
     // The watching thread lets go after what the child writes next.
     session.watching.store(false, Ordering::SeqCst);
     let status = session.end();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn it_gives_the_terminal_back_when_somebody_stops_it() {
+    // A shell with job control: without one the kernel ignores the signal.
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "set -m; \"$0\" \"$@\"; echo; echo IT STOPPED; read line; fg",
+        PROGRAM,
+    ]);
+    let session = Session::of(demo_command(shell));
+    session.wait_for_text("coverage");
+    let shell = session.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let program: i32 = children.trim().parse().unwrap();
+    kill_process(Pid::from_raw(program).unwrap(), Signal::TSTP).unwrap();
+    session.wait_for("the shell on its own screen", |screen| {
+        let shown = screen.contents();
+        !screen.alternate_screen() && !screen.hide_cursor() && shown.contains("IT STOPPED")
+    });
+    session.type_in("\n");
+    session.wait_for("the interface again", |screen| {
+        screen.alternate_screen() && screen.contents().contains("coverage")
+    });
+    session.type_in("q");
+    session.assert_left_clean();
+}
+
+#[test]
+fn the_mouse_selects_and_sorts() {
+    let session = Session::start();
+    session.wait_for_text("coverage");
+    session.wait_for("a mouse", |screen| {
+        screen.mouse_protocol_mode() != MouseProtocolMode::None
+    });
+    // The heading of the ids: the eighth column of the fourth line, in SGR's counting.
+    session.type_in("\x1b[<0;8;4M\x1b[<0;8;4m");
+    session.wait_for_text("PID▾");
+    session.type_in("m");
+    session.wait_for("no mouse", |screen| {
+        screen.mouse_protocol_mode() == MouseProtocolMode::None
+    });
+    session.type_in("q");
+    session.assert_left_clean();
+}
+
+#[test]
+fn a_filter_narrows_and_details_open() {
+    let session = Session::start();
+    session.wait_for_text("coverage");
+    session.type_in("/firefox\r");
+    session.wait_for_text("/firefox: ");
+    session.wait_for("no other program", |s| !s.contents().contains("nginx"));
+    session.type_in("\r");
+    session.wait_for_text("RTT");
+    session.wait_for_text(":443");
+    session.type_in("n");
+    session.wait_for_text("host-");
+    session.type_in("\x1b");
+    session.wait_for_text("LAST MINUTE");
+    session.type_in("q");
+    session.assert_left_clean();
+}
+
+#[test]
+fn without_unicode_everything_is_ascii() {
+    let mut command = Command::new("env");
+    command.args(["LC_ALL=C", PROGRAM]);
+    let command = demo_command(command);
+    let session = Session::of(command);
+    session.wait_for_text("coverage");
+    session.type_in("t");
+    session.wait_for_text("+ Limit");
+    let shown = session.screen.lock().unwrap().screen().contents();
+    assert!(shown.is_ascii(), "{shown}");
+    session.type_in("\x03");
+    session.assert_left_clean();
 }

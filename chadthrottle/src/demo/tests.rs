@@ -1,5 +1,13 @@
 use super::*;
-use crate::engine::snapshot::Limits;
+use crate::{
+    engine::{
+        command::CommandError,
+        connections::Watch,
+        snapshot::{Limits, PerDirection, ProcessRow},
+    },
+    process::ProcessKey,
+    rate::Rate,
+};
 
 fn world() -> World {
     let mut world = World::new(7, 30, SystemTime::UNIX_EPOCH);
@@ -43,6 +51,26 @@ fn an_id_used_again_is_refused() {
         .apply(&Command::limit(key, Limits::default()))
         .unwrap_err();
     assert!(matches!(error, CommandError::PidReused(_)));
+}
+
+#[test]
+fn connections_and_ports_are_there_while_they_are_wanted() {
+    let mut world = world();
+    let key = busiest(&world);
+    assert_eq!(world.snapshot().watched, Default::default());
+    let watch = Watch {
+        process: Some(key),
+        ports: true,
+    };
+    world.apply(&Command::Watch(watch)).unwrap();
+    let watched = world.snapshot().watched.clone();
+    let details = watched.details.unwrap();
+    assert_eq!(details.key, key);
+    let count = row(&world, key).connections as usize;
+    assert_eq!(details.connections.len(), count);
+    assert_eq!(watched.ports.unwrap().of(key).len(), 2 * count);
+    world.apply(&Command::Watch(Watch::default())).unwrap();
+    assert_eq!(world.snapshot().watched, Default::default());
 }
 
 fn busiest(world: &World) -> ProcessKey {

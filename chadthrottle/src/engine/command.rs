@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::snapshot::{LimitId, Limits, Snapshot};
+use super::{
+    connections::Watch,
+    snapshot::{LimitId, Limits, Snapshot},
+};
 use crate::{
     kernel::{CellsExhausted, SlotsExhausted},
     process::Pid,
@@ -27,6 +30,8 @@ pub enum Command {
     RemoveAll,
     /// Changes the time between snapshots.
     SetInterval(Duration),
+    /// What snapshots are to have besides the table, from the next on.
+    Watch(Watch),
 }
 
 impl Command {

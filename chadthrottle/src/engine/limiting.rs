@@ -35,7 +35,7 @@ impl Engine {
                 let ids: Vec<LimitId> = self.rules.iter().map(|rule| rule.id).collect();
                 ids.into_iter().try_for_each(|id| self.remove(id))
             }
-            Command::SetInterval(_) => Ok(()),
+            Command::SetInterval(_) | Command::Watch(_) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 mod attribution;
 mod checking;
 pub mod command;
+pub mod connections;
 mod enforcement;
 pub(crate) mod in_force;
 mod limiting;
@@ -32,6 +33,7 @@ use crate::{
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
+use connections::Watched;
 use in_force::RulesInForce;
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
@@ -236,6 +238,7 @@ impl Engine {
             mechanism,
             why_policing,
             notices: self.notices.latest(),
+            watched: Watched::default(),
         }
     }
 

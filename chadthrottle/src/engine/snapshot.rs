@@ -9,6 +9,7 @@ use std::{
 use chadthrottle_common::traffic::Direction;
 use serde::{Deserialize, Serialize};
 
+use super::connections::Watched;
 use crate::{
     process::{Pid, ProcessKey},
     rate::{Bytes, Rate},
@@ -293,6 +294,8 @@ pub struct Snapshot {
     pub why_policing: Option<String>,
     /// The latest notices, oldest first.
     pub notices: Vec<Notice>,
+    /// What somebody asked for besides ([`Command::Watch`](super::command::Command::Watch)).
+    pub watched: Watched,
 }
 
 impl Snapshot {

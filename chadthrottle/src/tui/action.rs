@@ -1,13 +1,13 @@
 //! What can happen to the screen's state, and what the state asks of the world.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use ratatui::layout::Size;
+use ratatui::layout::{Position, Size};
 use tui_input::InputRequest;
 
-use crate::engine::{
-    command::Command,
-    snapshot::{Limits, Snapshot},
+use crate::{
+    engine::{command::Command, snapshot::Snapshot},
+    process::ProcessKey,
 };
 
 /// What a key asks for; the keymap says which.
@@ -15,10 +15,51 @@ use crate::engine::{
 pub enum Action {
     /// Moves the selection, or scrolls what is open.
     Move(Step),
-    /// Opens the throttle dialog for the selected process.
+    /// Shows all there is to know of the selected row.
+    Details,
+    /// Opens the throttle dialog for the selected row, or for what is tagged.
     Throttle,
-    /// Removes the limit of the selected process.
+    /// The same, filled in to block.
+    Block,
+    /// Removes the limits of the selected row, or of what is tagged.
     RemoveLimit,
+    /// Removes all limits, after asking.
+    RemoveAll,
+    /// Takes the last change back.
+    Undo,
+    /// Tags the selected row, or no longer.
+    Tag,
+    /// Opens the filter's line.
+    Filter,
+    /// Sorts by the next column, or the one before.
+    Sort {
+        /// The next.
+        forward: bool,
+    },
+    /// Turns the order round.
+    Reverse,
+    /// Shows other rows: programs, units, users.
+    View {
+        /// The next.
+        forward: bool,
+    },
+    /// Stops taking samples, or takes them again.
+    Freeze,
+    /// Changes what amounts are shown in.
+    Units,
+    /// Changes the time between samples.
+    Interval {
+        /// Longer.
+        longer: bool,
+    },
+    /// Changes the colours.
+    Palette,
+    /// Takes the mouse, or leaves it to the terminal.
+    Mouse,
+    /// Shows names of addresses, or the addresses.
+    Names,
+    /// Keeps limits that would be taken back in a moment.
+    Keep,
     /// Shows or hides the keys.
     Help,
     /// Shows or hides notices and log lines.
@@ -29,7 +70,12 @@ pub enum Action {
     Next,
     /// Goes to the previous field or part.
     Previous,
-    /// Applies the dialog.
+    /// Puts the next of the rates at hand into the field, or chooses the next of what there is.
+    Choose {
+        /// The next.
+        forward: bool,
+    },
+    /// Applies the dialog, keeps the filter, says yes.
     Apply,
     /// Changes the text of the focused field.
     Edit(InputRequest),
@@ -37,8 +83,10 @@ pub enum Action {
     Redraw,
     /// Stops as Ctrl-Z stops any program.
     Suspend,
-    /// Ends the program.
+    /// Ends the program, after asking if limits end with it.
     Quit,
+    /// Ends the program.
+    QuitNow,
 }
 
 /// How far to move.
@@ -58,11 +106,25 @@ pub enum Step {
     Last,
 }
 
+/// What the mouse does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mouse {
+    /// The first button goes down.
+    Press,
+    /// The wheel turns.
+    Wheel {
+        /// Away from the person.
+        up: bool,
+    },
+}
+
 /// Everything that changes the state, from wherever it comes.
 #[derive(Clone, Debug)]
 pub enum Message {
     /// A key that the keymap knows.
     Act(Action),
+    /// The mouse, and where it is.
+    Mouse(Mouse, Position),
     /// A pasted text.
     Paste(String),
     /// A new sample.
@@ -73,6 +135,10 @@ pub enum Message {
     Answered(Ask, Result<(), String>),
     /// The last log lines, oldest first, and the file they are in.
     Log(Vec<String>, Option<PathBuf>),
+    /// Names of addresses; nothing where there is none.
+    Names(Vec<(IpAddr, Option<String>)>),
+    /// The processes through which the person sees this.
+    Carriers(Vec<ProcessKey>),
     /// The terminal's size.
     Resize(Size),
     /// Only time has passed.
@@ -92,15 +158,28 @@ pub enum Effect {
     Quit,
 }
 
-/// A question to the engine, and what its answer is about.
+/// What the engine is asked to do in one go, and what its answer is about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
-    /// What the engine is to do.
-    pub command: Command,
-    /// The process in words: name and id.
+    /// What it is to do, one after the other.
+    pub commands: Vec<Command>,
+    /// What is to be said when it was done: `limited curl (4242) to 500 KB/s down`.
+    pub done: String,
+    /// Whom it is about, in words: `curl (4242)`.
     pub subject: String,
-    /// The limits it is to have.
-    pub limits: Limits,
+    /// What takes it back again.
+    pub undo: Option<Undo>,
     /// The dialog that waits for the answer.
     pub dialog: Option<u64>,
+    /// Limits that are taken back unless the person says that they can still see this.
+    pub on_probation: bool,
+}
+
+/// How a change is taken back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undo {
+    /// Whom it is about, in words.
+    pub subject: String,
+    /// What restores the limits there were.
+    pub commands: Vec<Command>,
 }

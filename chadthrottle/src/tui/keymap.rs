@@ -8,10 +8,16 @@ use super::action::{Action, Step};
 /// What the keys go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
-    /// The process table.
+    /// The table.
     Table,
+    /// The filter's line; characters without a binding are typed into it.
+    Filter,
+    /// All about one row.
+    Details,
     /// The throttle dialog; characters without a binding are typed into its field.
     Dialog,
+    /// A question that is to be answered with yes or no.
+    Question,
     /// The help.
     Help,
     /// Notices and log lines.
@@ -20,16 +26,32 @@ pub enum Context {
 
 impl Context {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Dialog, Self::Help, Self::Log];
+    pub const ALL: [Self; 7] = [
+        Self::Table,
+        Self::Filter,
+        Self::Details,
+        Self::Dialog,
+        Self::Question,
+        Self::Help,
+        Self::Log,
+    ];
 
     /// What the help calls it.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Table => "Processes",
+            Self::Table => "Table",
+            Self::Filter => "Filter",
+            Self::Details => "Details",
             Self::Dialog => "Throttle dialog",
+            Self::Question => "Question",
             Self::Help => "Help",
             Self::Log => "Notices and log",
         }
+    }
+
+    /// Whether characters are typed into a field.
+    pub const fn takes_text(self) -> bool {
+        matches!(self, Self::Filter | Self::Dialog)
     }
 }
 
@@ -47,6 +69,7 @@ impl std::fmt::Display for Key {
         }
         match self.code {
             KeyCode::Char(c) if self.ctrl => write!(f, "{}", c.to_ascii_uppercase()),
+            KeyCode::Char(' ') => f.write_str("Space"),
             KeyCode::Char(c) => write!(f, "{c}"),
             KeyCode::Up => f.write_str("↑"),
             KeyCode::Down => f.write_str("↓"),
@@ -107,43 +130,75 @@ const fn bind(
     }
 }
 
-use Context::{Dialog, Help, Log, Table};
+use Context::{Details, Dialog, Filter, Help, Log, Question, Table};
 
-const LISTS: &[Context] = &[Table, Help, Log];
-const PANES: &[Context] = &[Help, Log];
+const LISTS: &[Context] = &[Table, Details, Help, Log];
+const PANES: &[Context] = &[Details, Help, Log];
+const TEXTS: &[Context] = &[Dialog, Filter];
+const ROWS: &[Context] = &[Table, Details];
 const UP: &[Key] = &[key(KeyCode::Up), char('k')];
 const DOWN: &[Key] = &[key(KeyCode::Down), char('j')];
+const ENTER: Key = key(KeyCode::Enter);
+const ESC: Key = key(KeyCode::Esc);
 
 /// Every key there is.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
-    bind(&[Table], UP, Action::Move(Step::Up), Some("select"), "the process above"),
-    bind(&[Table], DOWN, Action::Move(Step::Down), Some("select"), "the process below"),
+    bind(&[Table], UP, Action::Move(Step::Up), Some("select"), "the row above"),
+    bind(&[Table], DOWN, Action::Move(Step::Down), Some("select"), "the row below"),
     bind(PANES, UP, Action::Move(Step::Up), Some("scroll"), "a line up"),
     bind(PANES, DOWN, Action::Move(Step::Down), Some("scroll"), "a line down"),
     bind(LISTS, &[key(KeyCode::PageUp), ctrl('b')], Action::Move(Step::PageUp), None, "a page up"),
     bind(LISTS, &[key(KeyCode::PageDown), ctrl('f')], Action::Move(Step::PageDown), None, "a page down"),
     bind(LISTS, &[key(KeyCode::Home), char('g')], Action::Move(Step::First), None, "to the top, and stay there"),
     bind(LISTS, &[key(KeyCode::End), char('G')], Action::Move(Step::Last), None, "to the end"),
-    bind(&[Table], &[char('t')], Action::Throttle, Some("throttle"), "limit the selected process"),
-    bind(&[Table], &[char('r')], Action::RemoveLimit, Some("remove"), "remove its limit"),
+    bind(&[Table], &[ENTER], Action::Details, Some("details"), "all about it; the processes of a group"),
+    bind(&[Details], &[ESC, ENTER], Action::Back, Some("back"), "back to the table"),
+    bind(ROWS, &[char('t')], Action::Throttle, Some("throttle"), "limit it, or all that is tagged"),
+    bind(ROWS, &[char('b')], Action::Block, None, "the same, filled in to block"),
+    bind(ROWS, &[char('r')], Action::RemoveLimit, Some("remove"), "remove its limit"),
+    bind(ROWS, &[char('u')], Action::Undo, Some("undo"), "take the last change back"),
+    bind(&[Table], &[char('R')], Action::RemoveAll, None, "remove all limits"),
+    bind(ROWS, &[char('K')], Action::Keep, None, "keep a limit that would be taken back"),
+    bind(&[Table], &[char('/')], Action::Filter, Some("filter"), "show only some; see below"),
+    bind(&[Table], &[char(' ')], Action::Tag, Some("tag"), "tag it; dialog and keys mean all tagged"),
+    bind(&[Table], &[ESC], Action::Back, None, "drop tags, then the filter"),
+    bind(&[Table], &[char('s'), char('>')], Action::Sort { forward: true }, Some("sort"), "sort by the next column"),
+    bind(&[Table], &[char('S'), char('<')], Action::Sort { forward: false }, None, "by the one before"),
+    bind(&[Table], &[char('i')], Action::Reverse, None, "the other way round"),
+    bind(&[Table], &[char('v'), key(KeyCode::Tab)], Action::View { forward: true }, Some("view"), "processes, programs, units, users"),
+    bind(&[Table], &[char('V'), key(KeyCode::BackTab)], Action::View { forward: false }, None, "the other way round"),
+    bind(&[Details], &[char('n')], Action::Names, Some("names"), "look up names of addresses, or not"),
+    bind(ROWS, &[char('f')], Action::Freeze, Some("freeze"), "hold the picture still, or go on"),
+    bind(ROWS, &[char('+')], Action::Interval { longer: true }, None, "samples less often"),
+    bind(ROWS, &[char('-')], Action::Interval { longer: false }, None, "samples more often"),
+    bind(ROWS, &[char('x')], Action::Units, None, "bytes or bits, in thousands or 1024s"),
+    bind(ROWS, &[char('C')], Action::Palette, None, "colours for dark, light; none"),
+    bind(ROWS, &[char('m')], Action::Mouse, None, "leave the mouse to the terminal, or take it"),
     bind(&[Log], &[key(KeyCode::Tab)], Action::Next, Some("other part"), "scroll the other part"),
-    bind(PANES, &[key(KeyCode::Esc)], Action::Back, Some("back"), "back to the processes"),
+    bind(&[Help, Log], &[ESC], Action::Back, Some("back"), "back"),
     bind(LISTS, &[char('L')], Action::Log, Some("log"), "notices and log, and back"),
     bind(LISTS, &[char('?'), char('h')], Action::Help, Some("help"), "these keys, and back"),
     bind(LISTS, &[char('q')], Action::Quit, Some("quit"), "quit; limits end with it"),
-    bind(&[Dialog], &[key(KeyCode::Enter)], Action::Apply, Some("apply"), "apply both fields"),
-    bind(&[Dialog], &[key(KeyCode::Tab), key(KeyCode::Down)], Action::Next, Some("next field"), "the next field"),
+    bind(&[Question], &[char('y'), ENTER], Action::Apply, Some("yes"), "yes"),
+    bind(&[Question], &[char('n'), ESC, char('q')], Action::Back, Some("no"), "no"),
+    bind(&[Filter], &[ENTER, key(KeyCode::Down)], Action::Apply, Some("keep"), "keep it, and back to the table"),
+    bind(&[Filter], &[ESC], Action::Back, Some("drop"), "drop it"),
+    bind(&[Dialog], &[ENTER], Action::Apply, Some("apply"), "apply, or press the button"),
+    bind(&[Dialog], &[key(KeyCode::Tab), key(KeyCode::Down)], Action::Next, Some("next"), "the next field"),
     bind(&[Dialog], &[key(KeyCode::BackTab), key(KeyCode::Up)], Action::Previous, None, "the field before"),
-    bind(&[Dialog], &[key(KeyCode::Esc)], Action::Back, Some("leave"), "leave without a change"),
-    bind(&[Dialog], &[key(KeyCode::Left), ctrl('b')], Action::Edit(InputRequest::GoToPrevChar), None, "left"),
-    bind(&[Dialog], &[key(KeyCode::Right), ctrl('f')], Action::Edit(InputRequest::GoToNextChar), None, "right"),
-    bind(&[Dialog], &[key(KeyCode::Home), ctrl('a')], Action::Edit(InputRequest::GoToStart), None, "to the start"),
-    bind(&[Dialog], &[key(KeyCode::End), ctrl('e')], Action::Edit(InputRequest::GoToEnd), None, "to the end"),
-    bind(&[Dialog], &[key(KeyCode::Backspace), ctrl('h')], Action::Edit(InputRequest::DeletePrevChar), None, "delete to the left"),
-    bind(&[Dialog], &[key(KeyCode::Delete), ctrl('d')], Action::Edit(InputRequest::DeleteNextChar), None, "delete to the right"),
-    bind(&[Dialog], &[ctrl('u'), ctrl('w')], Action::Edit(InputRequest::DeleteLine), None, "empty the field"),
-    bind(&Context::ALL, &[ctrl('c')], Action::Quit, None, "quit"),
+    bind(&[Dialog], &[key(KeyCode::PageDown)], Action::Choose { forward: true }, Some("rates"), "the next rate, last used ones first"),
+    bind(&[Dialog], &[key(KeyCode::PageUp)], Action::Choose { forward: false }, Some("rates"), "the rate before"),
+    bind(&[Dialog], &[ESC], Action::Back, Some("leave"), "leave without a change"),
+    bind(TEXTS, &[key(KeyCode::Left), ctrl('b')], Action::Edit(InputRequest::GoToPrevChar), None, "left"),
+    bind(TEXTS, &[key(KeyCode::Right), ctrl('f')], Action::Edit(InputRequest::GoToNextChar), None, "right"),
+    bind(TEXTS, &[key(KeyCode::Home), ctrl('a')], Action::Edit(InputRequest::GoToStart), None, "to the start"),
+    bind(TEXTS, &[key(KeyCode::End), ctrl('e')], Action::Edit(InputRequest::GoToEnd), None, "to the end"),
+    bind(TEXTS, &[key(KeyCode::Backspace), ctrl('h')], Action::Edit(InputRequest::DeletePrevChar), None, "delete to the left"),
+    bind(TEXTS, &[key(KeyCode::Delete), ctrl('d')], Action::Edit(InputRequest::DeleteNextChar), None, "delete to the right"),
+    bind(TEXTS, &[ctrl('u'), ctrl('w')], Action::Edit(InputRequest::DeleteLine), None, "empty the field"),
+    bind(&[Table, Filter, Details, Dialog, Help, Log], &[ctrl('c')], Action::Quit, None, "quit"),
+    bind(&[Question], &[ctrl('c')], Action::QuitNow, None, "quit, whatever was asked"),
     bind(&Context::ALL, &[ctrl('l')], Action::Redraw, None, "draw the screen anew"),
     bind(&Context::ALL, &[ctrl('z')], Action::Suspend, None, "stop until fg; limits stay"),
 ];
@@ -166,7 +221,7 @@ pub fn action(context: Context, event: KeyEvent) -> Option<Action> {
                 code: KeyCode::Char(c),
                 ctrl: false,
             },
-        ) if context == Dialog => Some(Action::Edit(InputRequest::InsertChar(c))),
+        ) if context.takes_text() => Some(Action::Edit(InputRequest::InsertChar(c))),
         _ => None,
     }
 }
@@ -199,9 +254,9 @@ mod tests {
     #[test]
     fn every_place_can_be_left() {
         for context in Context::ALL {
-            assert!(in_context(context).any(|b| b.action == Action::Quit));
-            let back = in_context(context).any(|b| b.action == Action::Back);
-            assert_eq!(back, context != Table, "{context:?}");
+            let quits = |b: &Binding| matches!(b.action, Action::Quit | Action::QuitNow);
+            assert!(in_context(context).any(quits));
+            assert!(in_context(context).any(|b| b.action == Action::Back));
         }
     }
 

@@ -1,28 +1,40 @@
 //! The event loop: waits for whatever comes next, updates the state, draws.
 
-use std::{io, pin::pin, time::SystemTime};
+use std::{
+    collections::HashSet,
+    io,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use crossterm::event::Event;
+use crossterm::event::{Event, MouseButton, MouseEvent, MouseEventKind};
 use futures_util::{
     Stream, StreamExt,
     stream::{self, FuturesUnordered},
 };
-use ratatui::{Terminal, backend::Backend, layout::Size};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
+use ratatui::{
+    Terminal,
+    backend::Backend,
+    layout::{Position, Size},
 };
+use tokio::{signal::unix::SignalKind, time::sleep};
 
 use super::{
-    LogTail, Options,
-    action::{Ask, Effect, Message},
+    Options, Outside, Surroundings,
+    action::{Ask, Effect, Message, Mouse},
     keymap,
+    preferences::Preferences,
     state::{Overlay, State},
     terminal::{Events, Guard},
     update::update,
     view::{self, theme::Theme},
 };
-use crate::engine::command::EngineHandle;
+use crate::engine::{
+    command::{Command, EngineHandle},
+    connections::Watch,
+};
 
 /// Log lines that the log pane can show.
 const LOG_LINES: usize = 1000;
@@ -32,6 +44,8 @@ const LOG_LINES: usize = 1000;
 pub enum Input {
     /// From the terminal.
     Terminal(Event),
+    /// Somebody asks the process to stop, as Ctrl-Z does.
+    Stop,
     /// The process was stopped and goes on; another program may have drawn meanwhile.
     Continued,
 }
@@ -47,12 +61,20 @@ pub trait Screen {
     /// Whether it is still ours; if not, it is set up again before the next picture.
     fn is_held(&self) -> bool;
 
-    /// Stops the program until it is continued.
+    /// Stops the program until it is continued, with all of its process group if it was asked by
+    /// a key.
     ///
     /// # Errors
     ///
     /// The terminal has gone.
-    fn suspend(&mut self) -> io::Result<()>;
+    fn suspend(&mut self, group: bool) -> io::Result<()>;
+
+    /// Takes the mouse, or leaves it to the terminal.
+    ///
+    /// # Errors
+    ///
+    /// The terminal has gone.
+    fn set_mouse(&mut self, taken: bool) -> io::Result<()>;
 
     /// Sets the terminal up again after someone else may have used it.
     ///
@@ -73,8 +95,12 @@ impl Screen for Guard {
         self.is_held()
     }
 
-    fn suspend(&mut self) -> io::Result<()> {
-        self.suspend()
+    fn suspend(&mut self, group: bool) -> io::Result<()> {
+        self.suspend(group)
+    }
+
+    fn set_mouse(&mut self, taken: bool) -> io::Result<()> {
+        self.set_mouse(taken)
     }
 
     fn retake(&mut self) -> io::Result<()> {
@@ -90,13 +116,18 @@ impl Screen for Guard {
 ///
 /// There is no terminal that can be used.
 pub async fn run(
-    engine: EngineHandle,
-    log: &dyn LogTail,
+    outside: Outside<'_>,
     shutdown: impl Future<Output = ()>,
     options: Options,
 ) -> anyhow::Result<()> {
-    let mut continued = signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?;
-    let continued = stream::poll_fn(move |cx| continued.poll_recv(cx));
+    use rustix::process::Signal;
+    let told = |signal: Signal, input: Input| -> io::Result<_> {
+        let mut told = tokio::signal::unix::signal(SignalKind::from_raw(signal.as_raw()))?;
+        let told = stream::poll_fn(move |cx| told.poll_recv(cx));
+        Ok(told.map(move |()| Ok(input.clone())))
+    };
+    let continued = told(Signal::CONT, Input::Continued)?;
+    let stop = told(Signal::TSTP, Input::Stop)?;
     let mut guard = Guard::take()?;
     // The terminal's end must end the whole stream, which `stream::select` would not do.
     let terminal = Events::new()
@@ -104,8 +135,8 @@ pub async fn run(
         .chain(stream::once(async {
             Err(io::ErrorKind::UnexpectedEof.into())
         }));
-    let inputs = stream::select(terminal, continued.map(|()| Ok(Input::Continued)));
-    drive(&mut guard, inputs, engine, log, shutdown, options).await;
+    let inputs = stream::select(terminal, stream::select(continued, stop));
+    drive(&mut guard, inputs, outside, shutdown, options).await;
     Ok(())
 }
 
@@ -113,80 +144,259 @@ pub async fn run(
 pub async fn drive<S: Screen>(
     screen: &mut S,
     inputs: impl Stream<Item = io::Result<Input>>,
-    mut engine: EngineHandle,
-    log: &dyn LogTail,
+    outside: Outside<'_>,
     shutdown: impl Future<Output = ()>,
     options: Options,
 ) {
+    let Outside {
+        mut engine,
+        past,
+        log,
+        surroundings,
+        preferences,
+    } = outside;
     let mut inputs = pin!(inputs);
     let mut shutdown = pin!(shutdown);
-    let mut asked = FuturesUnordered::new();
-    let theme = Theme::new(options.colour);
     let size = screen.terminal().size().unwrap_or(Size::new(80, 24));
     let snapshot = engine.snapshots.borrow_and_update().clone();
-    let mut state = State::new(snapshot, size, SystemTime::now());
+    let mut wishes = Wishes::new(engine.clone(), surroundings, preferences.clone());
+    let mut state = State::new(snapshot, size, SystemTime::now(), preferences, &past);
     update(
         &mut state,
         Message::Log(Vec::new(), log.path()),
         SystemTime::now(),
     );
+    let mut changed = true;
 
     loop {
-        if matches!(state.overlay, Overlay::Log(_)) {
-            let message = Message::Log(log.lines(LOG_LINES), log.path());
-            update(&mut state, message, SystemTime::now());
+        if changed {
+            if matches!(state.overlay, Overlay::Log(_)) {
+                let message = Message::Log(log.lines(LOG_LINES), log.path());
+                update(&mut state, message, SystemTime::now());
+            }
+            let drawn = wishes
+                .of_the_screen(screen, &state)
+                .and_then(|()| draw(screen, &state, options));
+            if let Err(error) = drawn {
+                log::info!("the terminal has gone: {error:#}");
+                break;
+            }
+            wishes.grant(&state);
         }
-        if let Err(error) = draw(screen, &state, &theme) {
-            log::info!("the terminal has gone: {error:#}");
-            return;
-        }
+        changed = true;
 
-        let fades = state.notices.fades_in(SystemTime::now());
+        let fades = state.changes_in(SystemTime::now());
         let message = tokio::select! {
-            () = &mut shutdown => return,
+            () = &mut shutdown => break,
             input = inputs.next() => match input {
                 Some(Ok(input)) => match message(&state, screen, input) {
                     Some(message) => message,
-                    None => continue,
+                    None => {
+                        changed = !screen.is_held();
+                        continue;
+                    }
                 },
                 Some(Err(error)) => {
                     log::info!("the terminal has gone: {error}");
-                    return;
+                    break;
                 }
-                None => return,
+                None => break,
             },
             changed = engine.snapshots.changed(), if !state.engine_stopped => match changed {
                 Ok(()) => Message::Snapshot(engine.snapshots.borrow_and_update().clone()),
                 Err(_) => Message::EngineStopped,
             },
-            Some((ask, result)) = asked.next() => Message::Answered(ask, result),
+            Some(message) = wishes.granted.next() => match message {
+                Some(message) => message,
+                None => continue,
+            },
             () = sleep(fades.unwrap_or_default()), if fades.is_some() => Message::Tick,
         };
         let effect = update(&mut state, message, SystemTime::now());
         let done = match effect {
             None => Ok(()),
             Some(Effect::Ask(question)) => {
-                asked.push(ask(engine.clone(), question));
+                wishes.ask(question);
                 Ok(())
             }
             Some(Effect::Redraw) => screen.retake(),
-            Some(Effect::Suspend) => screen.suspend(),
-            Some(Effect::Quit) => return,
+            Some(Effect::Suspend) => screen.suspend(true),
+            Some(Effect::Quit) => break,
         };
         if let Err(error) = done {
             log::info!("the terminal has gone: {error}");
-            return;
+            break;
+        }
+    }
+    wishes.remember_now(&state.preferences).await;
+}
+
+/// How long preferences must be unchanged before they are written.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Addresses that are looked up at the same time.
+const LOOKUPS: usize = 8;
+
+type Granted = Pin<Box<dyn Future<Output = Option<Message>>>>;
+
+/// What the state wants of the outside world, and what is under way. The state only says how it
+/// wants things to be: here is seen to it that they come to be so.
+struct Wishes {
+    engine: EngineHandle,
+    surroundings: Arc<dyn Surroundings>,
+    granted: FuturesUnordered<Granted>,
+    watch: Watch,
+    /// What the engine, the screen and the file have.
+    kept: Preferences,
+    written: Preferences,
+    saving: bool,
+    mouse: bool,
+    resolving: HashSet<IpAddr>,
+    in_dialog: bool,
+}
+
+impl Wishes {
+    fn new(
+        engine: EngineHandle,
+        surroundings: Arc<dyn Surroundings>,
+        preferences: Preferences,
+    ) -> Self {
+        let mut wishes = Self {
+            engine,
+            surroundings,
+            granted: FuturesUnordered::new(),
+            watch: Watch::default(),
+            kept: Preferences::default(),
+            written: preferences,
+            saving: false,
+            mouse: false,
+            resolving: HashSet::new(),
+            in_dialog: false,
+        };
+        // Never empty, or the loop would not look at it again.
+        wishes.granted.push(Box::pin(std::future::pending()));
+        wishes.look_for_carriers();
+        wishes
+    }
+
+    /// Asks the engine, and passes its answer on.
+    fn ask(&mut self, ask: Ask) {
+        let engine = self.engine.clone();
+        self.granted.push(Box::pin(async move {
+            let mut result = Ok(());
+            for command in &ask.commands {
+                if let Err(error) = engine.ask(command.clone()).await {
+                    log::warn!("{}: {error}", ask.subject);
+                    result = Err(error.to_string());
+                    break;
+                }
+            }
+            Some(Message::Answered(ask, result))
+        }));
+    }
+
+    /// Tells the engine something whose answer is nobody's concern.
+    fn tell(&mut self, command: Command) {
+        let engine = self.engine.clone();
+        self.granted.push(Box::pin(async move {
+            if let Err(error) = engine.ask(command).await {
+                log::warn!("{error}");
+            }
+            None
+        }));
+    }
+
+    fn of_the_screen<S: Screen>(&mut self, screen: &mut S, state: &State) -> anyhow::Result<()> {
+        if self.mouse != state.preferences.mouse {
+            self.mouse = state.preferences.mouse;
+            screen.set_mouse(self.mouse)?;
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, state: &State) {
+        if self.kept.interval != state.preferences.interval {
+            self.tell(Command::SetInterval(state.preferences.interval));
+        }
+        self.kept.interval = state.preferences.interval;
+        let watch = state.watch();
+        if self.watch != watch {
+            self.watch = watch;
+            self.tell(Command::Watch(watch));
+        }
+        self.look_up(state);
+        let in_dialog = matches!(state.overlay, Overlay::Dialog(_));
+        if in_dialog && !self.in_dialog {
+            self.look_for_carriers();
+        }
+        self.in_dialog = in_dialog;
+        if self.written != state.preferences && !self.saving {
+            self.saving = true;
+            self.granted.push(Box::pin(async {
+                sleep(SETTLED).await;
+                Some(Message::Tick)
+            }));
+        } else if self.saving && self.kept == state.preferences {
+            self.saving = false;
+            self.write(&state.preferences);
+        }
+        self.kept.clone_from(&state.preferences);
+    }
+
+    fn write(&mut self, preferences: &Preferences) {
+        self.written.clone_from(preferences);
+        let (surroundings, preferences) = (Arc::clone(&self.surroundings), preferences.clone());
+        tokio::task::spawn_blocking(move || surroundings.remember(&preferences));
+    }
+
+    /// At the end, whatever has changed last.
+    async fn remember_now(self, preferences: &Preferences) {
+        if self.written != *preferences {
+            let (surroundings, preferences) = (self.surroundings, preferences.clone());
+            let written = tokio::task::spawn_blocking(move || surroundings.remember(&preferences));
+            // A disk that hangs must not keep the terminal.
+            let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
+        }
+    }
+
+    fn look_for_carriers(&mut self) {
+        let surroundings = Arc::clone(&self.surroundings);
+        let looking = tokio::task::spawn_blocking(move || surroundings.carriers());
+        self.granted.push(Box::pin(async {
+            looking.await.ok().map(Message::Carriers)
+        }));
+    }
+
+    fn look_up(&mut self, state: &State) {
+        self.resolving
+            .retain(|address| !state.names.contains_key(address));
+        for address in state.nameless() {
+            if self.resolving.len() == LOOKUPS {
+                break;
+            }
+            if self.resolving.insert(address) {
+                let surroundings = Arc::clone(&self.surroundings);
+                let looking = tokio::task::spawn_blocking(move || surroundings.name_of(address));
+                self.granted.push(Box::pin(async move {
+                    let name = looking.await.ok().flatten();
+                    Some(Message::Names(vec![(address, name)]))
+                }));
+            }
         }
     }
 }
 
-fn draw<S: Screen>(screen: &mut S, state: &State, theme: &Theme) -> anyhow::Result<()> {
+fn draw<S: Screen>(screen: &mut S, state: &State, options: Options) -> anyhow::Result<()> {
     if !screen.is_held() {
         screen.retake()?;
     }
-    let drawn = screen
-        .terminal()
-        .draw(|frame| view::render(frame, state, theme));
+    let theme = Theme::new(options.palette(state.preferences.palette));
+    let drawn = screen.terminal().draw(|frame| {
+        view::render(frame, state, &theme);
+        if !options.unicode {
+            view::ascii::plain(frame.buffer_mut());
+        }
+    });
     drawn.map(drop).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
@@ -194,24 +404,33 @@ fn draw<S: Screen>(screen: &mut S, state: &State, theme: &Theme) -> anyhow::Resu
 fn message(state: &State, screen: &mut impl Screen, input: Input) -> Option<Message> {
     match input {
         Input::Terminal(Event::Key(key)) => keymap::action(state.context(), key).map(Message::Act),
+        Input::Terminal(Event::Mouse(event)) => pointed(event),
         Input::Terminal(Event::Paste(text)) => Some(Message::Paste(text)),
         Input::Terminal(Event::Resize(width, height)) => {
             Some(Message::Resize(Size::new(width, height)))
         }
         Input::Terminal(_) => None,
-        Input::Continued => {
+        Input::Stop | Input::Continued => {
             // Where it fails, drawing will fail next, and say so.
-            let _ = screen.retake();
+            let _ = match input {
+                Input::Stop => screen.suspend(false),
+                _ => screen.retake(),
+            };
             let size = screen.terminal().size().unwrap_or(state.size);
             Some(Message::Resize(size))
         }
     }
 }
 
-async fn ask(engine: EngineHandle, ask: Ask) -> (Ask, Result<(), String>) {
-    let result = engine.ask(ask.command.clone()).await;
-    if let Err(error) = &result {
-        log::warn!("{}: {error}", ask.subject);
-    }
-    (ask, result.map_err(|error| error.to_string()))
+fn pointed(event: MouseEvent) -> Option<Message> {
+    let mouse = match event.kind {
+        MouseEventKind::Down(MouseButton::Left) => Mouse::Press,
+        MouseEventKind::ScrollUp => Mouse::Wheel { up: true },
+        MouseEventKind::ScrollDown => Mouse::Wheel { up: false },
+        _ => return None,
+    };
+    Some(Message::Mouse(
+        mouse,
+        Position::new(event.column, event.row),
+    ))
 }

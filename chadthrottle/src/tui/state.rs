@@ -1,12 +1,33 @@
 //! Everything the screen shows, and nothing else.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ratatui::layout::Size;
+use tui_input::Input;
 
-use super::{dialog::Dialog, keymap::Context, notices::Notices, view};
+use super::{
+    action::{Ask, Undo},
+    columns::Layout,
+    dialog::Dialog,
+    filter::Filter,
+    history::History,
+    keymap::Context,
+    notices::Notices,
+    preferences::Preferences,
+    rows::{Row, Subject, View, rows},
+    view,
+};
 use crate::{
-    engine::snapshot::{ProcessRow, Snapshot},
+    engine::{
+        connections::Watch,
+        snapshot::{ProcessRow, Snapshot},
+    },
     process::ProcessKey,
 };
 
@@ -17,14 +38,26 @@ pub struct State {
     pub now: SystemTime,
     /// The terminal's size.
     pub size: Size,
-    /// The latest sample.
+    /// The sample that is shown.
     pub snapshot: Arc<Snapshot>,
-    /// Positions in the snapshot's list, as the table shows them.
-    pub order: Vec<usize>,
-    /// Which process is selected.
+    /// While the picture is held still: the latest sample, which is not shown.
+    pub frozen: Option<Arc<Snapshot>>,
+    /// What the table shows.
+    pub rows: Vec<Row>,
+    /// Which row is selected.
     pub selection: Selection,
-    /// The first table line that is shown.
+    /// The first row that is shown.
     pub offset: usize,
+    /// Rows that the dialog and keys mean, if there are any.
+    pub tags: HashSet<Subject>,
+    /// Which processes are shown.
+    pub filter: Filter,
+    /// The filter's line while it is open, and the filter there was before.
+    pub editing: Option<(Input, Filter)>,
+    /// Where to go back to from the processes of a group.
+    pub narrowed: Option<(View, Filter)>,
+    /// What was moved over the last minutes.
+    pub history: History,
     /// What lies over the table.
     pub overlay: Overlay,
     /// What the person should know.
@@ -39,17 +72,29 @@ pub struct State {
     pub pid_digits: u16,
     /// The next dialog's.
     pub next_dialog: u64,
+    /// What is remembered from one session to the next.
+    pub preferences: Preferences,
+    /// What can be taken back, the latest last.
+    pub undo: Vec<Undo>,
+    /// Limits that are taken back soon.
+    pub probation: Option<Probation>,
+    /// The processes through which the person sees this.
+    pub carriers: HashSet<ProcessKey>,
+    /// Names are shown where they are known.
+    pub show_names: bool,
+    /// Names of addresses; nothing where there is none.
+    pub names: HashMap<IpAddr, Option<String>>,
 }
 
-/// Which process is selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which row is selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// Whichever is the busiest: so it starts, and so the first line stays in view.
-    Busiest,
+    /// Whichever is the first: so it starts, and so the first line stays in view.
+    Top,
     /// This one, wherever it goes.
-    Process {
-        /// The process.
-        key: ProcessKey,
+    Row {
+        /// What it stands for.
+        subject: Subject,
         /// Where it was last; when it is gone, whatever is there now is selected.
         line: usize,
     },
@@ -60,6 +105,8 @@ pub enum Selection {
 pub enum Overlay {
     /// Nothing.
     None,
+    /// All about the selected row.
+    Details(Box<DetailsPane>),
     /// The keys, scrolled down by so many lines.
     Help {
         /// Lines above the first that is shown.
@@ -69,6 +116,49 @@ pub enum Overlay {
     Log(LogPane),
     /// The throttle dialog.
     Dialog(Box<Dialog>),
+    /// A question.
+    Question(Box<Question>),
+}
+
+/// All about one row.
+#[derive(Clone, Debug)]
+pub struct DetailsPane {
+    /// The row.
+    pub subject: Subject,
+    /// Its process as it was last seen; of a group, its busiest.
+    pub last: ProcessRow,
+    /// Connections above the first that is shown.
+    pub scroll: usize,
+}
+
+/// Something to be answered with yes or no.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What stands above it.
+    pub title: String,
+    /// The question, and what is to be known for the answer.
+    pub text: Vec<String>,
+    /// What is done at a yes.
+    pub yes: Yes,
+}
+
+/// What is done at a yes.
+#[derive(Clone, Debug)]
+pub enum Yes {
+    /// The engine is asked.
+    Ask(Box<Ask>),
+    /// The program ends.
+    Quit,
+}
+
+/// Limits of what carries the terminal: they are taken back unless the person says in time that
+/// they can still see this.
+#[derive(Clone, Debug)]
+pub struct Probation {
+    /// Until when.
+    pub until: SystemTime,
+    /// What takes them back.
+    pub undo: Undo,
 }
 
 /// A part of the log pane.
@@ -90,15 +180,29 @@ pub struct LogPane {
 }
 
 impl State {
-    /// The state before anything has happened.
-    pub fn new(snapshot: Arc<Snapshot>, size: Size, now: SystemTime) -> Self {
+    /// The state before anything has happened on the screen.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        size: Size,
+        now: SystemTime,
+        preferences: Preferences,
+        past: &[Arc<Snapshot>],
+    ) -> Self {
+        let mut history = History::default();
+        past.iter().for_each(|snapshot| history.take(snapshot));
         let mut state = Self {
             now,
             size,
             snapshot: Arc::clone(&snapshot),
-            order: Vec::new(),
-            selection: Selection::Busiest,
+            frozen: None,
+            rows: Vec::new(),
+            selection: Selection::Top,
             offset: 0,
+            tags: HashSet::new(),
+            filter: Filter::default(),
+            editing: None,
+            narrowed: None,
+            history,
             overlay: Overlay::None,
             notices: Notices::default(),
             log: Vec::new(),
@@ -106,6 +210,12 @@ impl State {
             engine_stopped: false,
             pid_digits: 5,
             next_dialog: 0,
+            preferences,
+            undo: Vec::new(),
+            probation: None,
+            carriers: HashSet::new(),
+            show_names: false,
+            names: HashMap::new(),
         };
         state.take(snapshot);
         state
@@ -114,84 +224,195 @@ impl State {
     /// Takes a new sample in.
     pub fn take(&mut self, snapshot: Arc<Snapshot>) {
         self.notices.take_from(&snapshot, self.now);
-        let rows = &snapshot.processes;
-        self.order = (0..rows.len()).collect();
-        self.order
-            .sort_by_cached_key(|&index| rows[index].by_rate());
-        let widest = rows.iter().map(|row| row.pid().0).max().unwrap_or(0);
-        let digits = widest.checked_ilog10().map_or(1, |log| log as u16 + 1);
+        self.history.take(&snapshot);
+        if self.frozen.is_some() {
+            // Numbers stand still; what a command did must be seen all the same.
+            if snapshot.sequence == self.frozen.as_ref().map_or(0, |latest| latest.sequence) {
+                self.show(Arc::new(with_limits_of(&self.snapshot, &snapshot)));
+            }
+            self.frozen = Some(snapshot);
+        } else {
+            self.show(snapshot);
+        }
+    }
+
+    fn show(&mut self, snapshot: Arc<Snapshot>) {
+        let widest = snapshot.processes.iter().map(|row| row.pid().0).max();
+        let digits = widest
+            .and_then(u32::checked_ilog10)
+            .map_or(1, |log| log as u16 + 1);
         self.pid_digits = self.pid_digits.max(digits);
         self.snapshot = snapshot;
-        if let Overlay::Dialog(dialog) = &mut self.overlay {
-            let mut rows = self.snapshot.processes.iter();
-            let row = rows.find(|row| row.key == dialog.key);
-            // A process that is not listed may live: it only has no sockets. An ended one stays so.
-            dialog.ended |= row.is_some_and(|row| row.ended);
+        match &mut self.overlay {
+            Overlay::Dialog(dialog) => {
+                for row in self.snapshot.processes.iter().filter(|row| row.ended) {
+                    // A process that is not listed may live: it only has no sockets. An ended one
+                    // stays so.
+                    let mut members = dialog.members.iter_mut();
+                    if let Some(member) = members.find(|member| member.key == row.key) {
+                        member.ended = true;
+                    }
+                }
+            }
+            Overlay::Details(pane) => {
+                let mut rows = self.snapshot.processes.iter();
+                if let Some(row) = rows.find(|row| row.key == pane.last.key) {
+                    pane.last = row.clone();
+                }
+            }
+            _ => {}
+        }
+        self.arrange();
+    }
+
+    /// Chooses and sorts what the table shows.
+    pub fn arrange(&mut self) {
+        self.rows = rows(
+            &self.snapshot,
+            self.preferences.view,
+            self.preferences.sort,
+            &self.filter,
+            self.snapshot.watched.ports.as_deref(),
+        );
+        if !self.tags.is_empty() {
+            let rows = &self.snapshot.processes;
+            self.tags
+                .retain(|tag| rows.iter().any(|row| !row.ended && tag.holds(row)));
         }
         self.settle();
     }
 
-    /// Puts the selection on a process that exists, and keeps it in view.
+    /// Puts the selection on a row that exists, and keeps it in view.
     pub fn settle(&mut self) {
-        if let Selection::Process { key, line } = self.selection {
-            let at = self
-                .order
-                .iter()
-                .position(|&i| self.snapshot.processes[i].key == key);
-            match at {
-                Some(line) => self.selection = Selection::Process { key, line },
-                None => self.select(line),
+        if let Selection::Row { subject, line } = &mut self.selection {
+            match self.rows.iter().position(|row| row.subject == *subject) {
+                Some(at) => *line = at,
+                None => {
+                    let line = *line;
+                    self.select(line);
+                }
             }
         }
         let shown = view::table_lines(self.size);
         let line = self.line();
         self.offset = self
             .offset
-            .min(self.order.len().saturating_sub(shown))
+            .min(self.rows.len().saturating_sub(shown))
             .min(line)
             .max((line + 1).saturating_sub(shown));
     }
 
-    /// Selects the process on a line, or the nearest.
+    /// Selects the row on a line, or the nearest.
     pub fn select(&mut self, line: usize) {
-        let line = line.min(self.order.len().saturating_sub(1));
-        self.selection = match self.order.get(line) {
-            Some(&index) => Selection::Process {
-                key: self.snapshot.processes[index].key,
+        let line = line.min(self.rows.len().saturating_sub(1));
+        self.selection = match self.rows.get(line) {
+            Some(row) => Selection::Row {
+                subject: row.subject.clone(),
                 line,
             },
-            None => Selection::Busiest,
+            None => Selection::Top,
         };
     }
 
     /// The selected line.
     pub fn line(&self) -> usize {
         match self.selection {
-            Selection::Busiest => 0,
-            Selection::Process { line, .. } => line,
+            Selection::Top => 0,
+            Selection::Row { line, .. } => line,
         }
     }
 
-    /// The selected process.
-    pub fn selected(&self) -> Option<&ProcessRow> {
-        let index = *self.order.get(self.line())?;
-        self.snapshot.processes.get(index)
+    /// The selected row.
+    pub fn selected_row(&self) -> Option<&Row> {
+        self.rows.get(self.line())
     }
 
-    /// The processes in the table's order.
-    pub fn rows(&self) -> impl Iterator<Item = &ProcessRow> {
-        self.order
-            .iter()
-            .filter_map(|&index| self.snapshot.processes.get(index))
+    /// The selected process; of a group, its busiest.
+    pub fn selected(&self) -> Option<&ProcessRow> {
+        self.lead(self.selected_row()?)
+    }
+
+    /// A row's process; of a group, its busiest.
+    pub fn lead(&self, row: &Row) -> Option<&ProcessRow> {
+        self.snapshot.processes.get(row.lead)
+    }
+
+    /// The processes of a row that the filter lets pass.
+    pub fn members<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a ProcessRow> {
+        let ports = self.snapshot.watched.ports.as_deref();
+        let rows = self.snapshot.processes.iter();
+        rows.filter(move |row| {
+            subject.holds(row) && (self.filter.is_empty() || self.filter.matches(row, ports))
+        })
+    }
+
+    /// What the table's columns depend on.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            view: self.preferences.view,
+            pid_digits: self.pid_digits,
+            units: self.preferences.units,
+        }
     }
 
     /// What keys go to.
     pub fn context(&self) -> Context {
         match self.overlay {
+            Overlay::None if self.editing.is_some() => Context::Filter,
             Overlay::None => Context::Table,
+            Overlay::Details(_) => Context::Details,
             Overlay::Help { .. } => Context::Help,
             Overlay::Log(_) => Context::Log,
             Overlay::Dialog(_) => Context::Dialog,
+            Overlay::Question(_) => Context::Question,
         }
     }
+
+    /// What is wanted of the engine besides the table.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            process: match &self.overlay {
+                Overlay::Details(pane) => match pane.subject {
+                    Subject::Process(key) => Some(key),
+                    _ => None,
+                },
+                _ => None,
+            },
+            ports: self.filter.needs_ports(),
+        }
+    }
+
+    /// Addresses whose names are wanted and not known yet.
+    pub fn nameless(&self) -> Vec<IpAddr> {
+        let details = self.snapshot.watched.details.as_ref();
+        let wanted = details.filter(|_| self.show_names && self.watch().process.is_some());
+        let connections = wanted.into_iter().flat_map(|details| &details.connections);
+        let remote = connections.filter_map(|connection| Some(connection.remote?.ip()));
+        remote.filter(|ip| !self.names.contains_key(ip)).collect()
+    }
+
+    /// How long until time alone changes the picture.
+    pub fn changes_in(&self, now: SystemTime) -> Option<Duration> {
+        let probation = self.probation.as_ref();
+        let revert =
+            probation.map(|probation| probation.until.duration_since(now).unwrap_or_default());
+        [self.notices.fades_in(now), revert]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+/// A picture with the limits of another.
+fn with_limits_of(picture: &Snapshot, other: &Snapshot) -> Snapshot {
+    let mut picture = picture.clone();
+    let limits: HashMap<ProcessKey, _> = other
+        .processes
+        .iter()
+        .filter_map(|row| Some((row.key, row.limit.as_ref()?)))
+        .collect();
+    for row in &mut picture.processes {
+        row.limit = limits.get(&row.key).map(|limit| (*limit).clone());
+    }
+    picture
 }

@@ -24,7 +24,7 @@ use futures_util::Stream;
 use ratatui::{Terminal, backend::CrosstermBackend, layout::Rect};
 use rustix::{
     event::{PollFd, PollFlags},
-    process::{Signal, kill_current_process_group},
+    process::{Signal, kill_current_process_group, kill_process},
     time::Timespec,
 };
 
@@ -37,6 +37,8 @@ pub struct Guard {
     /// Never dropped: its own drop writes to standard error when the terminal has gone, and that
     /// panics. All it would do, showing the cursor, is done by ours.
     terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
+    /// The mouse is ours, too.
+    mouse: bool,
 }
 
 impl Guard {
@@ -56,6 +58,7 @@ impl Guard {
         match Terminal::new(CrosstermBackend::new(stdout())) {
             Ok(terminal) => Ok(Self {
                 terminal: ManuallyDrop::new(terminal),
+                mouse: false,
             }),
             Err(error) => {
                 restore();
@@ -79,12 +82,30 @@ impl Guard {
     /// # Errors
     ///
     /// It can't be taken again.
-    pub fn suspend(&mut self) -> io::Result<()> {
+    pub fn suspend(&mut self, group: bool) -> io::Result<()> {
         restore();
-        // The whole group: a `sudo` or `cargo` in front of us must stop too, or the shell never
-        // learns of it. Without a shell to continue us the kernel ignores this.
-        kill_current_process_group(Signal::TSTP)?;
+        // Somebody listens for this signal so that it is handled here; for a moment it must do
+        // what it does to every program. Without a shell to continue us the kernel ignores it.
+        let stopped = with_default_action(Signal::TSTP, || match group {
+            // A `sudo` or `cargo` in front of us must stop too, or the shell never learns of it.
+            true => kill_current_process_group(Signal::TSTP),
+            false => kill_process(rustix::process::getpid(), Signal::TSTP),
+        });
+        stopped??;
         self.retake()
+    }
+
+    /// Takes the mouse, or leaves it to the terminal.
+    ///
+    /// # Errors
+    ///
+    /// The terminal refuses.
+    pub fn set_mouse(&mut self, taken: bool) -> io::Result<()> {
+        self.mouse = taken;
+        match taken {
+            true => execute!(stdout(), TakeMouse),
+            false => execute!(stdout(), LeaveMouse),
+        }
     }
 
     /// Takes it again, whatever has happened to it meanwhile.
@@ -96,6 +117,9 @@ impl Guard {
         // crossterm believes that raw mode is still on if someone else switched it off.
         restore();
         enter()?;
+        if self.mouse {
+            execute!(stdout(), TakeMouse)?;
+        }
         // Not `clear`: that asks the terminal where the cursor is and waits for the answer, which
         // the reader of keys has in its hands.
         let size = self.terminal.size()?;
@@ -125,8 +149,52 @@ pub fn restore() {
         return;
     }
     // A terminal that has gone can't be restored, and nothing is left to tell it to.
-    let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
+    let _ = execute!(
+        stdout(),
+        LeaveMouse,
+        DisableBracketedPaste,
+        LeaveAlternateScreen,
+        Show
+    );
     let _ = disable_raw_mode();
+}
+
+/// Presses and the wheel in SGR's coordinates, which know no largest column; not every movement,
+/// as crossterm's own command asks for, which would wake the program for nothing.
+struct TakeMouse;
+
+impl crossterm::Command for TakeMouse {
+    fn write_ansi(&self, f: &mut impl std::fmt::Write) -> std::fmt::Result {
+        f.write_str("\x1b[?1000h\x1b[?1006h")
+    }
+}
+
+/// The other way round.
+struct LeaveMouse;
+
+impl crossterm::Command for LeaveMouse {
+    fn write_ansi(&self, f: &mut impl std::fmt::Write) -> std::fmt::Result {
+        f.write_str("\x1b[?1006l\x1b[?1000l")
+    }
+}
+
+/// Does something while a signal does what it does to every program.
+fn with_default_action<T>(signal: Signal, act: impl FnOnce() -> T) -> io::Result<T> {
+    let number = signal.as_raw();
+    // SAFETY: a zeroed sigaction is a valid one: the default action, no flags, an empty mask.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; it is overwritten before it is used.
+    let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: both point to sigactions that live on.
+    if unsafe { libc::sigaction(number, &raw const default, &raw mut ours) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let done = act();
+    // SAFETY: what is put back is what the kernel handed out above.
+    if unsafe { libc::sigaction(number, &raw const ours, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(done)
 }
 
 fn restore_on_panic() {

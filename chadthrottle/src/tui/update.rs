@@ -1,56 +1,98 @@
 //! The only place where the state changes: a message in, at most one effect out.
 
+mod filtering;
+mod limiting;
+mod pointing;
+
 use std::time::SystemTime;
 
 use super::{
-    action::{Action, Ask, Effect, Message, Step},
-    dialog::{Dialog, subject, terms},
-    state::{LogPane, LogPart, Overlay, Selection, State},
+    action::{Action, Effect, Message, Step},
+    rows::Subject,
+    state::{DetailsPane, LogPane, LogPart, Overlay, Selection, State, Yes},
+    text::counted,
     view,
 };
-use crate::engine::{
-    command::Command,
-    snapshot::{Limits, Severity},
-};
+use crate::engine::snapshot::Severity;
 
 /// Changes the state as the message says.
 pub fn update(state: &mut State, message: Message, now: SystemTime) -> Option<Effect> {
     state.now = now;
     match message {
         Message::Act(action) => return act(state, action),
-        Message::Paste(text) => {
-            if let Overlay::Dialog(dialog) = &mut state.overlay {
-                dialog.paste(&text);
-            }
-        }
+        Message::Mouse(mouse, position) => return pointing::pointed(state, mouse, position),
+        Message::Paste(text) => match &mut state.overlay {
+            Overlay::Dialog(dialog) => dialog.paste(&text),
+            Overlay::None => filtering::paste(state, &text),
+            _ => {}
+        },
         Message::Snapshot(snapshot) => state.take(snapshot),
         Message::EngineStopped => {
             state.engine_stopped = true;
             let text = "the engine has stopped: nothing is measured or limited any more";
             state.notices.add(Severity::Warning, text.into(), now);
         }
-        Message::Answered(ask, result) => answered(state, &ask, result),
+        Message::Answered(ask, result) => limiting::answered(state, ask, result),
         Message::Log(lines, path) => {
             state.log = lines;
             state.log_path = path;
         }
+        Message::Names(names) => state.names.extend(names),
+        Message::Carriers(carriers) => state.carriers = carriers.into_iter().collect(),
         Message::Resize(size) => {
             state.size = size;
             state.settle();
         }
-        Message::Tick => {}
+        Message::Tick => return limiting::revert_if_due(state),
     }
     None
 }
 
 fn act(state: &mut State, action: Action) -> Option<Effect> {
     match action {
-        Action::Quit => return Some(Effect::Quit),
+        Action::Quit => return quit(state),
+        Action::QuitNow => return Some(Effect::Quit),
         Action::Suspend => return Some(Effect::Suspend),
         Action::Redraw => return Some(Effect::Redraw),
         Action::Move(step) => move_by(state, step),
-        Action::Throttle => throttle(state),
-        Action::RemoveLimit => return remove_limit(state),
+        Action::Details => details(state),
+        Action::Throttle => limiting::open(state, None),
+        Action::Block => limiting::open(state, Some(super::dialog::BLOCKED)),
+        Action::RemoveLimit => return limiting::remove(state),
+        Action::RemoveAll => limiting::remove_all(state),
+        Action::Undo => return limiting::undo(state),
+        Action::Keep => limiting::keep(state),
+        Action::Tag => tag(state),
+        Action::Filter => filtering::open(state),
+        Action::Sort { forward } => filtering::sort_next(state, forward),
+        Action::Reverse => filtering::reverse(state),
+        Action::View { forward } => filtering::view_next(state, forward),
+        Action::Freeze => freeze(state),
+        Action::Units => {
+            state.preferences.units = state.preferences.units.next();
+            say(
+                state,
+                format!("amounts are shown in {}", state.preferences.units.name()),
+            );
+        }
+        Action::Interval { longer } => {
+            state.preferences.change_interval(longer);
+            let every = humantime::format_duration(state.preferences.interval);
+            say(state, format!("a sample every {every}"));
+        }
+        Action::Palette => {
+            state.preferences.palette = state.preferences.palette.next();
+            say(state, state.preferences.palette.name().to_owned());
+        }
+        Action::Mouse => {
+            state.preferences.mouse = !state.preferences.mouse;
+            let text = match state.preferences.mouse {
+                true => "the mouse selects, scrolls, sorts and presses buttons",
+                false => "the mouse is the terminal's own: it selects text",
+            };
+            say(state, text.to_owned());
+        }
+        Action::Names => state.show_names = !state.show_names,
         Action::Help => {
             state.overlay = match state.overlay {
                 Overlay::Help { .. } => Overlay::None,
@@ -66,48 +108,153 @@ fn act(state: &mut State, action: Action) -> Option<Effect> {
                 }),
             };
         }
-        Action::Back => state.overlay = Overlay::None,
+        Action::Back => back(state),
         Action::Next | Action::Previous => match &mut state.overlay {
-            Overlay::Dialog(dialog) => dialog.switch(),
+            Overlay::Dialog(dialog) => dialog.go(action == Action::Next),
             Overlay::Log(pane) => {
                 pane.focus = match pane.focus {
                     LogPart::Notices => LogPart::Lines,
                     LogPart::Lines => LogPart::Notices,
                 };
             }
-            Overlay::None | Overlay::Help { .. } => {}
+            _ => {}
         },
-        Action::Edit(request) => {
+        Action::Choose { forward } => {
             if let Overlay::Dialog(dialog) = &mut state.overlay {
-                dialog.edit(request);
+                dialog.choose(forward);
             }
         }
-        Action::Apply => {
-            if let Overlay::Dialog(dialog) = &mut state.overlay {
-                return apply(dialog);
-            }
-        }
+        Action::Edit(request) => match &mut state.overlay {
+            Overlay::Dialog(dialog) => dialog.edit(request),
+            Overlay::None => filtering::edit(state, request),
+            _ => {}
+        },
+        Action::Apply => return apply(state),
     }
     None
 }
 
+fn apply(state: &mut State) -> Option<Effect> {
+    match &state.overlay {
+        Overlay::Dialog(_) => limiting::press(state),
+        Overlay::None => {
+            state.editing = None;
+            None
+        }
+        Overlay::Question(question) => {
+            let yes = question.yes.clone();
+            state.overlay = Overlay::None;
+            Some(match yes {
+                Yes::Ask(ask) => Effect::Ask(*ask),
+                Yes::Quit => Effect::Quit,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Says something for a moment.
+fn say(state: &mut State, text: String) {
+    state.notices.add(Severity::Info, text, state.now);
+}
+
+fn back(state: &mut State) {
+    match state.overlay {
+        Overlay::None if state.editing.is_some() => filtering::drop_edit(state),
+        Overlay::None if !state.tags.is_empty() => state.tags.clear(),
+        Overlay::None => filtering::widen(state),
+        _ => state.overlay = Overlay::None,
+    }
+}
+
+fn quit(state: &mut State) -> Option<Effect> {
+    let limited = state.snapshot.limited();
+    if limited == 0 || state.engine_stopped {
+        return Some(Effect::Quit);
+    }
+    let limits = counted(limited, "limit", "limits");
+    let ends = if limited == 1 { "ends" } else { "end" };
+    state.overlay = Overlay::Question(Box::new(super::state::Question {
+        title: "Quit".into(),
+        text: vec![
+            format!("{limits} in force {ends} when you leave."),
+            "Quit?".into(),
+        ],
+        yes: Yes::Quit,
+    }));
+    None
+}
+
+fn freeze(state: &mut State) {
+    match state.frozen.take() {
+        Some(latest) => {
+            state.take(latest);
+            say(state, "the picture moves again".into());
+        }
+        None => {
+            state.frozen = Some(state.snapshot.clone());
+            say(
+                state,
+                "the picture is held still; limits still work; f goes on".into(),
+            );
+        }
+    }
+}
+
+fn tag(state: &mut State) {
+    let Some(row) = state.selected_row() else {
+        return;
+    };
+    let subject = row.subject.clone();
+    if state.lead(row).is_some_and(|row| row.ended) {
+        return;
+    }
+    if !state.tags.remove(&subject) {
+        state.tags.insert(subject);
+    }
+    // On to the next, as in htop, so that several are tagged quickly.
+    move_by(state, Step::Down);
+}
+
+fn details(state: &mut State) {
+    let Some(row) = state.selected_row() else {
+        return;
+    };
+    let subject = row.subject.clone();
+    if !matches!(subject, Subject::Process(_)) {
+        filtering::narrow(state, &subject);
+        return;
+    }
+    let Some(last) = state.selected().cloned() else {
+        return;
+    };
+    state.select(state.line());
+    state.overlay = Overlay::Details(Box::new(DetailsPane {
+        subject,
+        last,
+        scroll: 0,
+    }));
+}
+
 fn move_by(state: &mut State, step: Step) {
     let [rows, page] = match &state.overlay {
-        Overlay::None => [state.order.len(), view::table_lines(state.size)],
+        Overlay::None => [state.rows.len(), view::table_lines(state.size)],
+        Overlay::Details(_) => view::details::lines_and_page(state),
         Overlay::Help { .. } => view::help::lines_and_page(state.size),
         Overlay::Log(pane) => view::log::lines_and_page(state, pane.focus),
-        Overlay::Dialog(_) => return,
+        Overlay::Dialog(_) | Overlay::Question(_) => return,
     };
     let last_first = rows.saturating_sub(page);
     match &mut state.overlay {
         Overlay::None => {
             match step {
                 // The first line is kept selected, whatever comes to it.
-                Step::First => state.selection = Selection::Busiest,
+                Step::First => state.selection = Selection::Top,
                 _ => state.select(stepped(state.line(), step, page, rows.saturating_sub(1))),
             }
             state.settle();
         }
+        Overlay::Details(pane) => pane.scroll = stepped(pane.scroll, step, page, last_first),
         Overlay::Help { scroll } => *scroll = stepped(*scroll, step, page, last_first),
         Overlay::Log(pane) => {
             // It is kept as lines back from the newest, so that new lines don't move it off.
@@ -115,7 +262,7 @@ fn move_by(state: &mut State, step: Step) {
             let first = last_first.saturating_sub(*back);
             *back = last_first - stepped(first, step, page, last_first);
         }
-        Overlay::Dialog(_) => {}
+        Overlay::Dialog(_) | Overlay::Question(_) => {}
     }
 }
 
@@ -130,91 +277,6 @@ fn stepped(from: usize, step: Step, page: usize, last: usize) -> usize {
         Step::Last => last,
     }
     .min(last)
-}
-
-fn throttle(state: &mut State) {
-    let Some(row) = state.selected() else { return };
-    if row.ended {
-        let text = format!("{} has ended: there is nothing to limit", subject(row));
-        state.notices.add(Severity::Info, text, state.now);
-        return;
-    }
-    let dialog = Dialog::new(state.next_dialog, row);
-    state.next_dialog += 1;
-    // From here on this process is meant, whatever overtakes it.
-    state.select(state.line());
-    state.overlay = Overlay::Dialog(Box::new(dialog));
-}
-
-fn remove_limit(state: &mut State) -> Option<Effect> {
-    let row = state.selected()?;
-    let (key, subject) = (row.key, subject(row));
-    if row.limit.is_none() {
-        let text = format!("{subject} is not limited");
-        state.notices.add(Severity::Info, text, state.now);
-        return None;
-    }
-    let limits = Limits::default();
-    Some(Effect::Ask(Ask {
-        command: Command::limit(key, limits),
-        subject,
-        limits,
-        dialog: None,
-    }))
-}
-
-fn apply(dialog: &mut Dialog) -> Option<Effect> {
-    if dialog.waiting {
-        return None;
-    }
-    let limits = match dialog.limits() {
-        Ok(limits) => limits,
-        Err(wrong) => {
-            dialog.focus = wrong;
-            dialog.insisted = true;
-            return None;
-        }
-    };
-    if dialog.ended {
-        dialog.error = Some(format!("{} has ended; nothing was limited", dialog.subject));
-        return None;
-    }
-    dialog.error = None;
-    dialog.waiting = true;
-    Some(Effect::Ask(Ask {
-        command: Command::limit(dialog.key, limits),
-        subject: dialog.subject.clone(),
-        limits,
-        dialog: Some(dialog.id),
-    }))
-}
-
-fn answered(state: &mut State, ask: &Ask, result: Result<(), String>) {
-    let Ask { subject, .. } = ask;
-    let waiting = match &mut state.overlay {
-        Overlay::Dialog(dialog) if Some(dialog.id) == ask.dialog => Some(dialog),
-        _ => None,
-    };
-    let (severity, text) = match (result, waiting) {
-        (Ok(()), waiting) => {
-            if waiting.is_some() {
-                state.overlay = Overlay::None;
-            }
-            let text = match ask.limits.is_unlimited() {
-                true => format!("{subject} is unlimited"),
-                false => format!("limited {subject}{}", terms(&ask.limits)),
-            };
-            (Severity::Info, text)
-        }
-        (Err(error), Some(dialog)) => {
-            // Where the person is looking; the log pane has it too.
-            dialog.waiting = false;
-            dialog.error = Some(error.clone());
-            (Severity::Warning, format!("{subject}: {error}"))
-        }
-        (Err(error), None) => (Severity::Warning, format!("{subject}: {error}")),
-    };
-    state.notices.add(severity, text, state.now);
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ use chadthrottle::{
     engine::snapshot::Snapshot,
     process::{Pid, ProcessKey},
     rate::{Bytes, Rate},
-    tui::action::{Effect, Message},
+    tui::{
+        action::{Effect, Message, Mouse},
+        view::theme::Palette,
+    },
 };
 use crossterm::event::KeyCode;
 use proptest::prelude::*;
-use ratatui::layout::Size;
+use ratatui::layout::{Position, Size};
 
 use crate::scene::{Person, busy, limit};
 
@@ -20,6 +23,8 @@ enum Step {
     Paste(String),
     Show(Arc<Snapshot>),
     Resize(Size),
+    Point(Mouse, Position),
+    Wait,
     Answer(Result<(), String>),
     Stop,
 }
@@ -27,12 +32,19 @@ enum Step {
 fn key() -> impl Strategy<Value = KeyCode> {
     use KeyCode::*;
     prop_oneof![
-        3 => prop::sample::select("jkgGtrLh?q015.KMx -".chars().collect::<Vec<_>>()).prop_map(Char),
+        3 => prop::sample::select("jkgGtrLh?q015.KMx -/sSivVfubRCmn+yK:!".chars().collect::<Vec<_>>()).prop_map(Char),
         1 => any::<char>().prop_map(Char),
         3 => prop::sample::select(vec![
             Up, Down, Left, Right, PageUp, PageDown, Home, End, Tab, BackTab, Enter, Esc,
             Backspace, Delete, F(1), Null,
         ]),
+    ]
+}
+
+fn mouse() -> impl Strategy<Value = Mouse> {
+    prop_oneof![
+        3 => Just(Mouse::Press),
+        1 => any::<bool>().prop_map(|up| Mouse::Wheel { up }),
     ]
 }
 
@@ -84,6 +96,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => ".{0,80}".prop_map(Step::Paste),
         2 => snapshot().prop_map(Step::Show),
         1 => size().prop_map(Step::Resize),
+        3 => (mouse(), 0..220_u16, 0..70_u16)
+            .prop_map(|(mouse, x, y)| Step::Point(mouse, Position::new(x, y))),
+        1 => Just(Step::Wait),
         2 => prop::option::of("\\PC{0,200}")
             .prop_map(|error| Step::Answer(error.map_or(Ok(()), Err))),
         1 => Just(Step::Stop),
@@ -106,10 +121,12 @@ proptest! {
                     Some(Effect::Ask(ask)) => person.tell(Message::Answered(ask, result)),
                     _ => &mut person,
                 },
+                Step::Point(mouse, at) => person.tell(Message::Mouse(mouse, at)),
+                Step::Wait => person.tell(Message::Tick),
                 Step::Stop => person.tell(Message::EngineStopped),
             };
-            person.picture(true);
-            let rows = person.state.order.len();
+            person.picture(Palette::Dark);
+            let rows = person.state.rows.len();
             prop_assert!(person.state.line() < rows.max(1));
         }
     }

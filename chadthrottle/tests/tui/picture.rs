@@ -2,11 +2,12 @@
 //!
 //! `CHADTHROTTLE_PICTURES=write cargo test -p chadthrottle --test tui picture` makes it anew.
 
-use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
+use std::{env, fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
 use chadthrottle::{
     demo::World,
     engine::{command::Command, snapshot::Snapshot},
+    tui::view::theme::Palette,
 };
 use ratatui::{
     buffer::{Buffer, Cell},
@@ -23,7 +24,8 @@ const FOREGROUND: &str = "#d0d4d8";
 const BACKGROUND: &str = "#12161b";
 
 /// A minute in which a person has limited two processes and blocked a third.
-fn world() -> Snapshot {
+fn world() -> (Vec<Arc<Snapshot>>, Snapshot) {
+    let mut past = Vec::new();
     let mut world = World::new(11, 20, now() - Duration::from_secs(60));
     let mut pass = |seconds: u64, limited: &[(usize, Option<u64>, Option<u64>)]| {
         for &(n, download, upload) in limited {
@@ -35,6 +37,7 @@ fn world() -> Snapshot {
         }
         for _ in 0..seconds {
             world.advance(Duration::from_secs(1));
+            past.push(Arc::new(world.snapshot().clone()));
         }
         world.snapshot().clone()
     };
@@ -48,14 +51,15 @@ fn world() -> Snapshot {
         ],
     );
     snapshot.notices.clear();
-    snapshot
+    (past, snapshot)
 }
 
 #[test]
 fn the_picture_in_the_readme_is_the_screen() {
-    let mut person = Person::before(world(), Size::new(106, 26));
+    let (past, snapshot) = world();
+    let mut person = Person::after(&past, snapshot, Size::new(120, 28));
     person.type_in("jjjjj");
-    let made = svg(&person.picture(true));
+    let made = svg(&person.picture(Palette::Dark));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/interface.svg");
     if env::var_os("CHADTHROTTLE_PICTURES").is_some() {
         fs::write(&path, &made).unwrap();

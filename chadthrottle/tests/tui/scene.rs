@@ -15,9 +15,13 @@ use chadthrottle::{
     tui::{
         action::{Effect, Message},
         keymap,
+        preferences::Preferences,
         state::State,
         update::update,
-        view::{self, theme::Theme},
+        view::{
+            self,
+            theme::{Palette, Theme},
+        },
     },
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -31,11 +35,17 @@ pub fn now() -> SystemTime {
 
 /// A world after ten seconds.
 pub fn busy(processes: usize) -> Snapshot {
+    Snapshot::clone(&past(processes)[9])
+}
+
+/// The ten seconds.
+fn past(processes: usize) -> Vec<Arc<Snapshot>> {
     let mut world = World::new(7, processes, now() - Duration::from_secs(10));
-    for _ in 0..10 {
+    let moment = |_| {
         world.advance(Duration::from_secs(1));
-    }
-    world.snapshot().clone()
+        Arc::new(world.snapshot().clone())
+    };
+    (0..10).map(moment).collect()
 }
 
 /// The busiest process, the second, and so on.
@@ -59,8 +69,13 @@ pub fn limited() -> Snapshot {
     let mut snapshot = busy(30);
     nth(&mut snapshot, 1).limit = limit(Some(5_000_000), None);
     nth(&mut snapshot, 2).limit = limit(Some(1_500_000), Some(100_000));
+    // This one is held at its limit, the first is below it.
+    if let Some(limit) = &mut nth(&mut snapshot, 2).limit {
+        limit.effect.achieved = limit.limits.map(|limit| limit.unwrap_or_default());
+    }
     nth(&mut snapshot, 3).limit = limit(None, Some(0));
     nth(&mut snapshot, 4).limit = limit(Some(0), Some(0));
+    nth(&mut snapshot, 5).limit = limit(None, Some(25_000_000));
     snapshot
 }
 
@@ -88,8 +103,15 @@ pub struct Person {
 
 impl Person {
     pub fn before(snapshot: Snapshot, size: Size) -> Self {
+        // The others of the same world: there is something behind the present rates.
+        let past = past(snapshot.processes.len());
+        Self::after(&past[..9], snapshot, size)
+    }
+
+    pub fn after(past: &[Arc<Snapshot>], snapshot: Snapshot, size: Size) -> Self {
+        let preferences = Preferences::default();
         Self {
-            state: State::new(Arc::new(snapshot), size, now()),
+            state: State::new(Arc::new(snapshot), size, now(), preferences, past),
             effects: Vec::new(),
         }
     }
@@ -130,10 +152,10 @@ impl Person {
         self.tell(Message::Log(lines.collect(), Some(path)))
     }
 
-    pub fn picture(&self, colour: bool) -> Buffer {
+    pub fn picture(&self, palette: Palette) -> Buffer {
         let Size { width, height } = self.state.size;
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        let theme = Theme::new(colour);
+        let theme = Theme::new(palette);
         terminal
             .draw(|frame| view::render(frame, &self.state, &theme))
             .unwrap();

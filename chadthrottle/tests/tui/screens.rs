@@ -1,6 +1,6 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
-use chadthrottle::tui::action::Message;
+use chadthrottle::tui::{action::Message, view::theme::Palette};
 use crossterm::event::KeyCode::{Char, End, Enter, PageUp, Tab};
 use insta::assert_snapshot;
 use ratatui::{layout::Size, style::Color};
@@ -21,7 +21,7 @@ fn at_all_sizes(snapshot: &Snapshot, act: impl Fn(&mut Person)) -> String {
     let pictures = SIZES.map(|size| {
         let mut person = Person::before(snapshot.clone(), size);
         act(&mut person);
-        let picture = text(&person.picture(true));
+        let picture = text(&person.picture(Palette::Dark));
         format!("── {}×{} ──\n{picture}\n", size.width, size.height)
     });
     pictures.concat()
@@ -183,7 +183,7 @@ fn terminals_that_are_too_small_say_so() {
     for (width, height) in [(39, 10), (40, 9), (20, 5), (1, 1), (0, 0), (200, 2)] {
         let mut person = Person::before(busy(10), Size::new(width, height));
         person.press(Char('t'));
-        let shown = text(&person.picture(true));
+        let shown = text(&person.picture(Palette::Dark));
         let said = shown.contains(&format!("{width}×{height}"));
         assert!(said || width < 20 || height == 0, "{shown}");
     }
@@ -193,15 +193,15 @@ fn terminals_that_are_too_small_say_so() {
 fn without_colours_everything_is_still_told_apart() {
     for act in ["", "t", "tx", "?", "L"] {
         let mut person = Person::before(degraded(), Size::new(120, 40));
-        let picture = person.type_in(act).picture(false);
+        let picture = person.type_in(act).picture(Palette::Plain);
         for cell in &picture.content {
             assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset));
         }
     }
     let mut snapshot = degraded();
     nth(&mut snapshot, 6).ended = true;
-    let shown = text(&Person::before(snapshot, Size::new(80, 24)).picture(false));
-    for mark in ["▼", "■", "!", "†"] {
+    let shown = text(&Person::before(snapshot, Size::new(80, 24)).picture(Palette::Plain));
+    for mark in [" ▽", " ▼", " ■", " !", " †"] {
         let rows = shown.lines().skip(3).filter(|line| line.starts_with(mark));
         assert!(rows.count() > 0, "{mark} in\n{shown}");
     }

@@ -3,14 +3,14 @@
 use std::{future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 
 use chadthrottle::{
-    demo,
+    demo::{self, MadeUpSurroundings},
     engine::{
         command::{Command, CommandError, EngineHandle},
         snapshot::Snapshot,
     },
     process::Pid,
     rate::Rate,
-    tui::{Input, LogTail, Options, Screen, drive},
+    tui::{Input, LogTail, Options, Outside, Screen, drive, preferences::Preferences},
 };
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use futures_util::{StreamExt, stream};
@@ -50,8 +50,12 @@ impl Screen for Fake {
         self.retaken > 0
     }
 
-    fn suspend(&mut self) -> io::Result<()> {
+    fn suspend(&mut self, _: bool) -> io::Result<()> {
         self.suspended += 1;
+        Ok(())
+    }
+
+    fn set_mouse(&mut self, _: bool) -> io::Result<()> {
         Ok(())
     }
 
@@ -73,7 +77,21 @@ impl LogTail for Log {
     }
 }
 
-const OPTIONS: Options = Options { colour: true };
+const OPTIONS: Options = Options {
+    colour: true,
+    light: false,
+    unicode: true,
+};
+
+fn outside(engine: EngineHandle) -> Outside<'static> {
+    Outside {
+        engine,
+        past: Vec::new(),
+        log: &Log,
+        surroundings: Arc::new(MadeUpSurroundings::default()),
+        preferences: Preferences::default(),
+    }
+}
 
 /// Long enough for a busy machine; every test ends long before.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,7 +121,7 @@ async fn play(engine: EngineHandle, inputs: Vec<io::Result<Input>>) -> Fake {
             input
         })
         .chain(stream::pending());
-    let session = drive(&mut screen, inputs, engine, &Log, pending(), OPTIONS);
+    let session = drive(&mut screen, inputs, outside(engine), pending(), OPTIONS);
     timeout(PATIENCE, session).await.expect("the loop ends");
     screen
 }
@@ -113,7 +131,7 @@ async fn a_person_limits_the_busiest_process_and_frees_it() {
     let (engine, world) = demo::engine(3, 20);
     let world = tokio::spawn(world);
     let snapshots = engine.snapshots.clone();
-    play(engine.clone(), typed("t500K\t0\nq")).await;
+    play(engine.clone(), typed("t500K\t0\nqy")).await;
     let snapshot = snapshots.borrow().clone();
     let mut limited = snapshot
         .processes
@@ -125,7 +143,7 @@ async fn a_person_limits_the_busiest_process_and_frees_it() {
     assert_eq!(limited.count(), 0);
 
     // The process whose dialog was open stays selected, wherever its limit moves it.
-    play(engine, typed("jt1M\nrq")).await;
+    play(engine, typed("jt1M\nrqy")).await;
     assert_eq!(snapshots.borrow().limited(), 1);
     world.abort();
 }
@@ -207,8 +225,7 @@ async fn a_terminal_that_goes_away_ends_it() {
     let session = drive(
         &mut screen,
         stream::empty(),
-        engine,
-        &Log,
+        outside(engine),
         pending(),
         OPTIONS,
     );
@@ -222,8 +239,7 @@ async fn a_signal_ends_it() {
     let session = drive(
         &mut screen,
         stream::pending(),
-        engine,
-        &Log,
+        outside(engine),
         async {},
         OPTIONS,
     );

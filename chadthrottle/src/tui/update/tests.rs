@@ -1,3 +1,5 @@
+mod limiting;
+
 use std::{
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -5,15 +7,26 @@ use std::{
 
 use chadthrottle_common::traffic::Direction;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::layout::Size;
+use ratatui::layout::{Position, Size};
 
 use super::*;
 use crate::{
     demo::World,
-    engine::snapshot::{LimitId, LimitState, Mechanism, PerDirection, ProcessRow, Snapshot},
+    engine::{
+        command::Command,
+        snapshot::{LimitId, LimitState, Limits, Mechanism, PerDirection, ProcessRow, Snapshot},
+    },
     process::ProcessKey,
-    rate::{Bytes, Rate},
-    tui::keymap,
+    rate::{Bytes, Rate, Units},
+    tui::{
+        action::{Ask, Mouse},
+        columns::Column,
+        dialog::{BLOCKED, Button, Dialog, Part},
+        keymap,
+        preferences::Preferences,
+        rows::View,
+        text::subject,
+    },
 };
 
 fn snapshot() -> Snapshot {
@@ -25,7 +38,18 @@ fn snapshot() -> Snapshot {
 }
 
 fn state() -> State {
-    State::new(Arc::new(snapshot()), Size::new(80, 24), UNIX_EPOCH)
+    state_of(snapshot())
+}
+
+fn state_of(snapshot: Snapshot) -> State {
+    let preferences = Preferences::default();
+    State::new(
+        Arc::new(snapshot),
+        Size::new(80, 24),
+        UNIX_EPOCH,
+        preferences,
+        &[],
+    )
 }
 
 /// The same sample with one process changed.
@@ -55,9 +79,40 @@ fn down(rate: u64) -> Limits {
 }
 
 fn press(state: &mut State, code: KeyCode) -> Option<Effect> {
+    press_at(state, code, UNIX_EPOCH)
+}
+
+fn press_at(state: &mut State, code: KeyCode, now: SystemTime) -> Option<Effect> {
     let event = KeyEvent::new(code, KeyModifiers::NONE);
     let action = keymap::action(state.context(), event)?;
-    update(state, Message::Act(action), UNIX_EPOCH)
+    update(state, Message::Act(action), now)
+}
+
+/// What the engine is asked to do.
+fn asked(effect: Option<Effect>) -> Ask {
+    match effect {
+        Some(Effect::Ask(ask)) => ask,
+        other => panic!("nothing was asked but {other:?}"),
+    }
+}
+
+fn agree(state: &mut State, ask: Ask) {
+    update(state, Message::Answered(ask, Ok(())), UNIX_EPOCH);
+}
+
+fn set(key: ProcessKey, limits: Limits) -> Command {
+    Command::limit(key, limits)
+}
+
+fn question(state: &State) -> String {
+    match &state.overlay {
+        Overlay::Question(question) => question.text.join(" "),
+        other => panic!("no question but {other:?}"),
+    }
+}
+
+fn said(state: &State) -> &str {
+    &state.notices.all().last().unwrap().text
 }
 
 fn type_in(state: &mut State, text: &str) {
@@ -79,138 +134,35 @@ fn selected(state: &State) -> ProcessKey {
 
 #[test]
 fn what_a_key_on_the_table_asks_for() {
-    let limits = Limits::default();
     let mut state = state();
-    let (key, subject) = (selected(&state), subject(state.selected().unwrap()));
+    let (key, words) = (selected(&state), subject(state.selected().unwrap()));
     let message = changed(&state, key, |row| row.limit = limit(5));
     update(&mut state, message, UNIX_EPOCH);
-    let remove = Effect::Ask(Ask {
-        command: Command::limit(key, limits),
-        subject,
-        limits,
-        dialog: None,
-    });
-    for (code, effect) in [
-        (KeyCode::Char('q'), Some(Effect::Quit)),
-        (KeyCode::Char('r'), Some(remove)),
-        (KeyCode::Char('t'), None),
-        (KeyCode::Char('L'), None),
-        (KeyCode::Char('?'), None),
-        (KeyCode::Char('x'), None),
-        (KeyCode::Down, None),
-        (KeyCode::Esc, None),
-    ] {
-        assert_eq!(press(&mut state.clone(), code), effect, "{code:?}");
+    for code in "tL?x jukKsSivVfb/n+-mC".chars() {
+        assert_eq!(
+            press(&mut state.clone(), KeyCode::Char(code)),
+            None,
+            "{code}"
+        );
     }
+    let ask = asked(press(&mut state, KeyCode::Char('r')));
+    assert_eq!(ask.commands, [set(key, Limits::default())]);
+    assert_eq!(ask.subject, words);
+    assert_eq!(ask.undo.unwrap().commands, [set(key, down(5))]);
 }
 
 #[test]
-fn a_limit_is_typed_and_applied() {
+fn quitting_asks_when_limits_end_with_it() {
     let mut state = state();
-    let key = selected(&state);
-    press(&mut state, KeyCode::Char('t'));
-    type_in(&mut state, "500K");
-    let sentence = dialog(&state).sentence().unwrap();
-    assert!(
-        sentence.ends_with("to 500 KB/s down; upload unlimited"),
-        "{sentence}"
-    );
-    let Some(Effect::Ask(ask)) = press(&mut state, KeyCode::Enter) else {
-        panic!("nothing was asked");
-    };
-    assert_eq!(ask.command, Command::limit(key, down(500_000)));
-    // A second Enter, and keys meanwhile, change nothing.
-    assert_eq!(press(&mut state, KeyCode::Enter), None);
-    type_in(&mut state, "9");
-    assert_eq!(
-        dialog(&state).fields.get(Direction::Download).value(),
-        "500K"
-    );
-    update(&mut state, Message::Answered(ask, Ok(())), UNIX_EPOCH);
+    assert_eq!(press(&mut state, KeyCode::Char('q')), Some(Effect::Quit));
+    let message = changed(&state, selected(&state), |row| row.limit = limit(5));
+    update(&mut state, message, UNIX_EPOCH);
+    assert_eq!(press(&mut state, KeyCode::Char('q')), None);
+    assert!(question(&state).starts_with("1 limit in force ends"));
+    assert_eq!(press(&mut state, KeyCode::Char('n')), None);
     assert!(matches!(state.overlay, Overlay::None));
-    let notice = &state.notices.fresh(UNIX_EPOCH).unwrap().text;
-    assert!(notice.starts_with("limited "), "{notice}");
-}
-
-#[test]
-fn a_wrong_entry_asks_nothing_and_stays() {
-    let mut state = state();
-    press(&mut state, KeyCode::Char('t'));
-    type_in(&mut state, "1M");
-    press(&mut state, KeyCode::Tab);
-    type_in(&mut state, "fast");
-    press(&mut state, KeyCode::Up);
-    assert_eq!(press(&mut state, KeyCode::Enter), None);
-    let dialog = dialog(&state);
-    assert_eq!(
-        dialog.focus,
-        Direction::Upload,
-        "the wrong field has the focus"
-    );
-    assert!(dialog.insisted);
-    assert_eq!(dialog.fields.get(Direction::Download).value(), "1M");
-    assert_eq!(dialog.fields.get(Direction::Upload).value(), "fast");
-}
-
-#[test]
-fn an_engine_error_stays_in_the_dialog() {
-    let mut state = state();
-    press(&mut state, KeyCode::Char('t'));
-    update(
-        &mut state,
-        Message::Paste("\r 2MB/s\rmore".into()),
-        UNIX_EPOCH,
-    );
-    let Some(Effect::Ask(ask)) = press(&mut state, KeyCode::Enter) else {
-        panic!("nothing was asked");
-    };
-    let refused = Message::Answered(ask.clone(), Err("the kernel refused".into()));
-    update(&mut state, refused.clone(), UNIX_EPOCH);
-    assert_eq!(dialog(&state).error.as_deref(), Some("the kernel refused"));
-    assert_eq!(
-        dialog(&state).fields.get(Direction::Download).value(),
-        "2MB/s"
-    );
-    // The answer to a dialog that was left comes as a notice, not into the next dialog.
-    press(&mut state, KeyCode::Esc);
-    press(&mut state, KeyCode::Char('t'));
-    update(&mut state, refused, UNIX_EPOCH);
-    assert_eq!(dialog(&state).error, None);
-    assert_eq!(state.notices.all().len(), 3);
-}
-
-#[test]
-fn the_present_limit_fills_the_dialog() {
-    let mut state = state();
-    let key = selected(&state);
-    let message = changed(&state, key, |row| row.limit = limit(1_500_000));
-    update(&mut state, message, UNIX_EPOCH);
-    press(&mut state, KeyCode::Char('t'));
-    assert_eq!(dialog(&state).limits(), Ok(down(1_500_000)));
-    assert_eq!(
-        dialog(&state).fields.get(Direction::Download).value(),
-        "1.5M"
-    );
-}
-
-#[test]
-fn a_process_that_ends_under_the_dialog_is_not_limited() {
-    let mut state = state();
-    let key = selected(&state);
-    press(&mut state, KeyCode::Char('t'));
-    type_in(&mut state, "1M");
-    let message = changed(&state, key, |row| row.ended = true);
-    update(&mut state, message, UNIX_EPOCH);
-    assert!(dialog(&state).ended);
-    assert_eq!(press(&mut state, KeyCode::Enter), None);
-    assert!(
-        dialog(&state)
-            .error
-            .as_ref()
-            .unwrap()
-            .contains("nothing was limited")
-    );
-    assert_eq!(dialog(&state).fields.get(Direction::Download).value(), "1M");
+    press(&mut state, KeyCode::Char('q'));
+    assert_eq!(press(&mut state, KeyCode::Char('y')), Some(Effect::Quit));
 }
 
 #[test]
@@ -266,8 +218,12 @@ fn ties_are_ordered_by_total_then_by_id() {
     }
     snapshot.processes[3].bytes.upload = Bytes::new(1);
     let first = snapshot.processes[3].key;
-    let state = State::new(Arc::new(snapshot), Size::new(80, 24), UNIX_EPOCH);
-    let keys: Vec<_> = state.rows().map(|row| row.key).collect();
+    let state = state_of(snapshot);
+    let keys: Vec<_> = state
+        .rows
+        .iter()
+        .map(|row| state.lead(row).unwrap().key)
+        .collect();
     assert_eq!(keys[0], first);
     assert!(keys[1..].is_sorted());
 }
@@ -296,4 +252,160 @@ fn a_notice_fades_but_can_still_be_read() {
             .text
             .ends_with("is not limited")
     );
+}
+
+#[test]
+fn the_filter_works_while_it_is_typed() {
+    let mut state = state();
+    press(&mut state, KeyCode::Char('/'));
+    type_in(&mut state, "CURL");
+    let names = |state: &State| -> Vec<String> {
+        let rows = state.rows.iter();
+        rows.map(|row| row.name(&state.snapshot).to_owned())
+            .collect()
+    };
+    assert!(!names(&state).is_empty());
+    assert!(names(&state).iter().all(|name| name == "curl"));
+    press(&mut state, KeyCode::Enter);
+    assert!(state.editing.is_none());
+    assert_eq!(state.filter.text(), "CURL");
+    press(&mut state, KeyCode::Esc);
+    assert_eq!(state.rows.len(), state.snapshot.processes.len());
+    press(&mut state, KeyCode::Char('/'));
+    type_in(&mut state, "port:443");
+    assert!(state.watch().ports);
+    press(&mut state, KeyCode::Esc);
+    assert!(!state.watch().ports && state.filter.is_empty());
+}
+
+#[test]
+fn groups_add_up_and_open() {
+    let mut state = state();
+    let total: u64 = state
+        .snapshot
+        .processes
+        .iter()
+        .map(ProcessRow::total_rate)
+        .sum();
+    for view in View::ALL {
+        assert_eq!(state.preferences.view, view);
+        let rates = state.rows.iter().map(|row| {
+            let rate = row.rate.map(Rate::bytes_per_second);
+            rate.download + rate.upload
+        });
+        assert_eq!(rates.sum::<u64>(), total, "{view:?}");
+        let processes: u32 = state.rows.iter().map(|row| row.processes).sum();
+        assert_eq!(processes as usize, state.snapshot.processes.len());
+        press(&mut state, KeyCode::Char('v'));
+    }
+    press(&mut state, KeyCode::Char('V'));
+    let members = state.rows[0].processes as usize;
+    press(&mut state, KeyCode::Enter);
+    assert_eq!(state.preferences.view, View::Processes);
+    assert_eq!(state.rows.len(), members);
+    press(&mut state, KeyCode::Esc);
+    assert_eq!(state.preferences.view, View::Users);
+    assert!(state.filter.is_empty());
+}
+
+#[test]
+fn orders_go_round_and_are_turned() {
+    let mut state = state();
+    let ids = |state: &State| -> Vec<ProcessKey> {
+        let rows = state.rows.iter();
+        rows.map(|row| state.lead(row).unwrap().key).collect()
+    };
+    let by_activity = ids(&state);
+    while state.preferences.sort.by != Some(Column::Id) {
+        press(&mut state, KeyCode::Char('s'));
+    }
+    assert!(ids(&state).is_sorted());
+    press(&mut state, KeyCode::Char('i'));
+    assert!(ids(&state).is_sorted_by(|a, b| a >= b));
+    while state.preferences.sort.by.is_some() {
+        press(&mut state, KeyCode::Char('S'));
+    }
+    assert_eq!(ids(&state), by_activity);
+}
+
+#[test]
+fn a_frozen_picture_stands_still_but_shows_limits() {
+    let mut state = state();
+    let key = selected(&state);
+    press(&mut state, KeyCode::Char('f'));
+    let mut later = Snapshot::clone(&state.snapshot);
+    later.sequence += 1;
+    for row in &mut later.processes {
+        row.rate = PerDirection::default();
+    }
+    let before = state.selected().unwrap().rate;
+    update(
+        &mut state,
+        Message::Snapshot(Arc::new(later.clone())),
+        UNIX_EPOCH,
+    );
+    assert_eq!(state.selected().unwrap().rate, before);
+    later
+        .processes
+        .iter_mut()
+        .find(|row| row.key == key)
+        .unwrap()
+        .limit = limit(9);
+    update(&mut state, Message::Snapshot(Arc::new(later)), UNIX_EPOCH);
+    let row = state.selected().unwrap();
+    assert_eq!((row.rate, row.limit.is_some()), (before, true));
+    press(&mut state, KeyCode::Char('f'));
+    let rows = &state.snapshot.processes;
+    assert!(rows.iter().all(|row| row.rate == PerDirection::default()));
+}
+
+#[test]
+fn details_watch_their_process_only_while_they_are_open() {
+    let mut state = state();
+    let key = selected(&state);
+    assert_eq!(state.watch().process, None);
+    press(&mut state, KeyCode::Enter);
+    assert_eq!(state.watch().process, Some(key));
+    press(&mut state, KeyCode::Esc);
+    assert_eq!(state.watch().process, None);
+}
+
+#[test]
+fn the_mouse_selects_sorts_and_presses() {
+    let mut state = state();
+    let click = |state: &mut State, x, y| {
+        update(
+            state,
+            Message::Mouse(Mouse::Press, Position::new(x, y)),
+            UNIX_EPOCH,
+        )
+    };
+    // Three lines of header, one of headings.
+    click(&mut state, 20, 6);
+    assert_eq!(state.line(), 2);
+    update(
+        &mut state,
+        Message::Mouse(Mouse::Wheel { up: false }, Position::new(1, 1)),
+        UNIX_EPOCH,
+    );
+    assert_eq!(state.line(), 5);
+    click(&mut state, 7, 3);
+    assert_eq!(state.preferences.sort.by, Some(Column::Id));
+    click(&mut state, 7, 3);
+    assert!(state.preferences.sort.reversed);
+    click(&mut state, 7, 3);
+    assert_eq!(state.preferences.sort, Default::default());
+    press(&mut state, KeyCode::Char('t'));
+    let places = (0..24).flat_map(|y| (0..80).map(move |x| Position::new(x, y)));
+    let block = places
+        .clone()
+        .find(|at| view::spot(&state, *at) == Some(view::Spot::Part(Part::Button(Button::Block))))
+        .unwrap();
+    click(&mut state, block.x, block.y);
+    assert_eq!(dialog(&state).limits(), Ok(BLOCKED));
+    let apply = places
+        .clone()
+        .find(|at| view::spot(&state, *at) == Some(view::Spot::Part(Part::Button(Button::Apply))))
+        .unwrap();
+    asked(click(&mut state, apply.x, apply.y));
 }

@@ -6,15 +6,22 @@ use ratatui::{
     layout::{Position, Rect},
     style::{Modifier, Style},
     text::{Line, Span},
-    widgets::{Block, BorderType, Clear, Padding},
+    widgets::{Clear, Padding},
 };
 use unicode_width::UnicodeWidthStr;
 
 use super::{
+    Spot, pane,
     text::{cut, left, wrap},
     theme::Theme,
 };
-use crate::tui::{dialog::Dialog, state::State};
+use crate::{
+    rate::{Rate, Units},
+    tui::{
+        dialog::{Button, Dialog, Part},
+        state::State,
+    },
+};
 
 /// As wide as the longest usual explanation.
 const WIDEST: u16 = 72;
@@ -23,43 +30,48 @@ const WIDEST: u16 = 72;
 const LABEL: u16 = 10;
 
 /// Lines of everything there is to say, when the terminal has them.
-const ROOMY: u16 = 10;
+const ROOMY: u16 = 11;
 
 /// Lines of one message at most; junk that was pasted must not push the fields away.
 const MESSAGE_LINES: usize = 3;
 
+/// What the dialog looks like: its lines, and what in them can be pointed at.
+#[derive(Default)]
+struct Picture {
+    lines: Vec<Line<'static>>,
+    spots: Vec<(Rect, Spot)>,
+    cursor: Option<Position>,
+}
+
+impl Picture {
+    /// Notes that something of this width begins at a column of the line that comes next.
+    fn mark(&mut self, column: u16, width: u16, spot: Spot) {
+        let y = self.lines.len() as u16;
+        self.spots.push((Rect::new(column, y, width, 1), spot));
+    }
+}
+
+/// Where it lies, and what it looks like.
+fn place(state: &State, dialog: &Dialog, area: Rect, theme: &Theme) -> (Rect, Picture) {
+    let width = area.width.min(WIDEST);
+    let roomy = area.height >= ROOMY + 2;
+    let picture = picture(state, dialog, width.saturating_sub(4), roomy, theme);
+    let place = pane::over(area, WIDEST, picture.lines.len());
+    (place, picture)
+}
+
 /// Draws it over `area`.
 pub fn render(frame: &mut Frame, area: Rect, state: &State, dialog: &Dialog, theme: &Theme) {
-    let width = area.width.min(WIDEST);
-    let inner_width = width.saturating_sub(4);
-    let roomy = area.height >= ROOMY + 2;
-    let (lines, cursor) = lines(state, dialog, inner_width, roomy, theme);
-    // The frame must not move while a person types.
-    let least = if roomy {
-        usize::from(ROOMY)
-    } else {
-        lines.len()
-    };
-    let height = area.height.min(lines.len().max(least) as u16 + 2);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 3,
-        width,
-        height,
-    };
+    let (place, picture) = place(state, dialog, area, theme);
     let title = format!(
         " Limit {} ",
-        cut(&dialog.subject, inner_width.saturating_sub(8))
+        cut(&dialog.subject, place.width.saturating_sub(12))
     );
-    let block = Block::bordered()
-        .border_type(BorderType::Rounded)
-        .border_style(theme.key)
-        .title(Span::styled(title, theme.title))
-        .padding(Padding::horizontal(1));
+    let block = pane::block(&title, theme.key, theme).padding(Padding::horizontal(1));
     let inner = block.inner(place);
     frame.render_widget(Clear, place);
     frame.render_widget(block, place);
-    for (line, y) in lines.into_iter().zip(inner.top()..inner.bottom()) {
+    for (line, y) in picture.lines.into_iter().zip(inner.top()..inner.bottom()) {
         frame.render_widget(
             line,
             Rect {
@@ -69,41 +81,35 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, dialog: &Dialog, the
             },
         );
     }
-    let cursor = Position::new(inner.x + cursor.x, inner.y + cursor.y);
-    if inner.contains(cursor) {
-        frame.set_cursor_position(cursor);
+    if let Some(cursor) = picture.cursor {
+        let cursor = Position::new(inner.x + cursor.x, inner.y + cursor.y);
+        if inner.contains(cursor) {
+            frame.set_cursor_position(cursor);
+        }
     }
 }
 
-fn lines(
-    state: &State,
-    dialog: &Dialog,
-    width: u16,
-    roomy: bool,
-    theme: &Theme,
-) -> (Vec<Line<'static>>, Position) {
-    let mut lines = Vec::new();
-    let mut cursor = Position::default();
-    let field_width = width.saturating_sub(LABEL);
+/// What is where the mouse points.
+pub fn spot(state: &State, dialog: &Dialog, area: Rect, position: Position) -> Option<Spot> {
+    let theme = Theme::new(state.preferences.palette);
+    let (place, picture) = place(state, dialog, area, &theme);
+    let inside = Position {
+        x: position.x.checked_sub(place.x + 2)?,
+        y: position.y.checked_sub(place.y + 1)?,
+    };
+    let mut spots = picture.spots.into_iter();
+    spots
+        .find(|(area, _)| area.contains(inside))
+        .map(|(_, spot)| spot)
+}
+
+fn picture(state: &State, dialog: &Dialog, width: u16, roomy: bool, theme: &Theme) -> Picture {
+    let mut picture = Picture::default();
     for (direction, label) in [
         (Direction::Download, "Download"),
         (Direction::Upload, "Upload"),
     ] {
-        let input = dialog.fields.get(direction);
-        let focused = dialog.focus == direction;
-        let scroll = input.visual_scroll(usize::from(field_width.saturating_sub(1)));
-        if focused {
-            let column = input.visual_cursor().saturating_sub(scroll) as u16;
-            cursor = Position::new(LABEL + column, lines.len() as u16);
-        }
-        lines.push(field(
-            label,
-            input.value(),
-            scroll,
-            focused,
-            field_width,
-            theme,
-        ));
+        field(&mut picture, dialog, direction, label, width, theme);
         match dialog.entry(direction) {
             Err(error) => {
                 // While it is being typed it is a hint; once Enter was pressed, an error.
@@ -111,94 +117,179 @@ fn lines(
                     true => theme.error,
                     false => Style::new(),
                 };
-                let words = wrap(&error.to_string(), field_width);
-                lines.extend(
-                    words
-                        .into_iter()
-                        .take(MESSAGE_LINES)
-                        .map(|text| Line::styled(format!("{}{text}", left("", LABEL)), style)),
-                );
+                let words = wrap(&error.to_string(), width.saturating_sub(LABEL));
+                let words = words.into_iter().take(MESSAGE_LINES);
+                let indented = words.map(|text| format!("{}{text}", left("", LABEL)));
+                picture
+                    .lines
+                    .extend(indented.map(|text| Line::styled(text, style)));
             }
-            Ok(_) if roomy => lines.push(Line::default()),
+            Ok(_) if roomy => picture.lines.push(Line::default()),
             Ok(_) => {}
         }
     }
-    let mut say = |text: &str, style| {
-        let words = wrap(text, width);
-        lines.extend(
-            words
-                .into_iter()
-                .take(MESSAGE_LINES)
-                .map(|l| Line::styled(l, style)),
-        );
-    };
-    if let Some(error) = &dialog.error {
-        say(error, theme.error);
-    } else if dialog.ended {
-        let text = format!(
-            "{} has ended: there is nothing left to limit",
-            dialog.subject
-        );
-        say(&text, theme.warning);
-    } else if dialog.waiting {
-        say("applying…", theme.faint);
-    } else if let Some(sentence) = dialog.sentence() {
-        say(&sentence, theme.title);
-    } else {
-        say("nothing changes until the entry is right", theme.faint);
-    }
     if roomy {
-        let missing = usize::from(ROOMY).saturating_sub(lines.len() + 2).max(1);
-        lines.extend(std::iter::repeat_n(Line::default(), missing));
-        lines.push(Line::styled(now(state, dialog), theme.faint));
-        let hint = "500K 1.5MB/s 1MiB 8mbit · 0 blocks · empty: unlimited";
-        lines.push(Line::styled(cut(hint, width), theme.faint));
+        rates(&mut picture, dialog, width, state.preferences.units, theme);
+        picture.lines.push(Line::default());
     }
-    (lines, cursor)
+    let (text, style) = message(state, dialog, theme);
+    let words = wrap(&text, width).into_iter().take(MESSAGE_LINES);
+    picture.lines.extend(words.map(|l| Line::styled(l, style)));
+    if roomy {
+        // The frame must not move while a person types.
+        let missing = usize::from(ROOMY)
+            .saturating_sub(picture.lines.len() + 4)
+            .max(1);
+        picture
+            .lines
+            .extend(std::iter::repeat_n(Line::default(), missing));
+        picture
+            .lines
+            .push(Line::styled(now(state, dialog), theme.faint));
+        let hint = "500K 1.5MB/s 1MiB 8mbit · 0 blocks · empty: unlimited";
+        picture
+            .lines
+            .push(Line::styled(cut(hint, width), theme.faint));
+        picture.lines.push(Line::default());
+    }
+    buttons(&mut picture, dialog, width, theme);
+    picture
+}
+
+/// What applying would do, or why it can't.
+fn message(state: &State, dialog: &Dialog, theme: &Theme) -> (String, Style) {
+    if let Some(error) = &dialog.error {
+        (error.clone(), theme.error)
+    } else if dialog.ended() {
+        let subject = &dialog.subject;
+        (
+            format!("{subject}: ended; there is nothing left to limit"),
+            theme.warning,
+        )
+    } else if dialog.waiting && !dialog.changed {
+        ("applying…".into(), theme.faint)
+    } else if let Some(sentence) = dialog.sentence(state.preferences.units) {
+        (sentence, theme.title)
+    } else {
+        (
+            "nothing changes until the entry is right".into(),
+            theme.faint,
+        )
+    }
 }
 
 fn field(
+    picture: &mut Picture,
+    dialog: &Dialog,
+    direction: Direction,
     label: &str,
-    value: &str,
-    scroll: usize,
-    focused: bool,
     width: u16,
     theme: &Theme,
-) -> Line<'static> {
-    let label_style = if focused { theme.key } else { theme.faint };
+) {
+    let input = dialog.fields.get(direction);
+    let focused = dialog.focus == Part::Rate(direction);
+    let width = width.saturating_sub(LABEL);
+    let scroll = input.visual_scroll(usize::from(width.saturating_sub(1)));
+    if focused {
+        let column = input.visual_cursor().saturating_sub(scroll) as u16;
+        picture.cursor = Some(Position::new(LABEL + column, picture.lines.len() as u16));
+    }
     let mut skipped = 0;
-    let shown: String = value
+    let shown: String = input
+        .value()
         .chars()
         .skip_while(|c| {
             skipped += c.to_string().width();
             skipped <= scroll
         })
         .collect();
-    let text = match (value.is_empty(), focused) {
-        (true, false) => Span::styled("unlimited", theme.faint),
-        (true, true) => Span::styled(left(" unlimited", width), theme.faint),
-        (false, _) => Span::raw(left(&shown, width)),
+    let text = match input.value().is_empty() {
+        true => Span::styled(left("unlimited", width), theme.faint),
+        false => Span::raw(left(&shown, width)),
     };
-    let text = if focused {
-        text.patch_style(underlined())
-    } else {
-        text
-    };
-    Line::from(vec![Span::styled(left(label, LABEL), label_style), text])
+    let text = text.patch_style(Style::new().add_modifier(Modifier::UNDERLINED));
+    let label_style = if focused { theme.key } else { theme.faint };
+    let label = Span::styled(left(label, LABEL), label_style);
+    picture.mark(0, LABEL + width, Spot::Part(Part::Rate(direction)));
+    picture.lines.push(Line::from(vec![label, text]));
 }
 
-fn underlined() -> Style {
-    Style::new().add_modifier(Modifier::UNDERLINED)
-}
-
-/// What the process does at this moment, to choose a limit by.
-fn now(state: &State, dialog: &Dialog) -> String {
-    let mut rows = state.snapshot.processes.iter();
-    match rows.find(|row| row.key == dialog.key) {
-        Some(row) if !row.ended => {
-            format!("now ↓ {:>9}  ↑ {:>9}", row.rate.download, row.rate.upload)
+/// Rates that are put into the field at a click, or with a key.
+fn rates(picture: &mut Picture, dialog: &Dialog, width: u16, units: Units, theme: &Theme) {
+    let mut line = Line::from(Span::styled(left("Rates", LABEL), theme.faint));
+    let now = dialog
+        .field()
+        .and_then(|direction| dialog.entry(direction).ok().flatten());
+    for rate in dialog.rates() {
+        let text = match units {
+            Units::DecimalBytes => rate.exact(),
+            _ => units.figure(*rate).replace(' ', ""),
+        };
+        let column = line.width() as u16;
+        if column + text.width() as u16 > width {
+            break;
         }
-        Some(_) => "ended".into(),
-        None => "not listed now: it has no open sockets".into(),
+        picture.mark(column, text.width() as u16, Spot::Rate(*rate));
+        let style = if now == Some(*rate) {
+            theme.selected
+        } else {
+            Style::new()
+        };
+        line.push_span(Span::styled(text, style));
+        line.push_span("  ");
     }
+    picture.lines.push(line);
+}
+
+fn buttons(picture: &mut Picture, dialog: &Dialog, width: u16, theme: &Theme) {
+    let mut line = Line::default();
+    for button in Button::ALL {
+        let text = match width >= 44 {
+            true => format!("[ {} ]", button.label()),
+            false => format!("[{}]", button.label()),
+        };
+        let style = match dialog.focus == Part::Button(button) {
+            true => theme.selected,
+            false => theme.key,
+        };
+        let column = line.width() as u16;
+        picture.mark(
+            column,
+            text.width() as u16,
+            Spot::Part(Part::Button(button)),
+        );
+        line.push_span(Span::styled(text, style));
+        line.push_span(" ");
+    }
+    picture.lines.push(line);
+}
+
+/// What those that are meant do at this moment, to choose a limit by.
+fn now(state: &State, dialog: &Dialog) -> String {
+    let units = state.preferences.units;
+    let keys: std::collections::HashSet<_> = dialog.running().map(|member| member.key).collect();
+    let rows: Vec<_> = state
+        .snapshot
+        .processes
+        .iter()
+        .filter(|row| !row.ended && keys.contains(&row.key))
+        .collect();
+    if rows.is_empty() {
+        return match dialog.ended() {
+            true => "ended".into(),
+            false => "not listed now: it has no open sockets".into(),
+        };
+    }
+    let sum = |direction| {
+        let rates = rows
+            .iter()
+            .map(|row| row.rate.get(direction).bytes_per_second());
+        let rate = units.rate(Rate::from_bytes_per_second(rates.sum()));
+        format!("{rate:>width$}", width = usize::from(units.width()) + 2)
+    };
+    format!(
+        "now ↓ {}  ↑ {}",
+        sum(Direction::Download),
+        sum(Direction::Upload)
+    )
 }

@@ -3,17 +3,22 @@
 use chadthrottle_common::traffic::Direction;
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Rect, Size},
     style::Style,
     text::{Line, Span},
 };
 use unicode_width::UnicodeWidthStr;
 
 use super::{
-    text::{left, right},
+    graph,
+    text::{cut, right},
     theme::Theme,
 };
-use crate::tui::state::State;
+use crate::{
+    engine::snapshot::Snapshot,
+    tui::{state::State, text::counted},
+};
+use std::time::Duration;
 
 /// Below this part of attributed traffic the figure is marked.
 const GOOD_COVERAGE: f64 = 0.95;
@@ -21,56 +26,155 @@ const GOOD_COVERAGE: f64 = 0.95;
 /// From this width on figures have words beside them.
 const ROOMY: u16 = 60;
 
-/// Columns of the longest rate.
-const RATE: u16 = 9;
+/// From this height on each direction has a line of its own.
+const TALL: u16 = 16;
 
-/// Columns of the longest amount.
-const AMOUNT: u16 = 7;
+/// From this height on graphs have two lines.
+const VERY_TALL: u16 = 36;
+
+/// What the graphs show.
+const SPAN: Duration = Duration::from_secs(120);
+
+/// Lines of a direction's graph, in a terminal of this size.
+const fn graph_lines(size: Size) -> u16 {
+    match size.height {
+        VERY_TALL.. => 2,
+        _ => 1,
+    }
+}
+
+/// Lines of the whole header, in a terminal of this size.
+pub fn lines(size: Size) -> u16 {
+    if size.height < TALL || size.width < ROOMY {
+        2
+    } else {
+        2 * graph_lines(size) + 1
+    }
+}
 
 /// Draws it.
 pub fn render(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
-    let [first, second] =
-        Layout::vertical([Constraint::Length(1), Constraint::Length(1)]).areas(area);
-    frame.render_widget(traffic(state, theme, area.width), first);
-    frame.render_widget(enforcement(state, theme, area.width), second);
+    let size = frame.area().as_size();
+    let mut drawn = match lines(size) {
+        2 => vec![traffic_in_a_line(state, theme, area.width)],
+        _ => Direction::BOTH
+            .into_iter()
+            .flat_map(|direction| traffic(state, direction, theme, area.width, graph_lines(size)))
+            .collect(),
+    };
+    drawn.push(enforcement(state, theme, area.width));
+    for (line, y) in drawn.into_iter().zip(area.top()..area.bottom()) {
+        frame.render_widget(
+            line,
+            Rect {
+                y,
+                height: 1,
+                ..area
+            },
+        );
+    }
 }
 
-fn traffic(state: &State, theme: &Theme, width: u16) -> Line<'static> {
-    let mut spans = Vec::new();
-    if width >= ROOMY {
-        spans.push(Span::styled(left(" chadthrottle", 16), theme.title));
-    } else {
-        spans.push(Span::raw(" "));
+const fn arrow(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Download => "↓",
+        Direction::Upload => "↑",
     }
-    let snapshot = &state.snapshot;
-    for (direction, arrow, style) in directions(theme) {
-        let rate = right(&snapshot.total_rate.get(direction).to_string(), RATE);
-        spans.push(Span::styled(arrow, style));
-        spans.push(Span::styled(rate, style));
-        spans.push(Span::raw("   "));
-    }
-    if width >= 80 {
-        spans.push(Span::styled("total", theme.faint));
-        for (direction, arrow, _) in directions(theme) {
-            let amount = right(&snapshot.total.get(direction).to_string(), AMOUNT + 1);
-            spans.push(Span::styled(format!("  {arrow}"), theme.faint));
-            spans.push(Span::raw(amount));
-        }
-    }
-    Line::from(spans)
 }
 
-fn directions(theme: &Theme) -> [(Direction, &'static str, Style); 2] {
-    [
-        (Direction::Download, "↓", theme.download),
-        (Direction::Upload, "↑", theme.upload),
-    ]
+const fn style(direction: Direction, theme: &Theme) -> Style {
+    match direction {
+        Direction::Download => theme.download,
+        Direction::Upload => theme.upload,
+    }
+}
+
+fn values(state: &State, direction: Direction, columns: usize) -> Vec<f32> {
+    let points = state.history.host(columns, SPAN).into_iter();
+    points
+        .map(|point| point.map_or(0.0, |point| *point.get(direction)))
+        .collect()
+}
+
+/// Both directions in one line.
+fn traffic_in_a_line(state: &State, theme: &Theme, width: u16) -> Line<'static> {
+    let units = state.preferences.units;
+    let rate_width = units.width() + 2;
+    let half = width / 2;
+    let columns = usize::from(half.saturating_sub(rate_width + 4));
+    let spans = Direction::BOTH.into_iter().flat_map(|direction| {
+        let rate = units.rate(*state.snapshot.total_rate.get(direction));
+        let style = style(direction, theme);
+        let values = values(state, direction, columns);
+        let bars = graph::bars(&values, most(&values), 1).concat();
+        [
+            Span::styled(
+                format!(" {}{}", arrow(direction), right(&rate, rate_width)),
+                style,
+            ),
+            Span::styled(format!(" {bars} "), style.not_bold()),
+        ]
+    });
+    Line::from_iter(spans)
+}
+
+fn most(values: &[f32]) -> f32 {
+    // What is next to nothing must not look like a storm.
+    values.iter().copied().fold(1000.0, f32::max)
+}
+
+/// One direction, in one line or two.
+fn traffic(
+    state: &State,
+    direction: Direction,
+    theme: &Theme,
+    width: u16,
+    lines: u16,
+) -> Vec<Line<'static>> {
+    let (units, snapshot) = (state.preferences.units, &state.snapshot);
+    let style = style(direction, theme);
+    let rate = right(
+        &units.rate(*snapshot.total_rate.get(direction)),
+        units.width() + 2,
+    );
+    let total = right(
+        &units.amount(*snapshot.total.get(direction)),
+        units.width() + 1,
+    );
+    let (left, right) = (rate.width() + 4, total.width() + 8);
+    let columns = usize::from(width).saturating_sub(left + right);
+    let values = values(state, direction, columns);
+    let most = most(&values);
+    let mut bars = graph::bars(&values, most, usize::from(lines));
+    let last = bars.pop().unwrap_or_default();
+    let mut drawn = Vec::new();
+    for line in bars {
+        // The scale stands at the top.
+        let rate = crate::rate::Rate::from_bytes_per_second(most as u64);
+        let scale = format!("  {}", units.rate(rate));
+        drawn.push(Line::from(vec![
+            Span::raw(" ".repeat(left)),
+            Span::styled(line, style.not_bold()),
+            Span::styled(scale, theme.faint),
+        ]));
+    }
+    drawn.push(Line::from(vec![
+        Span::styled(format!(" {} {rate} ", arrow(direction)), style),
+        Span::styled(last, style.not_bold()),
+        Span::styled("  total", theme.faint),
+        Span::raw(total),
+    ]));
+    drawn
 }
 
 /// What is said about limits, in the order of its worth: what does not fit gives way from the end.
 fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let snapshot = &state.snapshot;
+    let roomy = width >= ROOMY;
     let mut said: Vec<(String, Style)> = Vec::new();
+    if state.frozen.is_some() {
+        said.push(("FROZEN".into(), theme.warning));
+    }
     let limited = snapshot.limited();
     if state.engine_stopped {
         said.push(("! the engine has stopped".into(), theme.error));
@@ -81,9 +185,8 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
         };
         said.push((format!("{limited} limited"), style));
     }
-    let failing = snapshot
-        .processes
-        .iter()
+    let failing = snapshot.processes.iter();
+    let failing = failing
         .filter(|row| {
             row.limit
                 .as_ref()
@@ -93,11 +196,20 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     if failing > 0 {
         said.push((format!("! {failing} not enforced"), theme.warning));
     }
+    if !state.filter.is_empty() {
+        let processes: u32 = state.rows.iter().map(|row| row.processes).sum();
+        let of = snapshot.processes.len();
+        let text = cut(state.filter.text(), width / 3);
+        said.push((format!("/{text}: {processes} of {of}"), theme.key));
+    }
+    if !state.tags.is_empty() {
+        said.push((format!("{} tagged", state.tags.len()), theme.key));
+    }
     let coverage = snapshot.coverage();
-    let word = if width >= ROOMY { "coverage " } else { "" };
+    let word = if roomy { "coverage " } else { "" };
     // Rounded down: 100 % is all of it.
     let percent = format!("{word}{:.1} %", (coverage * 1000.0).floor() / 10.0);
-    let mechanism = (snapshot.mechanism.to_string(), theme.faint);
+    let mechanism = (mechanism(snapshot, roomy), theme.faint);
     if coverage < GOOD_COVERAGE {
         said.push((format!("! {percent}"), theme.warning));
         said.push(mechanism);
@@ -105,8 +217,16 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
         said.push(mechanism);
         said.push((percent, theme.faint));
     }
-    let shown = snapshot.processes.len();
-    said.push((format!("{shown} processes"), theme.faint));
+    let view = state.preferences.view;
+    let rows = match view {
+        crate::tui::rows::View::Processes => {
+            counted(snapshot.processes.len(), "process", "processes")
+        }
+        _ => format!("{} {}", state.rows.len(), view.name()),
+    };
+    said.push((rows, theme.faint));
+    let every = humantime::format_duration(state.preferences.interval);
+    said.push((format!("every {every}"), theme.faint));
 
     let mut line = Line::default();
     for (text, style) in said {
@@ -118,4 +238,12 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
         line.push_span(Span::styled(text, style));
     }
     line
+}
+
+/// How limits are enforced, with the reason where it is not the best way.
+fn mechanism(snapshot: &Snapshot, roomy: bool) -> String {
+    match &snapshot.why_policing {
+        Some(why) if roomy => format!("{}: {}", snapshot.mechanism, cut(why, 40)),
+        _ => snapshot.mechanism.to_string(),
+    }
 }

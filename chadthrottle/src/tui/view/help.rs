@@ -9,6 +9,17 @@ use ratatui::{
 use super::{Areas, pane, text::left, theme::Theme};
 use crate::tui::keymap::{self, Binding, Context};
 
+/// Words of the filter; all that are typed must hold.
+const FILTER: &[(&str, &str)] = &[
+    ("nginx", "in name, path, user or cgroup; or its id"),
+    ("user:ada", "of this user"),
+    ("pid:42", "ids that begin so; several with commas"),
+    ("port:443", "has such a local or remote port"),
+    ("program: unit:", "of this program or unit"),
+    ("limited blocked", "has a limit; is blocked"),
+    ("!user:root", "not so"),
+];
+
 /// Columns of the keys and signs.
 const SIGN: u16 = 16;
 
@@ -17,10 +28,12 @@ const SECTION: u16 = 54;
 
 /// What stands in the table's first column, and what a rate may look like.
 const LEGEND: &[(&str, &str)] = &[
-    ("▼", "limited"),
+    ("▽", "limited, and below the limit"),
+    ("▼", "held at its limit"),
     ("■", "blocked, in one direction or both"),
     ("!", "its limit is not fully enforced"),
     ("†", "ended"),
+    ("✓", "tagged"),
     ("500K  1.5MB/s", "decimal bytes a second"),
     ("1MiB", "binary bytes a second"),
     ("8mbit  1.5Gbit", "bits a second"),
@@ -30,7 +43,7 @@ const LEGEND: &[(&str, &str)] = &[
 /// Lines there are, and lines shown at once.
 pub fn lines_and_page(size: Size) -> [usize; 2] {
     let inner = pane::inner(Areas::of_size(size).body);
-    let theme = Theme::new(false);
+    let theme = Theme::new(super::theme::Palette::Plain);
     [lines(inner.width, &theme).len(), usize::from(inner.height)]
 }
 
@@ -50,15 +63,24 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
         let bindings = keymap::in_context(context).filter(|binding| also(binding));
         section(context.title(), bindings.map(entry_of), theme)
     };
-    let legend = LEGEND
-        .iter()
-        .map(|(sign, meaning)| ((*sign).to_owned(), *meaning));
+    let listed = |list: &'static [(&'static str, &'static str)]| {
+        list.iter()
+            .map(|(sign, meaning)| ((*sign).to_owned(), *meaning))
+    };
     let anywhere = keymap::in_context(Context::Table).filter(|binding| everywhere(binding));
+    let own = |context| {
+        keys(context, &|binding| {
+            !everywhere(binding) && !in_table(binding)
+        })
+    };
     let mut first = keys(Context::Table, &|binding| !everywhere(binding));
     first.extend(section("Anywhere", anywhere.map(entry_of), theme));
-    first.extend(section("Marks and rates", legend, theme));
-    let mut second = keys(Context::Dialog, &|binding| !everywhere(binding));
-    second.extend(keys(Context::Log, &|binding| !in_table(binding)));
+    let mut second = section("Marks and rates", listed(LEGEND), theme);
+    second.extend(section("What can be filtered by", listed(FILTER), theme));
+    second.extend(own(Context::Details));
+    second.extend(own(Context::Dialog));
+    second.extend(own(Context::Filter));
+    second.extend(own(Context::Log));
 
     // The blank line after the last section is no line of the help.
     second.pop();

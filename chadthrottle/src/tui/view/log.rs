@@ -24,7 +24,7 @@ const ROOM_FOR_BOTH: u16 = 12;
 
 /// Lines of a part, and lines of it shown at once.
 pub fn lines_and_page(state: &State, part: LogPart) -> [usize; 2] {
-    let theme = Theme::new(false);
+    let theme = Theme::new(super::theme::Palette::Plain);
     let areas = areas(Areas::of_size(state.size).body, part);
     let area = pane::inner(areas[part as usize]);
     [

@@ -15,6 +15,26 @@ pub(super) fn inner(area: Rect) -> Rect {
     area.inner(Margin::new(2, 1))
 }
 
+/// Where a dialog with so many lines lies over an area, at most so wide.
+pub(super) fn over(area: Rect, widest: u16, lines: usize) -> Rect {
+    let width = area.width.min(widest);
+    let height = area.height.min(lines as u16 + 2);
+    Rect {
+        x: area.x + (area.width - width) / 2,
+        y: area.y + (area.height - height) / 3,
+        width,
+        height,
+    }
+}
+
+/// Its frame.
+pub(super) fn block(title: &str, border: Style, theme: &Theme) -> Block<'static> {
+    Block::bordered()
+        .border_type(BorderType::Rounded)
+        .border_style(border)
+        .title(Span::styled(title.to_owned(), theme.title.not_dim()))
+}
+
 /// Draws it from line `first` on; when not all lines fit, the border says which are shown.
 pub(super) fn render(
     frame: &mut Frame,
@@ -28,10 +48,7 @@ pub(super) fn render(
     let inner = inner(area);
     let (count, page) = (lines.len(), usize::from(inner.height));
     let first = first.min(count.saturating_sub(page));
-    let mut block = Block::bordered()
-        .border_type(BorderType::Rounded)
-        .border_style(border)
-        .title(Span::styled(title.to_owned(), theme.title.not_dim()));
+    let mut block = block(title, border, theme);
     if count > page {
         let shown = format!(" {}–{} of {count} ", first + 1, first + page);
         block = block.title_bottom(Line::styled(shown, theme.faint).right_aligned());

@@ -1,163 +1,51 @@
-//! The process table.
+//! The table.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use chadthrottle_common::traffic::Direction;
 use ratatui::{
     Frame,
-    layout::Rect,
+    layout::{Position, Rect},
     style::Style,
     text::{Line, Span},
 };
 
 use super::{
-    text::{count, left, right},
+    Spot, graph,
+    text::{cell, count, left},
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::{Limits, ProcessRow},
-    rate::Rate,
-    tui::state::State,
+    engine::snapshot::{LimitState, Limits, ProcessRow},
+    process::unit,
+    rate::{Rate, Units},
+    tui::{
+        columns::{Column, GAUGE, fitting},
+        rows::{AT_LIMIT, Row, Sort, Subject, View, used},
+        state::State,
+    },
 };
 
-/// Columns of a limit with both directions in it.
-const WIDE_LIMIT: u16 = 21;
-
-/// Columns of a limit where there is little room.
-const SHORT_LIMIT: u16 = 10;
-
-/// The program's name has at least so many columns before another column is shown beside it.
-const PROGRAM: u16 = 10;
-
-/// A process's name has at most 15 bytes.
-const WIDEST_PROGRAM: u16 = 16;
-
-/// A column of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Column {
-    /// Limited, blocked, not enforced or ended, in one character.
-    Mark,
-    /// Its id.
-    Pid,
-    /// Its user.
-    User,
-    /// Its name.
-    Program,
-    /// Its open sockets.
-    Connections,
-    /// Payload a second.
-    Rate(Direction),
-    /// Payload so far.
-    Total(Direction),
-    /// Its limit.
-    Limit,
-    /// Its program file.
-    Path,
-}
-
-/// As they stand from left to right.
-const IN_PLACE: &[Column] = &[
-    Column::Mark,
-    Column::Pid,
-    Column::User,
-    Column::Program,
-    Column::Connections,
-    Column::Rate(Direction::Download),
-    Column::Rate(Direction::Upload),
-    Column::Total(Direction::Download),
-    Column::Total(Direction::Upload),
-    Column::Limit,
-    Column::Path,
-];
-
-/// The first to be shown first; as a terminal narrows they give way from the last. Those in one
-/// step come and go together.
-const BY_WORTH: &[&[Column]] = &[
-    &[
-        Column::Mark,
-        Column::Program,
-        Column::Rate(Direction::Download),
-        Column::Rate(Direction::Upload),
-    ],
-    &[Column::Pid],
-    &[Column::Limit],
-    &[Column::Connections],
-    &[Column::User],
-    &[
-        Column::Total(Direction::Download),
-        Column::Total(Direction::Upload),
-    ],
-];
-
-/// The columns that fit, with their widths, from left to right.
-pub fn columns(width: u16, pid_digits: u16) -> Vec<(Column, u16)> {
-    let least = |column: Column| match column {
-        Column::Mark => 1,
-        Column::Pid => pid_digits,
-        Column::User => 7,
-        Column::Program => PROGRAM,
-        Column::Connections => 4,
-        Column::Rate(_) => 9,
-        Column::Total(_) => 7,
-        Column::Limit => SHORT_LIMIT,
-        Column::Path => 20,
-    };
-    let mut shown: Vec<Column> = Vec::new();
-    // The mark needs no gap after it: ids are right-aligned.
-    let mut left_over = i32::from(width) + 2;
-    for step in BY_WORTH {
-        let needed: i32 = step.iter().map(|c| i32::from(least(*c)) + 1).sum();
-        if needed > left_over && !shown.is_empty() {
-            break;
-        }
-        left_over -= needed;
-        shown.extend(*step);
-    }
-    let mut widths: Vec<(Column, u16)> = IN_PLACE
-        .iter()
-        .filter(|column| shown.contains(column))
-        .map(|column| (*column, least(*column)))
-        .collect();
-    // What is left over goes where it is missed most.
-    let mut spare = left_over.max(0) as u16;
-    let mut widen = |wanted: Column, by: u16, whole: bool| {
-        for (column, width) in &mut widths {
-            if *column == wanted && (!whole || spare >= by) {
-                let more = by.min(spare);
-                *width += more;
-                spare -= more;
-            }
-        }
-    };
-    widen(Column::Program, WIDEST_PROGRAM - PROGRAM, false);
-    widen(Column::Limit, WIDE_LIMIT - SHORT_LIMIT, true);
-    widen(Column::Pid, 1, true);
-    widen(Column::User, 5, true);
-    widen(Column::Connections, 1, true);
-    widen(Column::Rate(Direction::Download), 2, true);
-    widen(Column::Rate(Direction::Upload), 2, true);
-    widen(Column::Total(Direction::Download), 2, true);
-    widen(Column::Total(Direction::Upload), 2, true);
-    if spare > least(Column::Path) {
-        widths.push((Column::Path, spare - 1));
-    }
-    widths
-}
+/// What the sparklines show.
+const SPAN: Duration = Duration::from_secs(60);
 
 /// Draws it.
 pub fn render(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     if area.height == 0 {
         return;
     }
-    let columns = columns(area.width, state.pid_digits);
-    let mut lines = vec![headings(&columns, theme)];
+    let columns = fitting(area.width, state.layout());
+    let mut lines = vec![headings(&columns, state, theme)];
     let shown = usize::from(area.height) - 1;
-    for (index, row) in state.rows().enumerate().skip(state.offset).take(shown) {
+    for (index, row) in state.rows.iter().enumerate().skip(state.offset).take(shown) {
         let selected = index == state.line();
-        lines.push(line(row, &columns, selected, area.width, theme));
+        lines.push(line(state, row, &columns, selected, area.width, theme));
     }
-    if state.order.is_empty() {
-        let text = "  no process has an inet socket now";
+    if state.rows.is_empty() {
+        let text = match state.filter.is_empty() {
+            true => "  no process has an inet socket now",
+            false => "  nothing matches the filter; Esc drops it",
+        };
         lines.push(Line::styled(text, theme.faint));
     }
     for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
@@ -172,80 +60,66 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
     }
 }
 
-fn headings(columns: &[(Column, u16)], theme: &Theme) -> Line<'static> {
+/// What is where the mouse points.
+pub fn spot(state: &State, area: Rect, position: Position) -> Option<Spot> {
+    if !area.contains(position) {
+        return None;
+    }
+    if position.y > area.y {
+        let line = state.offset + usize::from(position.y - area.y - 1);
+        return (line < state.rows.len()).then_some(Spot::Row(line));
+    }
+    let mut end = area.x;
+    for (column, width) in fitting(area.width, state.layout()) {
+        end += width + 1;
+        if position.x < end {
+            return column.is_sortable().then_some(Spot::Heading(column));
+        }
+    }
+    None
+}
+
+fn headings(columns: &[(Column, u16)], state: &State, theme: &Theme) -> Line<'static> {
+    let Sort { by, reversed } = state.preferences.sort;
     let spans = columns.iter().map(|&(column, width)| {
-        let (text, is_number) = match column {
-            Column::Mark => ("", false),
-            Column::Pid => ("PID", true),
-            Column::User => ("USER", false),
-            Column::Program => ("PROGRAM", false),
-            Column::Connections => (if width > 4 { "CONNS" } else { "CONN" }, true),
-            Column::Rate(Direction::Download) => ("DOWN/s", true),
-            Column::Rate(Direction::Upload) => ("UP/s", true),
-            Column::Total(Direction::Download) => ("DOWN", true),
-            Column::Total(Direction::Upload) => ("UP", true),
-            Column::Limit => ("LIMIT", false),
-            Column::Path => ("PATH", false),
+        let text = column.heading(state.preferences.view, width);
+        let sorts = match by {
+            Some(by) => by == column,
+            None => matches!(column, Column::Rate(_)),
         };
-        cell(column, Cow::Borrowed(text), width, is_number)
+        if !sorts {
+            return Span::raw(cell(text, width, column.is_number()));
+        }
+        let sign = if reversed { "▴" } else { "▾" };
+        let text = format!("{text}{sign}");
+        Span::styled(cell(&text, width, column.is_number()), theme.key)
     });
     Line::from_iter(spans).style(theme.title)
 }
 
-fn cell(column: Column, text: Cow<'_, str>, width: u16, is_number: bool) -> Span<'static> {
-    let mut text = match is_number {
-        true => right(&text, width),
-        false => left(&text, width),
-    };
-    if column != Column::Mark {
-        text.push(' ');
-    }
-    Span::raw(text)
-}
-
 fn line(
-    row: &ProcessRow,
+    state: &State,
+    row: &Row,
     columns: &[(Column, u16)],
     selected: bool,
     width: u16,
     theme: &Theme,
 ) -> Line<'static> {
+    let Some(process) = state.lead(row) else {
+        return Line::default();
+    };
+    let tagged = state.tags.contains(&row.subject);
+    let ended = matches!(row.subject, Subject::Process(_)) && process.ended;
     let spans = columns.iter().map(|&(column, width)| {
-        let (text, is_number, style): (Cow<'_, str>, bool, Style) = match column {
-            Column::Mark => (mark(row).into(), false, limit_style(row, theme)),
-            Column::Pid => (row.pid().to_string().into(), true, theme.faint),
-            Column::User => ((&*row.user).into(), false, Style::new()),
-            Column::Program => ((&*row.name).into(), false, theme.title),
-            Column::Connections => (
-                count(row.connections, width).into(),
-                true,
-                quiet(row.connections == 0, theme),
-            ),
-            Column::Rate(direction) => {
-                let rate = *row.rate.get(direction);
-                (
-                    rate.to_string().into(),
-                    true,
-                    quiet(rate == Rate::ZERO, theme),
-                )
-            }
-            Column::Total(direction) => {
-                let bytes = *row.bytes.get(direction);
-                (
-                    bytes.to_string().into(),
-                    true,
-                    quiet(bytes.count() == 0, theme),
-                )
-            }
-            Column::Limit => (limit(row, width).into(), false, limit_style(row, theme)),
-            Column::Path => ((&*row.exe).into(), false, theme.faint),
+        let (text, style) = content(state, row, process, column, width, theme);
+        let text = match column {
+            Column::Mark => format!("{}{text} ", if tagged { "✓" } else { " " }),
+            _ => cell(&text, width, column.is_number()),
         };
-        let cell = cell(column, text, width, is_number);
         // A selected row in one style is easier to read than patches of reversed colours.
-        if selected || row.ended {
-            cell
-        } else {
-            cell.style(style)
+        match selected || ended {
+            true => Span::raw(text),
+            false => Span::styled(text, style),
         }
     });
     let mut line = Line::from_iter(spans);
@@ -254,10 +128,78 @@ fn line(
         line.push_span(" ".repeat(missing));
         line = line.style(theme.selected);
     }
-    if row.ended {
+    if ended {
         line = line.patch_style(theme.faint);
     }
     line
+}
+
+/// What stands in a row's column, and how.
+fn content<'a>(
+    state: &'a State,
+    row: &'a Row,
+    process: &'a ProcessRow,
+    column: Column,
+    width: u16,
+    theme: &Theme,
+) -> (Cow<'a, str>, Style) {
+    let units = state.preferences.units;
+    let is_process = matches!(row.subject, Subject::Process(_));
+    let limit = process.limit.as_ref();
+    let limit = limit.filter(|_| is_process && !process.ended);
+    let limited = limit_style(limit, row.limited > 0, theme);
+    match column {
+        Column::Mark => (mark(row, process).into(), limited),
+        Column::Id if is_process => (process.pid().to_string().into(), theme.faint),
+        Column::Id => (count(row.processes, width).into(), Style::new()),
+        Column::User => ((&*process.user).into(), Style::new()),
+        Column::Name => {
+            let name = row.name(&state.snapshot);
+            let style = match limit.is_some() || row.limited > 0 {
+                true => theme.title.patch(limited),
+                false => theme.title,
+            };
+            (name.into(), style)
+        }
+        Column::Unit => (unit::name(&process.cgroup).into(), theme.faint),
+        Column::Connections => (
+            count(row.connections, width).into(),
+            quiet(row.connections == 0, theme),
+        ),
+        Column::Rate(direction) => {
+            let rate = *row.rate.get(direction);
+            (units.figure(rate).into(), quiet(rate == Rate::ZERO, theme))
+        }
+        Column::Total(direction) => {
+            let bytes = *row.bytes.get(direction);
+            (units.amount(bytes).into(), quiet(bytes.count() == 0, theme))
+        }
+        Column::Limit if is_process => (limit_text(process, width, units).into(), limited),
+        Column::Limit if row.limited > 0 => (
+            format!("{} of {}", row.limited, row.processes).into(),
+            limited,
+        ),
+        Column::Limit => ("".into(), Style::new()),
+        Column::OfLimit => (
+            limit.map_or(String::new(), |l| of_limit(l, width)).into(),
+            limited,
+        ),
+        Column::History => {
+            let style = if limit.is_some() {
+                limited.not_bold()
+            } else {
+                Style::new()
+            };
+            (history(state, row, width).into(), style)
+        }
+        Column::Path => {
+            let path = match state.preferences.view {
+                View::Units => &process.cgroup,
+                _ => &process.exe,
+            };
+            ((&**path).into(), theme.faint)
+        }
+    }
 }
 
 fn quiet(is_zero: bool, theme: &Theme) -> Style {
@@ -265,26 +207,37 @@ fn quiet(is_zero: bool, theme: &Theme) -> Style {
 }
 
 /// What a row's state is, in one character; the help explains them.
-fn mark(row: &ProcessRow) -> &'static str {
-    match &row.limit {
-        _ if row.ended => "†",
+fn mark(row: &Row, process: &ProcessRow) -> &'static str {
+    if !matches!(row.subject, Subject::Process(_)) {
+        return if row.limited > 0 { "▽" } else { " " };
+    }
+    match &process.limit {
+        _ if process.ended => "†",
         Some(state) if state.effect.not_enforced.is_some() => "!",
         Some(state) if state.limits.is_blocked() => "■",
-        Some(_) => "▼",
+        Some(state) if is_held(state) => "▼",
+        Some(_) => "▽",
         None => " ",
     }
 }
 
-fn limit_style(row: &ProcessRow, theme: &Theme) -> Style {
-    match &row.limit {
+fn is_held(limit: &LimitState) -> bool {
+    used(limit).is_some_and(|part| part >= AT_LIMIT)
+}
+
+fn limit_style(limit: Option<&LimitState>, any: bool, theme: &Theme) -> Style {
+    match limit {
         Some(state) if state.effect.not_enforced.is_some() => theme.warning,
         Some(state) if state.limits.is_blocked() => theme.blocked,
+        Some(state) if is_held(state) => theme.at_limit,
         Some(_) => theme.limited,
+        None if any => theme.limited,
         None => Style::new(),
     }
 }
 
-fn limit(row: &ProcessRow, width: u16) -> String {
+/// The limits as well as they can be said in so many columns.
+fn limit_text(row: &ProcessRow, width: u16, units: Units) -> String {
     if row.ended {
         return "ended".into();
     }
@@ -292,23 +245,70 @@ fn limit(row: &ProcessRow, width: u16) -> String {
         return String::new();
     };
     let Limits { download, upload } = state.limits;
-    let part = |limit: Option<Rate>| match limit {
-        None => "—".to_owned(),
-        Some(Rate::ZERO) => "blocked".to_owned(),
-        Some(rate) => rate.to_string(),
-    };
-    match (download, upload) {
-        (Some(Rate::ZERO), Some(Rate::ZERO)) => "blocked".into(),
-        _ if width >= WIDE_LIMIT => {
-            // The arrows stand below each other.
-            format!(
-                "{} ↑{}",
-                left(&format!("↓{}", part(download)), 10),
-                part(upload)
-            )
-        }
-        (Some(_), None) => format!("↓{}", part(download)),
-        (None, Some(_)) => format!("↑{}", part(upload)),
-        _ => "↓↑ limited".into(),
+    if download == Some(Rate::ZERO) && upload == Some(Rate::ZERO) {
+        return "blocked".into();
     }
+    let whole = |limit: Option<Rate>| match limit {
+        None => "-".to_owned(),
+        Some(Rate::ZERO) => "blocked".to_owned(),
+        Some(rate) => units.figure(rate),
+    };
+    // As it may be typed: `1.5M`.
+    let short = |limit: Option<Rate>| match limit {
+        None => "-".to_owned(),
+        Some(Rate::ZERO) => "0".to_owned(),
+        Some(rate) if units == Units::DecimalBytes && rate.exact().len() <= 4 => rate.exact(),
+        Some(rate) => units.figure(rate).replace(' ', ""),
+    };
+    if width >= 2 * units.width() + 3 {
+        // The arrows stand below each other.
+        let down = left(&format!("↓{}", whole(download)), units.width() + 1);
+        return format!("{down} ↑{}", whole(upload));
+    }
+    match (download, upload) {
+        (Some(_), None) => format!("↓{}", whole(download)),
+        (None, Some(_)) => format!("↑{}", whole(upload)),
+        _ => {
+            let both = format!("↓{} ↑{}", short(download), short(upload));
+            match both.chars().count() <= usize::from(width) {
+                true => both,
+                false => "↓↑ limited".into(),
+            }
+        }
+    }
+}
+
+/// How much of its limit a process gets.
+fn of_limit(limit: &LimitState, width: u16) -> String {
+    let Some(part) = used(limit) else {
+        return String::new();
+    };
+    let percent = format!("{:.0}%", (part * 100.0).min(999.0));
+    if width < GAUGE {
+        return percent;
+    }
+    let gauge = graph::gauge(part, usize::from(width) - 5);
+    format!("{gauge}{percent:>5}")
+}
+
+/// The last minute, both directions together.
+fn history(state: &State, row: &Row, width: u16) -> String {
+    let (columns, subject) = (usize::from(width), &row.subject);
+    let points = match subject {
+        Subject::Process(key) => state.history.of(std::iter::once(*key), columns, SPAN),
+        _ => {
+            let keys = state.members(subject).map(|row| row.key);
+            state.history.of(keys, columns, SPAN)
+        }
+    };
+    let values: Vec<f32> = points
+        .into_iter()
+        .map(|point| {
+            point.map_or(0.0, |p| {
+                p.get(Direction::Download) + p.get(Direction::Upload)
+            })
+        })
+        .collect();
+    let most = values.iter().copied().fold(1000.0, f32::max);
+    graph::bars(&values, most, 1).concat()
 }

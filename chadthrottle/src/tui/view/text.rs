@@ -17,6 +17,16 @@ pub(super) fn right(text: &str, width: u16) -> String {
     format!("{}{text}", " ".repeat(missing))
 }
 
+/// The text in a table's column, with the space after it.
+pub(super) fn cell(text: &str, width: u16, is_number: bool) -> String {
+    let mut text = match is_number {
+        true => right(text, width),
+        false => left(text, width),
+    };
+    text.push(' ');
+    text
+}
+
 /// A count in at most so many columns, at least four: `9999`, `10k`, `3M`.
 pub(super) fn count(count: u32, width: u16) -> String {
     let exact = count.to_string();

@@ -1,0 +1,207 @@
+//! What the person wants to see: words that all must hold.
+
+use crate::{
+    engine::{connections::Ports, snapshot::ProcessRow},
+    process::unit,
+};
+
+/// A filter, as it was typed and as it was understood.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    text: String,
+    terms: Vec<Term>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Term {
+    not: bool,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    Text(String),
+    User(String),
+    Program(String),
+    Unit(String),
+    Pid(String),
+    Port(Option<u16>),
+    Limited,
+    Blocked,
+}
+
+impl Filter {
+    /// Understands a text. There is no wrong one: what is no key is looked for as it is.
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            terms: text.split_whitespace().filter_map(term).collect(),
+        }
+    }
+
+    /// As it was typed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Whether ports must be known to apply it.
+    pub fn needs_ports(&self) -> bool {
+        let mut terms = self.terms.iter();
+        terms.any(|term| matches!(term.what, What::Port(Some(_))))
+    }
+
+    /// Whether a process passes.
+    pub fn matches(&self, row: &ProcessRow, ports: Option<&Ports>) -> bool {
+        self.terms
+            .iter()
+            .all(|term| term.not != term.what.matches(row, ports))
+    }
+}
+
+fn term(word: &str) -> Option<Term> {
+    let (not, word) = match word.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, word),
+    };
+    let what = match (word, word.split_once(':')) {
+        ("", _) => return None,
+        ("limited", _) => What::Limited,
+        ("blocked", _) => What::Blocked,
+        // Half typed: everything passes still.
+        (_, Some(("user" | "program" | "unit" | "cgroup" | "pid" | "port", ""))) => return None,
+        (_, Some(("user", name))) => What::User(name.to_lowercase()),
+        (_, Some(("program", name))) => What::Program(name.to_lowercase()),
+        (_, Some(("unit" | "cgroup", name))) => What::Unit(name.to_lowercase()),
+        (_, Some(("pid", id))) => What::Pid(id.to_owned()),
+        (_, Some(("port", port))) => What::Port(port.parse().ok()),
+        _ => What::Text(word.to_lowercase()),
+    };
+    Some(Term { not, what })
+}
+
+impl What {
+    fn matches(&self, row: &ProcessRow, ports: Option<&Ports>) -> bool {
+        match self {
+            Self::Text(text) => {
+                [&row.name, &row.exe, &row.user, &row.cgroup]
+                    .into_iter()
+                    .any(|field| contains(field, text))
+                    || row.pid().to_string() == *text
+            }
+            Self::User(name) => starts_with(&row.user, name),
+            Self::Program(name) => contains(&row.name, name) || contains(&row.exe, name),
+            Self::Unit(name) => {
+                contains(unit::name(&row.cgroup), name) || contains(&row.cgroup, name)
+            }
+            Self::Pid(ids) => {
+                let pid = row.pid().to_string();
+                ids.split(',')
+                    .any(|id| !id.is_empty() && pid.starts_with(id))
+            }
+            Self::Port(None) => false,
+            Self::Port(Some(port)) => ports.is_some_and(|ports| ports.of(row.key).contains(port)),
+            Self::Limited => row.limit.is_some(),
+            Self::Blocked => row.limit.as_ref().is_some_and(|l| l.limits.is_blocked()),
+        }
+    }
+}
+
+/// Whether `field` has `lower` in it, whatever the case. Ten thousand rows are looked through for
+/// every key: nothing is allocated for the usual ones.
+fn contains(field: &str, lower: &str) -> bool {
+    if field.is_ascii() && lower.is_ascii() {
+        let windows = field.as_bytes().windows(lower.len().max(1));
+        return lower.is_empty()
+            || windows
+                .into_iter()
+                .any(|window| window.eq_ignore_ascii_case(lower.as_bytes()));
+    }
+    field.to_lowercase().contains(lower)
+}
+
+fn starts_with(field: &str, lower: &str) -> bool {
+    field.to_lowercase().starts_with(lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::snapshot::{LimitId, LimitState, Limits, Mechanism},
+        process::{Pid, ProcessKey},
+        rate::Rate,
+    };
+
+    fn row() -> ProcessRow {
+        ProcessRow {
+            key: ProcessKey {
+                pid: Pid(812),
+                start_time: 1,
+            },
+            name: "nginx".into(),
+            exe: "/usr/sbin/nginx".into(),
+            user: "www-data".into(),
+            cgroup: "/system.slice/nginx.service".into(),
+            connections: 0,
+            bytes: Default::default(),
+            rate: Default::default(),
+            local_limit: None,
+            limit: Some(LimitState::new(
+                LimitId(1),
+                Limits {
+                    download: Some(Rate::ZERO),
+                    upload: None,
+                },
+                Mechanism::Pacing,
+            )),
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn what_passes() {
+        let ports: Ports = [(row().key, vec![443, 8080])].into_iter().collect();
+        for (text, passes) in [
+            ("", true),
+            ("NGI", true),
+            ("sbin", true),
+            ("curl", false),
+            ("!curl", true),
+            ("nginx www", true),
+            ("nginx ada", false),
+            ("812", true),
+            ("81", false),
+            ("user:www", true),
+            ("user:root", false),
+            ("user:", true),
+            ("!user:www-data", false),
+            ("pid:8", true),
+            ("pid:7,812", true),
+            ("pid:9", false),
+            ("pid:7,", false),
+            ("port:443", true),
+            ("port:44", false),
+            ("port:x", false),
+            ("unit:nginx.service", true),
+            ("cgroup:/system", true),
+            ("program:NGINX", true),
+            ("limited", true),
+            ("blocked", true),
+            ("!limited", false),
+            ("foo:bar", false),
+            ("!", true),
+            ("ünginx", false),
+        ] {
+            let filter = Filter::new(text);
+            assert_eq!(filter.matches(&row(), Some(&ports)), passes, "{text}");
+        }
+        assert!(Filter::new("x port:1").needs_ports());
+        assert!(!Filter::new("port:").needs_ports());
+        assert!(!Filter::new("port:443").matches(&row(), None));
+    }
+}

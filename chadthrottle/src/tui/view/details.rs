@@ -1,0 +1,210 @@
+//! All about one process: its traffic over the last minutes, its limit's own truth, and its
+//! connections.
+
+mod charts;
+mod list;
+
+use chadthrottle_common::traffic::Direction;
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    text::{Line, Span},
+};
+
+use super::{
+    Areas, pane,
+    text::{cut, left, wrap},
+    theme::Theme,
+};
+use crate::{
+    engine::{
+        connections::Connection,
+        snapshot::{LimitState, ProcessRow},
+    },
+    process::unit,
+    rate::{Rate, Units},
+    tui::{
+        state::{DetailsPane, State},
+        text::subject,
+    },
+};
+
+/// Charts have a place from this height of the pane on.
+const ROOM_FOR_CHARTS: u16 = 15;
+
+/// Lines about the process and its limit at most.
+const FACTS: usize = 6;
+
+/// Where the parts of the pane are.
+struct Parts {
+    facts: Rect,
+    charts: Rect,
+    headings: Rect,
+    connections: Rect,
+}
+
+fn parts(area: Rect, facts: usize) -> Parts {
+    let inner = pane::inner(area);
+    let charts = match area.height {
+        0..ROOM_FOR_CHARTS => 0,
+        height => (height / 3).clamp(6, 16),
+    };
+    let [facts, charts, headings, connections] = Layout::vertical([
+        Constraint::Length(facts as u16),
+        Constraint::Length(charts),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+    ])
+    .areas(inner);
+    Parts {
+        facts,
+        charts,
+        headings,
+        connections,
+    }
+}
+
+fn process<'a>(state: &'a State, open: &'a DetailsPane) -> &'a ProcessRow {
+    let mut rows = state.snapshot.processes.iter();
+    rows.find(|row| row.key == open.last.key)
+        .unwrap_or(&open.last)
+}
+
+fn connections(state: &State) -> &[Connection] {
+    let details = state.snapshot.watched.details.as_ref();
+    let wanted = state.watch().process;
+    match details {
+        Some(details) if Some(details.key) == wanted => &details.connections,
+        _ => &[],
+    }
+}
+
+/// Lines of connections, and lines of them shown at once.
+pub fn lines_and_page(state: &State) -> [usize; 2] {
+    let super::Overlay::Details(open) = &state.overlay else {
+        return [0, 1];
+    };
+    let area = Areas::of_size(state.size).body;
+    let theme = Theme::new(state.preferences.palette);
+    let facts = facts(state, process(state, open), pane::inner(area).width, &theme);
+    let parts = parts(area, facts.len());
+    [
+        connections(state).len(),
+        usize::from(parts.connections.height).max(1),
+    ]
+}
+
+/// Draws it.
+pub fn render(frame: &mut Frame, area: Rect, state: &State, open: &DetailsPane, theme: &Theme) {
+    let row = process(state, open);
+    let title = format!(" {} ", cut(&subject(row), area.width.saturating_sub(4)));
+    frame.render_widget(pane::block(&title, theme.border, theme), area);
+    let facts = facts(state, row, pane::inner(area).width, theme);
+    let parts = parts(area, facts.len());
+    for (line, y) in facts
+        .into_iter()
+        .zip(parts.facts.top()..parts.facts.bottom())
+    {
+        frame.render_widget(
+            line,
+            Rect {
+                y,
+                height: 1,
+                ..parts.facts
+            },
+        );
+    }
+    if parts.charts.height > 0 {
+        charts::render(frame, parts.charts, state, row, theme);
+    }
+    list::render(frame, &parts, state, open, theme);
+}
+
+/// Who it is, what it moved, and what its limit does.
+fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line<'static>> {
+    let units = state.preferences.units;
+    let mut lines = Vec::new();
+    let who = [
+        row.exe.to_string(),
+        format!("user {}", row.user),
+        unit::name(&row.cgroup).to_owned(),
+    ];
+    let who: Vec<String> = who.into_iter().filter(|part| !part.is_empty()).collect();
+    lines.push(Line::styled(cut(&who.join(" · "), width), theme.faint));
+    let roomy = width >= 2 * (2 * units.width() + 8);
+    let moved = |direction| {
+        let rate = units.rate(*row.rate.get(direction));
+        let bytes = units.amount(*row.bytes.get(direction));
+        match roomy {
+            true => format!("{rate} ({bytes})"),
+            false => rate,
+        }
+    };
+    let column = if roomy {
+        2 * units.width() + 6
+    } else {
+        units.width() + 3
+    };
+    lines.push(Line::from(vec![
+        Span::styled("↓ ", theme.download),
+        Span::raw(left(&moved(Direction::Download), column)),
+        Span::styled("↑ ", theme.upload),
+        Span::raw(moved(Direction::Upload)),
+    ]));
+    if row.ended {
+        lines.push(Line::styled("ended", theme.warning));
+    }
+    match &row.limit {
+        Some(limit) => lines.extend(truth(limit, units, width, theme)),
+        None if row.ended => {}
+        None => lines.push(Line::styled("not limited", theme.faint)),
+    }
+    lines.truncate(FACTS);
+    lines
+}
+
+/// What a limit does, in words.
+fn truth(limit: &LimitState, units: Units, width: u16, theme: &Theme) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    for (direction, name) in [
+        (Direction::Download, "download"),
+        (Direction::Upload, "upload"),
+    ] {
+        let Some(rate) = *limit.limits.get(direction) else {
+            continue;
+        };
+        let achieved = *limit.effect.achieved.get(direction);
+        let dropped = *limit.effect.dropped.get(direction);
+        let delay = limit.effect.delay.get(direction).as_millis();
+        let mut said = match rate {
+            Rate::ZERO => format!("{name} blocked"),
+            _ => {
+                let part = achieved.bytes_per_second() as f64 / rate.bytes_per_second() as f64;
+                format!(
+                    "{name} limited to {}: gets {} ({:.0} %), adds {delay} ms",
+                    units.rate(rate),
+                    units.rate(achieved),
+                    part * 100.0
+                )
+            }
+        };
+        said += &format!(", {} dropped", units.amount(dropped));
+        match *limit.effect.marked.get(direction) {
+            0 => {}
+            marked => said += &format!(", {marked} marked"),
+        }
+        lines.push(Line::styled(cut(&said, width), theme.limited));
+    }
+    let how = match &limit.effect.why_policing {
+        Some(why) => format!("by {}: {why}", limit.effect.mechanism),
+        None => format!("by {}", limit.effect.mechanism),
+    };
+    lines.push(Line::styled(cut(&how, width), theme.faint));
+    if let Some(why) = &limit.effect.not_enforced {
+        let text = format!("! not enforced because {why}");
+        let words = wrap(&text, width).into_iter().take(2);
+        // Before anything else: it is what must not be overlooked.
+        lines.splice(0..0, words.map(|line| Line::styled(line, theme.warning)));
+    }
+    lines
+}
