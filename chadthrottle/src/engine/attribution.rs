@@ -11,7 +11,6 @@ use std::{
 };
 
 use chadthrottle_common::tag::Tag;
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{
     notices::Notices,
@@ -23,6 +22,7 @@ use crate::{
         Pid,
         descriptors::{self, Family},
         identity::{Identifier, Identity},
+        open_pidfd,
     },
 };
 
@@ -61,19 +61,6 @@ impl Look {
             .or_insert_with(|| descriptors::socket_inodes(pid))
             .contains(&inode)
     }
-}
-
-/// Opens a descriptor that stands for a process, for good.
-///
-/// # Errors
-///
-/// `ESRCH` if there is no such process; `EINVAL` or `ENOENT` if the id is a thread's.
-pub fn open_pidfd(pid: Pid) -> rustix::io::Result<OwnedFd> {
-    let pid = i32::try_from(pid.0)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .ok_or(rustix::io::Errno::SRCH)?;
-    pidfd_open(pid, PidfdFlags::empty())
 }
 
 impl Attribution {

@@ -9,14 +9,14 @@ use std::{
 use chadthrottle_common::traffic::Direction;
 
 use super::{
-    Engine, attribution,
+    Engine,
     command::{Command, CommandError},
     enforcement::Enforcement,
     in_force::{Choice, InForce, LimitCell},
     snapshot::{LimitId, Limits},
 };
 use crate::{
-    process::{Pid, ProcessKey, ancestry},
+    process::{Pid, ProcessKey, ancestry, open_pidfd},
     rate::Rate,
     rules::{
         rule::{Origin, Rule},
@@ -35,7 +35,11 @@ impl Engine {
                 let ids: Vec<LimitId> = self.rules.iter().map(|rule| rule.id).collect();
                 ids.into_iter().try_for_each(|id| self.remove(id))
             }
-            Command::SetInterval(_) | Command::Watch(_) => Ok(()),
+            Command::Watch(watch) => {
+                self.watching.set(watch);
+                Ok(())
+            }
+            Command::SetInterval(_) => Ok(()),
         }
     }
 
@@ -356,7 +360,7 @@ impl Engine {
         let identity = self
             .attribution
             .identify(pid)
-            .filter(|_| attribution::open_pidfd(pid).is_ok())
+            .filter(|_| open_pidfd(pid).is_ok())
             .ok_or(CommandError::NoSuchProcess(pid))?;
         if !process.is(identity.key) {
             return Err(CommandError::PidReused(pid));

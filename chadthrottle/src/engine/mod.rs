@@ -12,6 +12,7 @@ mod notices;
 mod owners;
 mod run;
 pub mod snapshot;
+mod watching;
 
 use std::{
     collections::BTreeSet,
@@ -33,11 +34,11 @@ use crate::{
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
-use connections::Watched;
 use in_force::RulesInForce;
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
 use snapshot::{PerDirection, Snapshot};
+use watching::Watching;
 
 /// How long a process that has ended stays in the table after its last byte.
 const LINGER: Duration = Duration::from_secs(10);
@@ -72,6 +73,7 @@ struct Engine {
     rules: RulesInForce,
     attribution: Attribution,
     notices: Notices,
+    watching: Watching,
     unattributed: Counters,
     /// Payload of owners whose slots went to others.
     departed: PerDirection<u64>,
@@ -92,6 +94,7 @@ impl Engine {
             rules: RulesInForce::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),
+            watching: Watching::default(),
             unattributed: Counters::default(),
             departed: PerDirection::default(),
             totals: Totals::default(),
@@ -187,6 +190,7 @@ impl Engine {
         self.follow_moves(&busy);
         self.notice_lost_devices();
         self.check_limits(|_| true);
+        self.watching.sample(interval);
         let before = self.totals.bytes;
         let bytes = PerDirection::of(|direction| {
             *self.departed.get(direction)
@@ -238,7 +242,7 @@ impl Engine {
             mechanism,
             why_policing,
             notices: self.notices.latest(),
-            watched: Watched::default(),
+            watched: self.watching.watched(),
         }
     }
 

@@ -104,6 +104,12 @@ pub fn user(text: &str) -> Option<(u32, String)> {
     Some((uid, name.unwrap_or_else(|| text.to_owned())))
 }
 
+/// When the process that has this id now was started, as in [`ProcessKey::start_time`].
+pub fn start_time(pid: Pid) -> Option<u64> {
+    let stat = Process::new(pid.0.cast_signed()).ok()?.stat().ok()?;
+    Some(stat.starttime)
+}
+
 /// The cgroup v2 path of a process now.
 pub fn cgroup_of(pid: Pid) -> Option<Arc<str>> {
     cgroup(&Process::new(pid.0.cast_signed()).ok()?)

@@ -5,8 +5,12 @@ pub mod carrier;
 pub mod descriptors;
 pub mod identity;
 pub mod invoker;
+pub mod sockets;
 pub mod unit;
 
+use std::os::fd::OwnedFd;
+
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// A process id in the initial PID namespace.
@@ -28,4 +32,17 @@ pub struct ProcessKey {
     /// `starttime` of `/proc/PID/stat`, in clock ticks since boot; 0 when it was gone too fast
     /// to be read.
     pub start_time: u64,
+}
+
+/// Opens a descriptor that stands for a process, for good.
+///
+/// # Errors
+///
+/// `ESRCH` if there is no such process; `EINVAL` or `ENOENT` if the id is a thread's.
+pub fn open_pidfd(pid: Pid) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid.0)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
 }

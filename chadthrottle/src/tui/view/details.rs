@@ -79,6 +79,13 @@ fn connections(state: &State) -> &[Connection] {
     }
 }
 
+/// Why not all connections are listed, where some are.
+fn missing(state: &State) -> Option<&str> {
+    let details = state.snapshot.watched.details.as_ref()?;
+    let listed = !connections(state).is_empty();
+    details.missing.as_deref().filter(|_| listed)
+}
+
 /// Lines of connections, and lines of them shown at once.
 pub fn lines_and_page(state: &State) -> [usize; 2] {
     let super::Overlay::Details(open) = &state.overlay else {
@@ -98,7 +105,12 @@ pub fn lines_and_page(state: &State) -> [usize; 2] {
 pub fn render(frame: &mut Frame, area: Rect, state: &State, open: &DetailsPane, theme: &Theme) {
     let row = process(state, open);
     let title = format!(" {} ", cut(&subject(row), area.width.saturating_sub(4)));
-    frame.render_widget(pane::block(&title, theme.border, theme), area);
+    let mut block = pane::block(&title, theme.border, theme);
+    if let Some(missing) = missing(state) {
+        let text = format!(" {} ", cut(missing, area.width.saturating_sub(6)));
+        block = block.title_bottom(Line::styled(text, theme.warning).right_aligned());
+    }
+    frame.render_widget(block, area);
     let facts = facts(state, row, pane::inner(area).width, theme);
     let parts = parts(area, facts.len());
     for (line, y) in facts

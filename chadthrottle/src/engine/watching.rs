@@ -1,0 +1,182 @@
+//! The connections of the process that somebody looks at.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    connections::{Connection, Details, Watch, Watched},
+    owners::rate_of,
+    snapshot::PerDirection,
+};
+use crate::{
+    process::{
+        ProcessKey, identity,
+        sockets::{self, Reading},
+    },
+    rate::Bytes,
+};
+
+/// More connections are not read: each costs some microseconds with every sample.
+const MOST: usize = 2000;
+
+/// What is wanted, and what the sample before had.
+#[derive(Default)]
+pub struct Watching {
+    watch: Watch,
+    /// Payload by socket cookie, when last read.
+    before: HashMap<u64, PerDirection<u64>>,
+    watched: Watched,
+}
+
+impl Watching {
+    /// Something else is wanted from now on.
+    pub fn set(&mut self, watch: Watch) {
+        if self.watch.process != watch.process {
+            self.before.clear();
+            self.watched.details = None;
+        }
+        self.watch = watch;
+        if let Some(key) = watch.process
+            && self.watched.details.is_none()
+        {
+            // At once, though without rates.
+            self.watched.details = Some(Arc::new(self.details(key, Duration::ZERO)));
+        }
+    }
+
+    /// Reads what is wanted.
+    pub fn sample(&mut self, interval: Duration) {
+        if let Some(key) = self.watch.process {
+            self.watched.details = Some(Arc::new(self.details(key, interval)));
+        }
+    }
+
+    /// What was read last.
+    pub fn watched(&self) -> Watched {
+        self.watched.clone()
+    }
+
+    fn details(&mut self, key: ProcessKey, interval: Duration) -> Details {
+        let (readings, missing) = match read(key) {
+            Ok((readings, false)) => (readings, None),
+            Ok((readings, true)) => (readings, Some(format!("only {MOST} are read"))),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let mut after = HashMap::new();
+        let connections = readings
+            .into_iter()
+            .map(|reading| {
+                let bytes = reading.tcp.map(|tcp| PerDirection {
+                    download: tcp.received,
+                    upload: tcp.acknowledged,
+                });
+                if let Some(bytes) = bytes {
+                    after.insert(reading.cookie, bytes);
+                }
+                let before = self.before.get(&reading.cookie);
+                connection(&reading, bytes, before, interval)
+            })
+            .collect();
+        self.before = after;
+        Details {
+            key,
+            connections,
+            missing,
+        }
+    }
+}
+
+fn read(key: ProcessKey) -> Result<(Vec<Reading>, bool), String> {
+    let readings = sockets::read(key.pid, MOST).map_err(|error| error.to_string())?;
+    // Afterwards: if it is still the same process now, it was while it was read.
+    match identity::start_time(key.pid) {
+        Some(start_time) if start_time == key.start_time => Ok(readings),
+        _ => Err("the process has ended".to_owned()),
+    }
+}
+
+fn connection(
+    reading: &Reading,
+    bytes: Option<PerDirection<u64>>,
+    before: Option<&PerDirection<u64>>,
+    interval: Duration,
+) -> Connection {
+    let rate = |bytes: PerDirection<u64>| {
+        // What was there before the first look was not moved in this interval.
+        let before = before.copied().unwrap_or(bytes);
+        PerDirection::of(|direction| {
+            let moved = bytes.get(direction).saturating_sub(*before.get(direction));
+            rate_of(moved, interval)
+        })
+    };
+    Connection {
+        protocol: reading.protocol,
+        local: reading.local,
+        remote: reading.remote,
+        state: reading.state.into(),
+        rate: bytes.map(rate),
+        bytes: bytes.map(|bytes| bytes.map(Bytes::new)),
+        round_trip: reading.tcp.and_then(|tcp| tcp.round_trip),
+        retransmits: reading.tcp.map(|tcp| tcp.retransmits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::connections::Watch, process::Pid};
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    #[test]
+    fn rates_are_those_of_the_interval_and_only_while_watched() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut send = |count: usize| {
+            client.write_all(&vec![0; count]).unwrap();
+            server.read_exact(&mut vec![0; count]).unwrap();
+        };
+        let pid = Pid(std::process::id());
+        let key = ProcessKey {
+            pid,
+            start_time: identity::start_time(pid).unwrap(),
+        };
+        let port = listener.local_addr().unwrap().port();
+        let received = |watching: &Watching| {
+            let details = watching.watched().details.unwrap();
+            let mut connections = details.connections.iter();
+            let accepted = connections
+                .find(|c| c.local.port() == port && c.remote.is_some())
+                .unwrap();
+            accepted.rate.unwrap().download.bytes_per_second()
+        };
+        let mut watching = Watching::default();
+        watching.sample(Duration::from_secs(1));
+        assert_eq!(watching.watched(), Watched::default());
+        send(5000);
+        watching.set(Watch {
+            process: Some(key),
+            ports: false,
+        });
+        assert_eq!(received(&watching), 0);
+        send(3000);
+        watching.sample(Duration::from_millis(500));
+        assert_eq!(received(&watching), 6000);
+        watching.set(Watch::default());
+        assert_eq!(watching.watched(), Watched::default());
+    }
+
+    #[test]
+    fn another_process_with_the_id_is_not_looked_at() {
+        let pid = Pid(std::process::id());
+        let mut watching = Watching::default();
+        watching.set(Watch {
+            process: Some(ProcessKey { pid, start_time: 1 }),
+            ports: false,
+        });
+        let details = watching.watched().details.unwrap();
+        assert!(details.connections.is_empty() && details.missing.is_some());
+    }
+}
