@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod rules;
+
 use std::{ffi::OsString, time::Duration};
 
 use clap::{Parser, Subcommand};
@@ -56,6 +58,7 @@ Examples:
                                                            all curls together, also later ones
   sudo chadthrottle limit --unit backup.service --upload 8mbit --traffic internet
   sudo chadthrottle top --once --json                      one sample for a script
+  sudo chadthrottle rules list                             the rules, and which are in force
   sudo chadthrottle doctor                                 what is missing here?
 
 Exit codes: 0 done, 1 it failed, 2 the command line is wrong.";
@@ -87,6 +90,9 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// What works without the screen.
+    #[command(flatten)]
+    Unattended(rules::Unattended),
 }
 
 /// `chadthrottle limit`.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use chadthrottle::{
-    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs},
+    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs, rules::Unattended},
     demo,
     engine::{self, command::EngineHandle},
     kernel::{Kernel, features},
@@ -67,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Some(Action::Unattended(action)) => return unattended(action),
         None if cli.demo => demo(cli.demo_seed, cli.demo_processes)?,
         None => interface()?,
     }
@@ -90,6 +91,13 @@ fn start(args: RunArgs) -> ExitCode {
             eprintln!("chadthrottle: {error:#}");
             ExitCode::from(launch::FAILED)
         }
+    }
+}
+
+fn unattended(action: Unattended) -> anyhow::Result<ExitCode> {
+    log_sink::to_stderr();
+    match action {
+        Unattended::Rules(args) => report::rules::run(&args),
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod doctor;
 pub mod limit;
 pub mod record;
+pub mod rules;
+mod table;
 pub mod top;
 
 use std::io::{self, Write as _};

@@ -1,0 +1,466 @@
+//! The command line of what works without the screen: rules, the daemon, and what speaks with it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{
+    rate::Rate,
+    rules::{
+        file::{self, FileRule, FileTarget},
+        quota::{Allowance, Count, Quota, Then},
+        rule::{Scope, Sharing},
+        schedule::{self, Days},
+    },
+};
+
+/// What works without the screen.
+#[derive(Debug, Subcommand)]
+pub enum Unattended {
+    /// Show, check and change the rules file
+    #[command(after_help = RULES_EXAMPLES)]
+    Rules(Box<RulesArgs>),
+}
+
+const RULES_EXAMPLES: &str = "\
+Examples:
+  sudo chadthrottle rules add backup --program rsync --upload 1M --traffic internet
+  sudo chadthrottle rules add updates --unit apt-daily.service --download 500K \\
+                                      --days mon-fri --from 9:00 --until 17:00
+  sudo chadthrottle rules add guest --user guest --quota 5GB/day --then block
+  sudo chadthrottle rules edit backup --upload 2M --unset traffic
+  sudo chadthrottle rules check && sudo chadthrottle rules apply
+
+The first rule that limits a process counts. docs/rules.md has all keys of the file.";
+
+/// `chadthrottle rules`.
+#[derive(Debug, Args)]
+pub struct RulesArgs {
+    /// Which file.
+    #[command(flatten)]
+    pub file: RulesPath,
+    /// What to do
+    #[command(subcommand)]
+    pub action: RulesAction,
+}
+
+/// Which rules file.
+#[derive(Debug, Args)]
+pub struct RulesPath {
+    /// The rules file [default: /etc/chadthrottle/rules.toml]
+    #[arg(
+        long = "config",
+        value_name = "FILE",
+        env = "CHADTHROTTLE_CONFIG",
+        hide_env_values = true,
+        global = true
+    )]
+    given: Option<PathBuf>,
+}
+
+impl RulesPath {
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        self.given.as_deref().unwrap_or(Path::new(file::DEFAULT))
+    }
+
+    /// Whether somebody named it.
+    pub fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+}
+
+/// What to do with the rules.
+#[derive(Debug, Subcommand)]
+pub enum RulesAction {
+    /// Print the rules and whether each is in force now
+    List {
+        /// Print one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a rule
+    Add {
+        /// Its name
+        name: String,
+        /// What it says.
+        #[command(flatten)]
+        rule: RuleArgs,
+        /// Put it before all others
+        #[arg(long, conflicts_with = "before")]
+        first: bool,
+        /// Put it before the rule with this name
+        #[arg(long, value_name = "NAME")]
+        before: Option<String>,
+    },
+    /// Change a rule; what is not named stays
+    Edit {
+        /// Its name
+        name: String,
+        /// What it says.
+        #[command(flatten)]
+        rule: RuleArgs,
+        /// Call it this from now on
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+        /// Take this out of it; may be given several times
+        #[arg(long, value_name = "KEY", value_enum)]
+        unset: Vec<Unset>,
+    },
+    /// Remove a rule, with the comment right above it
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Say whether the file is right, and if not, where and why
+    Check,
+}
+
+/// What can be taken out of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Unset {
+    /// The limit of what is received
+    Download,
+    /// The limit of what is sent
+    Upload,
+    /// The block
+    Block,
+    /// The class of traffic
+    Traffic,
+    /// The days
+    Days,
+    /// The time from which on
+    From,
+    /// The time until when
+    Until,
+    /// The quota, and what belongs to it
+    Quota,
+}
+
+/// Directions to block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Block {
+    /// Both
+    Both,
+    /// What is received
+    Download,
+    /// What is sent
+    Upload,
+}
+
+/// What a rule says.
+#[derive(Debug, Default, Args)]
+pub struct RuleArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// The most it may receive, for example 500K or 8mbit; 0 blocks
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    download: Option<Rate>,
+    /// The most it may send
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    upload: Option<Rate>,
+    /// Let nothing pass
+    #[arg(
+        long,
+        value_name = "DIRECTION",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "both"
+    )]
+    block: Option<Block>,
+    /// Which of its traffic
+    #[arg(long, value_name = "CLASS", value_enum)]
+    traffic: Option<Scope>,
+    /// All processes share the limits
+    #[arg(long, conflicts_with = "each")]
+    shared: bool,
+    /// Each process has the limits for itself
+    #[arg(long)]
+    each: bool,
+    /// On which days, for example mon-fri or sat,sun
+    #[arg(long, value_name = "DAYS", value_parser = parse_days)]
+    days: Option<Days>,
+    /// From when on each of them, for example 22:00
+    #[arg(long, value_name = "TIME", value_parser = schedule::time)]
+    from: Option<jiff::civil::Time>,
+    /// Until when; on the next day if it is earlier
+    #[arg(long, value_name = "TIME", value_parser = schedule::time)]
+    until: Option<jiff::civil::Time>,
+    /// How much may be moved before it limits, for example 5GB/day
+    #[arg(long, value_name = "AMOUNT/PERIOD")]
+    quota: Option<Allowance>,
+    /// What is done when that much was moved
+    #[arg(long, value_name = "ACTION", value_enum)]
+    then: Option<Then>,
+    /// Which direction counts for the quota
+    #[arg(long, value_name = "DIRECTION", value_enum)]
+    count: Option<Count>,
+    /// Leave it out of force
+    #[arg(long, conflicts_with = "enable")]
+    disable: bool,
+    /// Put it in force
+    #[arg(long)]
+    enable: bool,
+}
+
+/// Whom a rule is about.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+struct TargetArgs {
+    /// Every process with this name: curl, 'chrom*', 're:^python3'
+    #[arg(long, value_name = "PATTERN")]
+    program: Option<String>,
+    /// Every process whose program file has this path
+    #[arg(long, value_name = "PATTERN")]
+    path: Option<String>,
+    /// Every process with this command line
+    #[arg(long, value_name = "PATTERN")]
+    command: Option<String>,
+    /// Every process in this cgroup or below it
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<String>,
+    /// Every process of this systemd unit
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<String>,
+    /// Every process of this user, by name or number
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+}
+
+impl TargetArgs {
+    fn target(&self) -> Result<Option<FileTarget>, String> {
+        let given = [
+            ("program", &self.program),
+            ("path", &self.path),
+            ("command", &self.command),
+            ("cgroup", &self.cgroup),
+            ("unit", &self.unit),
+            ("user", &self.user),
+        ];
+        given
+            .into_iter()
+            .find_map(|(key, value)| Some((key, value.as_deref()?)))
+            .map(|(key, value)| FileTarget::from_key(key, value))
+            .transpose()
+    }
+}
+
+impl RuleArgs {
+    /// A new rule.
+    ///
+    /// # Errors
+    ///
+    /// What is missing or wrong.
+    pub fn rule(&self, name: &str) -> Result<FileRule, String> {
+        let target = self.target.target()?.ok_or(
+            "whom is the rule about? Add --program, --path, --command, --cgroup, --unit or --user",
+        )?;
+        let mut rule = FileRule::new(name, target);
+        self.change(&mut rule)?;
+        Ok(rule)
+    }
+
+    /// Changes what is given of a rule.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn change(&self, rule: &mut FileRule) -> Result<(), String> {
+        if let Some(target) = self.target.target()? {
+            rule.target = target;
+        }
+        if let Some(rate) = self.download {
+            rule.limits.download = Some(rate);
+        }
+        if let Some(rate) = self.upload {
+            rule.limits.upload = Some(rate);
+        }
+        if let Some(Block::Both | Block::Download) = self.block {
+            rule.limits.download = Some(Rate::ZERO);
+        }
+        if let Some(Block::Both | Block::Upload) = self.block {
+            rule.limits.upload = Some(Rate::ZERO);
+        }
+        if let Some(scope) = self.traffic {
+            rule.scope = scope;
+        }
+        if self.shared {
+            rule.sharing = Sharing::Shared;
+        }
+        if self.each {
+            rule.sharing = Sharing::Each;
+        }
+        if let Some(days) = self.days {
+            rule.schedule.days = days;
+        }
+        if let Some(from) = self.from {
+            rule.schedule.from = Some(from);
+        }
+        if let Some(until) = self.until {
+            rule.schedule.until = Some(until);
+        }
+        rule.schedule.check()?;
+        self.change_quota(rule)?;
+        if self.disable {
+            rule.enabled = false;
+        }
+        if self.enable {
+            rule.enabled = true;
+        }
+        Ok(())
+    }
+
+    fn change_quota(&self, rule: &mut FileRule) -> Result<(), String> {
+        if let Some(Allowance { amount, period }) = self.quota {
+            let before = rule.quota;
+            rule.quota = Some(Quota {
+                amount,
+                period,
+                then: before.map_or_else(Then::default, |before| before.then),
+                count: before.map_or_else(Count::default, |before| before.count),
+            });
+        }
+        match &mut rule.quota {
+            Some(quota) => {
+                quota.then = self.then.unwrap_or(quota.then);
+                quota.count = self.count.unwrap_or(quota.count);
+                Ok(())
+            }
+            None if self.then.is_some() || self.count.is_some() => {
+                Err("--then and --count belong to a quota; add --quota, for example 5GB/day".into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Unset {
+    /// Takes it out of a rule.
+    pub fn apply(self, rule: &mut FileRule) {
+        match self {
+            Self::Download => rule.limits.download = None,
+            Self::Upload => rule.limits.upload = None,
+            Self::Block => {
+                let passes = |limit: Option<Rate>| limit.filter(|rate| *rate > Rate::ZERO);
+                rule.limits = rule.limits.map(passes);
+            }
+            Self::Traffic => rule.scope = Scope::default(),
+            Self::Days => rule.schedule.days = Days::default(),
+            Self::From => rule.schedule.from = None,
+            Self::Until => rule.schedule.until = None,
+            Self::Quota => rule.quota = None,
+        }
+    }
+}
+
+fn parse_days(text: &str) -> Result<Days, String> {
+    let mut days = Days::default();
+    text.split(',').try_for_each(|word| days.add(word))?;
+    Ok(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Action, Cli};
+    use clap::Parser as _;
+
+    fn args(line: &str) -> Result<RulesArgs, String> {
+        let line = format!("chadthrottle rules {line}");
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        match cli.action {
+            Some(Action::Unattended(Unattended::Rules(args))) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn added(line: &str) -> Result<FileRule, String> {
+        let RulesAction::Add { name, rule, .. } = args(line)?.action else {
+            panic!("{line}")
+        };
+        rule.rule(&name)
+    }
+
+    #[test]
+    fn a_rule_can_be_given_as_options() {
+        let rule = added(
+            "add a --program curl --download 1M --block=upload --traffic local --shared \
+             --days mon-fri,sun --from 22:00 --until 6:00 --quota 5GB/day --then notify \
+             --count upload --disable"
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .as_str(),
+        )
+        .unwrap();
+        let text = r#"
+            [[rule]]
+            name = "a"
+            enabled = false
+            program = "curl"
+            traffic = "local"
+            download = "1M"
+            block = "upload"
+            shared = true
+            days = ["mon-fri", "sun"]
+            from = "22:00"
+            until = "06:00"
+            quota = "5GB/day"
+            then = "notify"
+            count = "upload"
+        "#;
+        assert_eq!(file::read(text).unwrap().rules, [rule]);
+    }
+
+    #[test]
+    fn only_what_is_given_changes() {
+        let mut rule =
+            added("add a --user guest --download 1M --upload 2M --quota 5GB/day").unwrap();
+        let before = rule.clone();
+        let line = "edit a --upload 3M --then block --unset download --unset from";
+        let RulesAction::Edit {
+            rule: args, unset, ..
+        } = args(line).unwrap().action
+        else {
+            panic!("{line}")
+        };
+        for unset in unset {
+            unset.apply(&mut rule);
+        }
+        args.change(&mut rule).unwrap();
+        let mut expected = before;
+        expected.limits.download = None;
+        expected.limits.upload = Some("3M".parse().unwrap());
+        expected.quota.as_mut().unwrap().then = Then::Block;
+        assert_eq!(rule, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, message) in [
+            ("add a --download 1M", "whom is the rule about?"),
+            ("add a --program x --user y", "cannot be used with"),
+            ("add a --program x --then block", "belong to a quota"),
+            ("add a --program x --days mno", "did you mean 'mon'?"),
+            ("add a --program x --quota 5GB", "\"500MB/day\""),
+            ("add a --unit x --download 1M", "x.service"),
+            ("add a --program x --from 9pm", "no time of day"),
+            ("add a --program x --from 9:00 --until 9:00", "same time"),
+            ("remvoe a", "remove"),
+        ] {
+            let error = added(line).unwrap_err();
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_can_be_named_anywhere() {
+        for line in ["check --config /x", "--config /x check"] {
+            let args = args(line).unwrap();
+            assert_eq!(args.file.path(), Path::new("/x"));
+        }
+        let default = args("check").unwrap();
+        assert_eq!(default.file.path(), Path::new(file::DEFAULT));
+    }
+}

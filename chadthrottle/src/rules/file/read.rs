@@ -1,0 +1,678 @@
+//! Reading: from text to rules, or to all that is wrong with it.
+
+use std::{collections::HashMap, net::SocketAddr, ops::Range, sync::Arc};
+
+use toml_edit::{Document, Item, Table, Value};
+
+use super::{
+    FileRule, FileTarget, MOST_RULES, RulesFile,
+    mistake::{Mistake, Mistakes, did_you_mean},
+};
+use crate::{
+    engine::snapshot::{Limits, PerDirection},
+    rate::Rate,
+    rules::{
+        quota::{Allowance, Count, Quota, Then},
+        rule::{Scope, Sharing},
+        schedule::{self, Schedule},
+    },
+};
+
+/// The keys of the file itself.
+const SECTIONS: [&str; 2] = ["rule", "metrics"];
+
+/// The keys that say whom a rule is about.
+pub(super) const TARGETS: [&str; 6] = ["program", "path", "command", "cgroup", "unit", "user"];
+
+/// All keys of a rule, in the order in which they are written.
+pub(super) const KEYS: [&str; 19] = [
+    "name", "enabled", "program", "path", "command", "cgroup", "unit", "user", "traffic",
+    "download", "upload", "block", "shared", "days", "from", "until", "quota", "then", "count",
+];
+
+/// The keys of `[metrics]`.
+const METRICS: [&str; 1] = ["listen"];
+
+/// Reads a rules file.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub fn read(text: &str) -> Result<RulesFile, Mistakes> {
+    let document = Document::parse(text).map_err(|error| {
+        let what = error.message().trim().replace('\n', "; ");
+        Mistakes(vec![Mistake::at(text, error.span(), what)])
+    })?;
+    let mut reader = Reader {
+        text,
+        mistakes: Vec::new(),
+    };
+    let file = reader.file(document.as_table());
+    if reader.mistakes.is_empty() {
+        Ok(file)
+    } else {
+        reader.mistakes.sort_by_key(|m| (m.line, m.column));
+        Err(Mistakes(reader.mistakes))
+    }
+}
+
+type Place = Option<Range<usize>>;
+
+struct Reader<'a> {
+    text: &'a str,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, place: Place, what: impl Into<String>) {
+        self.mistakes.push(Mistake::at(self.text, place, what));
+    }
+
+    /// Complains about keys that mean nothing here.
+    fn only(&mut self, table: &Table, known: &[&str], of: &str) {
+        for (name, _) in table {
+            if !known.contains(&name) {
+                let place = table.key(name).and_then(toml_edit::Key::span);
+                let hint = did_you_mean(name, known);
+                self.wrong(place, format!("'{name}' is no key of {of}{hint}"));
+            }
+        }
+    }
+
+    fn file(&mut self, root: &Table) -> RulesFile {
+        self.only(root, &SECTIONS, "the rules file");
+        RulesFile {
+            rules: self.rules(root),
+            metrics: self.metrics(root),
+        }
+    }
+
+    fn metrics(&mut self, root: &Table) -> Option<SocketAddr> {
+        let item = root.get("metrics")?;
+        let Some(table) = item.as_table() else {
+            self.wrong(item.span(), "metrics is a section: write [metrics]");
+            return None;
+        };
+        self.only(table, &METRICS, "[metrics]");
+        self.parsed(table, "listen", |text| {
+            listen_address(text).map_err(|error| error.to_owned())
+        })
+    }
+
+    fn rules(&mut self, root: &Table) -> Vec<FileRule> {
+        let Some(item) = root.get("rule") else {
+            return Vec::new();
+        };
+        let Some(tables) = item.as_array_of_tables() else {
+            let place = root.key("rule").and_then(toml_edit::Key::span);
+            self.wrong(place, "a rule begins with [[rule]], in double brackets");
+            return Vec::new();
+        };
+        if let Some(table) = tables.iter().nth(MOST_RULES) {
+            self.wrong(table.span(), format!("more than {MOST_RULES} rules"));
+            return Vec::new();
+        }
+        let mut lines: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut rules = Vec::new();
+        for table in tables {
+            let Some(rule) = self.rule(table) else {
+                continue;
+            };
+            let place = value_span(table, "name");
+            let line = Mistake::at(self.text, place.clone(), "").line;
+            if let Some(first) = lines.insert(Arc::clone(&rule.name), line) {
+                self.wrong(
+                    place,
+                    format!("the rule in line {first} is called '{}', too", rule.name),
+                );
+            }
+            rules.push(rule);
+        }
+        rules
+    }
+
+    fn rule(&mut self, table: &Table) -> Option<FileRule> {
+        let before = self.mistakes.len();
+        self.only(table, &KEYS, "a rule");
+        let name = self.text(table, "name");
+        if name.is_none() && !table.contains_key("name") {
+            self.wrong(table.span(), "the rule has no name; add name = \"...\"");
+        }
+        let target = self.target(table);
+        let enabled = self.bool(table, "enabled");
+        let scope = self.word(table, "traffic", &SCOPES);
+        let limits = self.limits(table);
+        let shared = self.bool(table, "shared");
+        let schedule = self.schedule(table);
+        let quota = self.quota(table);
+        let rule = FileRule {
+            enabled: enabled.unwrap_or(true),
+            scope: scope.unwrap_or_default(),
+            limits,
+            sharing: match shared {
+                Some(true) => Sharing::Shared,
+                _ => Sharing::Each,
+            },
+            schedule,
+            quota,
+            ..FileRule::new(&name?, target?)
+        };
+        if self.mistakes.len() == before
+            && let Err((key, what)) = rule.check()
+        {
+            let place = value_span(table, key).or_else(|| table.span());
+            self.wrong(place, what);
+        }
+        Some(rule)
+    }
+
+    fn target(&mut self, table: &Table) -> Option<FileTarget> {
+        let mut given = TARGETS.iter().filter(|key| table.contains_key(key));
+        let Some(key) = given.next() else {
+            if let Some((key, _)) = table.get_key_value("pid") {
+                let what = "a process id means another process tomorrow; name its program, unit or \
+                            cgroup, or limit it by hand";
+                self.wrong(key.span(), what);
+            } else {
+                let what = format!("whom is the rule about? Add one of {}", TARGETS.join(", "));
+                self.wrong(table.span(), what);
+            }
+            return None;
+        };
+        if let Some(second) = given.next() {
+            let place = table.key(second).and_then(toml_edit::Key::span);
+            self.wrong(
+                place,
+                format!("a rule has one target, and '{key}' is there already; make two rules"),
+            );
+        }
+        self.parsed(table, key, |text| FileTarget::from_key(key, text))
+    }
+
+    fn limits(&mut self, table: &Table) -> Limits {
+        let mut limits = Limits {
+            download: self.rate(table, "download"),
+            upload: self.rate(table, "upload"),
+        };
+        let blocked = match table.get("block").and_then(Item::as_bool) {
+            Some(all) => Some(PerDirection {
+                download: all,
+                upload: all,
+            }),
+            None => self.word(table, "block", &BLOCKS),
+        };
+        let Some(blocked) = blocked else {
+            return limits;
+        };
+        for (key, blocked, limit) in [
+            ("download", blocked.download, &mut limits.download),
+            ("upload", blocked.upload, &mut limits.upload),
+        ] {
+            if blocked && limit.is_some_and(|limit| limit > Rate::ZERO) {
+                let place = value_span(table, key);
+                self.wrong(place, format!("{key} is blocked; leave out one of the two"));
+            }
+            if blocked {
+                *limit = Some(Rate::ZERO);
+            }
+        }
+        limits
+    }
+
+    fn rate(&mut self, table: &Table, key: &str) -> Option<Rate> {
+        let item = table.get(key)?;
+        if let Some(bytes) = item.as_integer() {
+            // A number without a unit is bytes, as on the command line.
+            return self.parsed_text(item.span(), &bytes.to_string(), parse_rate);
+        }
+        self.parsed(table, key, parse_rate)
+    }
+
+    fn schedule(&mut self, table: &Table) -> Schedule {
+        let mut schedule = Schedule::default();
+        for (place, word) in self.words(table, "days") {
+            if let Err(what) = schedule.days.add(&word) {
+                self.wrong(place, what);
+            }
+        }
+        schedule.from = self.time(table, "from");
+        schedule.until = self.time(table, "until");
+        if let Err(what) = schedule.check() {
+            self.wrong(value_span(table, "until"), what);
+        }
+        schedule
+    }
+
+    fn time(&mut self, table: &Table, key: &str) -> Option<jiff::civil::Time> {
+        let item = table.get(key)?;
+        if let Some(datetime) = item.as_datetime() {
+            let time = datetime
+                .time
+                .filter(|_| datetime.date.is_none() && datetime.offset.is_none());
+            let text = time.map(|time| format!("{:02}:{:02}", time.hour, time.minute));
+            return self.parsed_text(item.span(), &text.unwrap_or_default(), schedule::time);
+        }
+        self.parsed(table, key, schedule::time)
+    }
+
+    fn quota(&mut self, table: &Table) -> Option<Quota> {
+        let then = self.word(table, "then", &THENS);
+        let count = self.word(table, "count", &COUNTS);
+        if !table.contains_key("quota") {
+            for key in ["then", "count"] {
+                if let Some((key, _)) = table.get_key_value(key) {
+                    let what = format!("'{}' belongs to a quota, and there is none", key.get());
+                    self.wrong(key.span(), what);
+                }
+            }
+            return None;
+        }
+        let allowance: Allowance = self.parsed(table, "quota", str::parse)?;
+        Some(Quota {
+            amount: allowance.amount,
+            period: allowance.period,
+            then: then.unwrap_or_default(),
+            count: count.unwrap_or_default(),
+        })
+    }
+
+    fn text(&mut self, table: &Table, key: &str) -> Option<String> {
+        let item = table.get(key)?;
+        let text = item.as_str();
+        if text.is_none() {
+            let kind = item.type_name();
+            self.wrong(
+                item.span().or_else(|| key_span(table, key)),
+                format!("'{key}' is a text in quotes, and this is {kind}"),
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    fn bool(&mut self, table: &Table, key: &str) -> Option<bool> {
+        let item = table.get(key)?;
+        let value = item.as_bool();
+        if value.is_none() {
+            let what = format!(
+                "'{key}' is true or false, without quotes, and this is {}",
+                item.type_name()
+            );
+            self.wrong(item.span().or_else(|| key_span(table, key)), what);
+        }
+        value
+    }
+
+    /// A text, or a list of texts, each with its place.
+    fn words(&mut self, table: &Table, key: &str) -> Vec<(Place, String)> {
+        let Some(Item::Value(Value::Array(array))) = table.get(key) else {
+            let text = self.text(table, key);
+            let place = value_span(table, key);
+            let words = text.iter().flat_map(|text| text.split(','));
+            return words
+                .map(|word| (place.clone(), word.trim().to_owned()))
+                .collect();
+        };
+        let mut words = Vec::new();
+        for value in array {
+            match value.as_str() {
+                Some(word) => words.push((value.span(), word.to_owned())),
+                None => self.wrong(value.span(), format!("'{key}' is a list of texts")),
+            }
+        }
+        if words.is_empty() {
+            self.wrong(
+                array.span(),
+                format!("'{key}' is empty; leave it out to mean all"),
+            );
+        }
+        words
+    }
+
+    fn word<T: Copy>(&mut self, table: &Table, key: &str, known: &[(&str, T)]) -> Option<T> {
+        let text = self.text(table, key)?;
+        let found = known.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+            let hint = did_you_mean(&text, &words);
+            self.wrong(
+                value_span(table, key),
+                format!("'{key}' can't be '{text}'{hint}"),
+            );
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        table: &Table,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(table, key)?;
+        self.parsed_text(value_span(table, key), &text, parse)
+    }
+
+    fn parsed_text<T>(
+        &mut self,
+        place: Place,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.wrong(place, what);
+                None
+            }
+        }
+    }
+}
+
+const SCOPES: [(&str, Scope); 3] = [
+    ("all", Scope::All),
+    ("internet", Scope::Internet),
+    ("local", Scope::Local),
+];
+
+const THENS: [(&str, Then); 3] = [
+    ("limit", Then::Limit),
+    ("block", Then::Block),
+    ("notify", Then::Notify),
+];
+
+const COUNTS: [(&str, Count); 3] = [
+    ("both", Count::Both),
+    ("download", Count::Download),
+    ("upload", Count::Upload),
+];
+
+const BLOCKS: [(&str, PerDirection<bool>); 3] = [
+    (
+        "both",
+        PerDirection {
+            download: true,
+            upload: true,
+        },
+    ),
+    (
+        "download",
+        PerDirection {
+            download: true,
+            upload: false,
+        },
+    ),
+    (
+        "upload",
+        PerDirection {
+            download: false,
+            upload: true,
+        },
+    ),
+];
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    text.parse()
+        .map_err(|error: crate::rate::RateError| error.to_string())
+}
+
+/// An address of this machine alone, and a port: metrics name programs, and ask for no password.
+///
+/// # Errors
+///
+/// What is expected.
+pub fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "an address and a port are expected, for example 127.0.0.1:9184")?;
+    if !address.ip().is_loopback() {
+        return Err(
+            "metrics are served to this machine only: 127.0.0.1:9184 or [::1]:9184; put a proxy \
+             in front to serve them further",
+        );
+    }
+    Ok(address)
+}
+
+fn key_span(table: &Table, key: &str) -> Place {
+    table.key(key).and_then(toml_edit::Key::span)
+}
+
+fn value_span(table: &Table, key: &str) -> Place {
+    table
+        .get(key)
+        .and_then(Item::span)
+        .or_else(|| key_span(table, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_file_is_read() {
+        let file = read(
+            r#"
+            # Backups
+            [[rule]]
+            name = "backup"
+            program = "rsync"
+            upload = "1M"
+            traffic = "internet"
+            shared = true
+            days = ["mon-fri"]
+            from = "09:00"
+            until = 17:30:00
+
+            [[rule]]
+            name = "updates"
+            unit = "apt-daily.service"
+            enabled = false
+            quota = "5GB/day"
+            then = "block"
+            count = "download"
+
+            [[rule]]
+            name = "guest"
+            user = "guest"
+            download = 1000
+            block = "upload"
+
+            [metrics]
+            listen = "127.0.0.1:9184"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(file.metrics, Some("127.0.0.1:9184".parse().unwrap()));
+        let [backup, updates, guest] = &file.rules[..] else {
+            panic!("{file:?}")
+        };
+        assert_eq!(backup.limits.upload, Some("1M".parse().unwrap()));
+        assert_eq!(
+            (backup.scope, backup.sharing),
+            (Scope::Internet, Sharing::Shared)
+        );
+        assert_eq!(
+            backup.schedule.to_string(),
+            "mon,tue,wed,thu,fri from 09:00 until 17:30"
+        );
+        assert!(!updates.enabled);
+        let quota = updates.quota.unwrap();
+        assert_eq!(quota.allowance().to_string(), "5GB/day");
+        assert_eq!((quota.then, quota.count), (Then::Block, Count::Download));
+        assert_eq!(guest.target, FileTarget::User("guest".into()));
+        assert_eq!(guest.limits.upload, Some(Rate::ZERO));
+        assert_eq!(
+            guest.limits.download,
+            Some(Rate::from_bytes_per_second(1000))
+        );
+        assert_eq!(file.rule("guest"), Some(guest));
+        assert_eq!(read("").unwrap(), RulesFile::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let rule = |rest: &str| format!("[[rule]]\nname = \"a\"\nprogram = \"curl\"\n{rest}\n");
+        for (text, expected) in [
+            (
+                rule("donwload = \"1M\"\nupload = \"1M\""),
+                "4:1: 'donwload' is no key of a rule; did you mean 'download'?",
+            ),
+            (
+                rule("download = \"8Mbps\""),
+                "4:12: 'Mbps' can mean bits or bytes; type 8MB for bytes or 8mbit for bits a second",
+            ),
+            (
+                rule("download = true"),
+                "4:12: 'download' is a text in quotes, and this is boolean",
+            ),
+            (
+                rule("download = \"1M\"\nshared = \"yes\""),
+                "5:10: 'shared' is true or false, without quotes, and this is string",
+            ),
+            (
+                rule("download = \"1M\"\ntraffic = \"lan\""),
+                "5:11: 'traffic' can't be 'lan'",
+            ),
+            (
+                rule("download = \"1M\"\ntraffic = \"intrenet\""),
+                "did you mean 'internet'?",
+            ),
+            (
+                rule("download = \"1M\"\nblock = true"),
+                "4:12: download is blocked; leave out one of the two",
+            ),
+            (
+                rule("download = \"1M\"\ndays = [\"mon\", \"tusday\"]"),
+                "5:16: 'tusday' is no day",
+            ),
+            (
+                rule("download = \"1M\"\nfrom = \"25:00\""),
+                "5:8: '25:00' is no time of day",
+            ),
+            (
+                rule("download = \"1M\"\nfrom = 2026-01-01"),
+                "5:8: '' is no time of day",
+            ),
+            (
+                rule("quota = \"5GB\"\nthen = \"notify\""),
+                "4:9: a quota is an amount a day",
+            ),
+            (
+                rule("quota = \"5GB/day\""),
+                "4:9: the quota is to limit, but to what?",
+            ),
+            (
+                rule("download = \"1M\"\nthen = \"block\""),
+                "5:1: 'then' belongs to a quota",
+            ),
+            (rule(""), "2:8: rule 'a' limits nothing"),
+            (
+                rule("path = \"/usr/bin/curl\"\ndownload = \"1M\""),
+                "4:1: a rule has one target, and 'program' is there already",
+            ),
+            (
+                "[[rule]]\nname = \"a\"\npid = 7\ndownload = \"1M\"".to_owned(),
+                "3:1: a process id means another process tomorrow",
+            ),
+            (
+                "[[rule]]\nname = \"a\"\ndownload = \"1M\"".to_owned(),
+                "1:1: whom is the rule about? Add one of program,",
+            ),
+            (
+                "[[rule]]\nprogram = \"curl\"\ndownload = \"1M\"".to_owned(),
+                "1:1: the rule has no name",
+            ),
+            (
+                rule("download = \"1M\"").repeat(2),
+                "6:8: the rule in line 2 is called 'a', too",
+            ),
+            (
+                "[rule]\nname = \"a\"".to_owned(),
+                "1:2: a rule begins with [[rule]]",
+            ),
+            (
+                "[[rules]]\n".to_owned(),
+                "1:3: 'rules' is no key of the rules file; did you mean 'rule'?",
+            ),
+            (
+                "[metrics]\nlisten = \"0.0.0.0:9184\"".to_owned(),
+                "2:10: metrics are served to this machine only",
+            ),
+            (
+                "[metrics]\nlisten = \"9184\"".to_owned(),
+                "2:10: an address and a port",
+            ),
+            ("[[rule]\n".to_owned(), "1:8: "),
+            ("a = \n".to_owned(), "1:"),
+            (rule("download = \"1M").to_owned(), "4:"),
+        ] {
+            let mistakes = read(&text).unwrap_err();
+            let said: Vec<String> = mistakes.0.iter().map(ToString::to_string).collect();
+            assert!(
+                said.iter()
+                    .any(|said| said.starts_with(expected) || said.ends_with(expected)),
+                "{text}: {said:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_said_at_once() {
+        let text =
+            "[[rule]]\nname = 1\nprogam = \"x\"\n[[rule]]\nname = \"b\"\nupload = \"fast\"\n";
+        let mistakes = read(text).unwrap_err();
+        let file = std::path::Path::new("r.toml");
+        let said = mistakes.in_file(file).to_string();
+        assert!(mistakes.0.len() >= 4, "{said}");
+        assert!(said.lines().all(|line| line.starts_with("r.toml:")));
+        assert!(
+            mistakes
+                .0
+                .is_sorted_by_key(|mistake| (mistake.line, mistake.column))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+            let _ = read(&text);
+        }
+
+        /// Texts that look like rules, with values of all kinds where they don't belong.
+        #[test]
+        fn no_rule_makes_it_panic(
+            lines in prop::collection::vec((0..KEYS.len() + 3, 0..VALUES.len()), 0..12),
+        ) {
+            let mut text = String::new();
+            for (key, value) in lines {
+                let line = match KEYS.get(key) {
+                    Some(key) => format!("{key} = {}\n", VALUES[value]),
+                    None => ["[[rule]]\n", "[metrics]\nlisten = 1\n", "[rule.quota]\n"][key - KEYS.len()].into(),
+                };
+                text.push_str(&line);
+            }
+            if let Err(mistakes) = read(&text) {
+                prop_assert!(!mistakes.0.is_empty());
+                prop_assert!(mistakes.0.iter().all(|m| m.line >= 1 && m.line <= text.lines().count() + 1));
+            }
+        }
+    }
+
+    const VALUES: [&str; 14] = [
+        "\"1M\"",
+        "\"\"",
+        "1",
+        "-1",
+        "1.5",
+        "nan",
+        "true",
+        "[]",
+        "[\"mon\", 1]",
+        "{ a = 1 }",
+        "09:00:00",
+        "2026-01-01",
+        "\"mon\"",
+        "\"\\u0000\"",
+    ];
+}
