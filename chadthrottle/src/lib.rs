@@ -4,6 +4,7 @@
 //! engine, kernel maps. ARCHITECTURE.md has the map of the code.
 
 pub mod cli;
+pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod kernel;

@@ -93,6 +93,53 @@ pub fn to_stderr() {
         .init();
 }
 
+/// How the daemon's log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people; under systemd with the level as its journal understands it
+    #[default]
+    Text,
+    /// A line of JSON each
+    Json,
+}
+
+/// Logs to standard error, for the daemon. `RUST_LOG` chooses what; what chadthrottle itself does
+/// otherwise.
+pub fn for_daemon(format: Format) {
+    let mut builder = env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("warn,chadthrottle=info"),
+    );
+    match format {
+        Format::Json => builder.format(|out, record| {
+            let line = serde_json::json!({
+                "time": crate::report::timestamp(std::time::SystemTime::now()),
+                "level": record.level().as_str().to_lowercase(),
+                "target": record.target(),
+                "message": record.args().to_string(),
+            });
+            writeln!(out, "{line}")
+        }),
+        // systemd says so of a standard error that goes to its journal, which knows the time.
+        Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            builder.format(|out, record| {
+                writeln!(out, "<{}>{}", syslog_level(record.level()), record.args())
+            })
+        }
+        Format::Text => builder.format_timestamp_millis(),
+    };
+    builder.init();
+}
+
+/// The level's number in syslog (RFC 5424), as `sd-daemon(3)` has it before a line.
+const fn syslog_level(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
+    }
+}
+
 /// Logs for the interface. `RUST_LOG` chooses what; what chadthrottle itself does otherwise.
 pub fn for_interface() -> LogTail {
     let mut tail = LogTail::default();

@@ -1,5 +1,7 @@
 //! Parses the command line, starts what it asks for, and maps errors to exit codes.
 
+mod unattended;
+
 use std::{
     future::Future,
     io::{self, IsTerminal as _},
@@ -11,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use chadthrottle::{
-    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs, rules::Unattended},
+    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs},
     demo,
     engine::{self, command::EngineHandle},
     kernel::{Kernel, features},
@@ -67,7 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Some(Action::Unattended(action)) => return unattended(action),
+        Some(Action::Unattended(action)) => unattended::run(action)?,
         None if cli.demo => demo(cli.demo_seed, cli.demo_processes)?,
         None => interface()?,
     }
@@ -94,29 +96,41 @@ fn start(args: RunArgs) -> ExitCode {
     }
 }
 
-fn unattended(action: Unattended) -> anyhow::Result<ExitCode> {
-    log_sink::to_stderr();
-    match action {
-        Unattended::Rules(args) => report::rules::run(&args),
-    }
-}
-
 /// Opens the interface.
 fn interface() -> anyhow::Result<()> {
     needs_a_terminal()?;
     features::check()?;
     let log = log_sink::for_interface();
-    let (machine, preferences) = tui::Machine::here();
-    with_engine(EVERY_SECOND, |engine, end| async move {
-        let outside = tui::Outside {
-            engine,
-            past: Vec::new(),
-            log: &log,
-            surroundings: Arc::new(machine),
-            preferences,
+    let of_daemon = run_to_end(async {
+        let Some(engine) = unattended::engine_of_daemon().await? else {
+            return Ok(false);
         };
-        tui::run(outside, end, tui::Options::from_env()).await
+        show(engine, asked_to_end()?, &log).await?;
+        Ok(true)
+    })?;
+    if of_daemon {
+        return Ok(());
+    }
+    with_engine(EVERY_SECOND, |engine, end| async move {
+        show(engine, end, &log).await
     })
+}
+
+/// Shows an engine: our own, or a daemon's.
+async fn show(
+    engine: EngineHandle,
+    end: impl Future<Output = ()>,
+    log: &log_sink::LogTail,
+) -> anyhow::Result<()> {
+    let (machine, preferences) = tui::Machine::here();
+    let outside = tui::Outside {
+        engine,
+        past: Vec::new(),
+        log,
+        surroundings: Arc::new(machine),
+        preferences,
+    };
+    tui::run(outside, end, tui::Options::from_env()).await
 }
 
 /// Opens the interface over a made-up world.

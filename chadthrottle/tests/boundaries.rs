@@ -14,7 +14,12 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("kernel", &["aya::", "aya_log::"]),
     (
         "tui/terminal.rs",
-        &["raw_mode", "AlternateScreen", "BracketedPaste", "?1000"],
+        &[
+            "able_raw_mode",
+            "AlternateScreen",
+            "BracketedPaste",
+            "?1000",
+        ],
     ),
 ];
 

@@ -1,10 +1,14 @@
 //! The command line of what works without the screen: rules, the daemon, and what speaks with it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
+    log_sink::Format,
     rate::Rate,
     rules::{
         file::{self, FileRule, FileTarget},
@@ -20,6 +24,72 @@ pub enum Unattended {
     /// Show, check and change the rules file
     #[command(after_help = RULES_EXAMPLES)]
     Rules(Box<RulesArgs>),
+    /// Apply the rules without a screen until told to stop
+    #[command(after_help = DAEMON_EXAMPLES)]
+    Daemon(DaemonArgs),
+    /// Show what a running daemon does
+    Status {
+        /// Print one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End limits in a running daemon; without a name, all that were set by hand
+    #[command(after_help = CLEAR_EXAMPLES)]
+    Clear {
+        /// The number of a limit, as `status` shows it, or the name of a rule
+        #[arg(conflicts_with = "all")]
+        limits: Vec<String>,
+        /// End those of the rules file, too, until `rules apply`
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder, for example /usr/local/share/man/man1
+        folder: PathBuf,
+    },
+}
+
+const DAEMON_EXAMPLES: &str = "\
+It reads the rules again on SIGHUP or `chadthrottle rules apply`; rules that are not right leave the
+old ones in force. While it runs, the interface shows its limits. It ends on SIGTERM or Ctrl-C, and
+its limits with it.
+
+Examples:
+  sudo systemctl enable --now chadthrottle
+  sudo chadthrottle daemon --config ./rules.toml
+  sudo chadthrottle daemon --metrics 127.0.0.1:9184";
+
+const CLEAR_EXAMPLES: &str = "\
+Examples:
+  sudo chadthrottle clear             end what was set by hand
+  sudo chadthrottle clear 7 backup    end limit 7 and rule 'backup'
+  sudo chadthrottle clear --all       end all limits until `chadthrottle rules apply`";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  chadthrottle completions bash > /etc/bash_completion.d/chadthrottle
+  chadthrottle completions zsh > /usr/local/share/zsh/site-functions/_chadthrottle
+  chadthrottle completions fish > ~/.config/fish/completions/chadthrottle.fish";
+
+/// `chadthrottle daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Which rules file.
+    #[command(flatten)]
+    pub file: RulesPath,
+    /// Serve metrics for Prometheus here, for example 127.0.0.1:9184
+    #[arg(long, value_name = "ADDRESS", value_parser = file::listen_address)]
+    pub metrics: Option<SocketAddr>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    pub log: Format,
 }
 
 const RULES_EXAMPLES: &str = "\
@@ -114,6 +184,8 @@ pub enum RulesAction {
     },
     /// Say whether the file is right, and if not, where and why
     Check,
+    /// Make a running daemon read the file again
+    Apply,
 }
 
 /// What can be taken out of a rule.

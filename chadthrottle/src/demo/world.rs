@@ -23,7 +23,10 @@ use crate::{
     },
     process::{Pid, ProcessKey, identity::Identity},
     rate::{Bytes, Rate},
-    rules::{rule::Rule, target::ProcessId},
+    rules::{
+        rule::{Origin, Rule},
+        target::ProcessId,
+    },
 };
 
 /// How often a process is quiet, in a hundred.
@@ -134,6 +137,12 @@ impl World {
         match command {
             Command::Set(rule) => self.set(Rule::clone(rule)).map(|_| ())?,
             Command::SetFile(rules) => {
+                let stays = |old: &Rule| rules.iter().any(|rule| rule.replaces(old));
+                let gone = |old: &Rule| matches!(old.origin, Origin::File(_)) && !stays(old);
+                let of_file = self.rules.iter().filter(|old| gone(&old.rule));
+                for id in of_file.map(|old| old.id).collect::<Vec<LimitId>>() {
+                    self.rules.remove(id);
+                }
                 let ids: Result<Vec<LimitId>, CommandError> = rules
                     .iter()
                     .filter_map(|rule| self.set(rule.clone()).transpose())

@@ -68,6 +68,9 @@ pub enum CommandError {
     /// The kernel said no.
     #[error("the kernel refused: {0:#}")]
     Kernel(anyhow::Error),
+    /// A daemon's engine said so.
+    #[error("{0}")]
+    Daemon(String),
     /// The engine has stopped.
     #[error("the engine has stopped; see the log")]
     Stopped,

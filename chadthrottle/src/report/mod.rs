@@ -1,9 +1,11 @@
 //! Everything that is printed without a screen.
 
+pub mod definition;
 pub mod doctor;
 pub mod limit;
 pub mod record;
 pub mod rules;
+pub mod status;
 mod table;
 pub mod top;
 

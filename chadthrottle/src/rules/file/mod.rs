@@ -7,7 +7,7 @@ pub mod store;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
-pub use read::read;
+pub use read::{listen_address, read};
 use serde::Serialize;
 
 use super::{
