@@ -37,6 +37,19 @@ fn signal_after(rate: u64) -> u64 {
     QUEUE.max(clock::cost(QUEUE_BYTES, rate.max(1)))
 }
 
+/// How far the clock stays ahead when the rate changes: by the same time, not the same bytes. What
+/// was admitted at the old rate leaves at its times in any case, and what follows leaves at the new
+/// rate behind it. To tell the bytes again at a higher rate would free a part of the bound, which
+/// the next packets would use up at once; at a lower rate it would make them wait for what is long
+/// gone. Only a slow limit's long queue must not hold up a fast one.
+fn kept_debt(debt: clock::Ticks, old: u64, new: u64) -> clock::Ticks {
+    if new < old {
+        debt
+    } else {
+        debt.min(POLICING_BOUND)
+    }
+}
+
 /// A cell: one direction of a limit, of one slot or shared by several.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cell(u32);
@@ -98,17 +111,16 @@ impl LimitCells {
         self.free.push(cell.0);
     }
 
-    /// Changes the rate of a limit: one map write, whatever the number of sockets. The bytes still
-    /// owed at the old rate are kept, as far as the bound allows, so that it neither stalls nor
-    /// bursts.
+    /// Changes the rate of a limit: one map write, whatever the number of sockets. [`kept_debt`]
+    /// makes sure that it neither stalls nor bursts.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn change(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
         let old = self.limit(cell)?;
-        let owed = old.debt(now()).unwrap_or(0);
-        let debt = clock::rescale(owed, old.rate, rate.bytes_per_second()).min(POLICING_BOUND);
+        let debt = old.debt(now()).unwrap_or(0);
+        let debt = kept_debt(debt, old.rate, rate.bytes_per_second());
         self.write(cell, direction, rate, debt)
     }
 
@@ -198,4 +210,25 @@ impl LimitCells {
 fn now() -> clock::Ticks {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     clock::from_nanoseconds(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_rate_keeps_the_time_that_the_clock_is_ahead() {
+        let ms = TICKS_PER_SECOND / 1000;
+        for (debt, old, new, kept) in [
+            (0, 10, 20, 0),
+            (150 * ms, 1_000_000, 8_000_000, 150 * ms),
+            (150 * ms, 8_000_000, 1_000_000, 150 * ms),
+            // A slow upload's queue in fq.
+            (4000 * ms, 8_000, 4_000, 4000 * ms),
+            (4000 * ms, 8_000, 8_000_000, 350 * ms),
+            (4000 * ms, 8_000, 8_000, 350 * ms),
+        ] {
+            assert_eq!(kept_debt(debt, old, new), kept, "{debt} {old} {new}");
+        }
+    }
 }
