@@ -20,6 +20,15 @@ use crate::rate::Rate;
 /// 200 ms, so that a flow that lost packets finds credit when it tries again.
 const POLICING_BOUND: u64 = 350 * TICKS_PER_SECOND / 1000;
 
+/// The same at very low rates: a few segments, as a flow that may only have two on their way waits
+/// for its timeouts. At 8 kB/s an upload reached 0.71 of its limit with two, and 1.03 with four.
+const POLICING_BYTES: u64 = 4 * 1448;
+
+/// How far ahead the clock is when policing drops.
+fn policing_bound(rate: u64) -> u64 {
+    POLICING_BOUND.max(clock::cost(POLICING_BYTES, rate.max(1)))
+}
+
 /// How far pacing lets an upload's clock run ahead. TCP waits with its next segments until those
 /// it sent have left, and UDP when its send buffer is full, which holds more than a second's worth
 /// of a slow limit; fq drops what departs more than ten seconds ahead.
@@ -134,7 +143,7 @@ impl LimitCells {
         let rate = rate.bytes_per_second();
         let limit = Limit {
             rate,
-            policing_bound: POLICING_BOUND,
+            policing_bound: policing_bound(rate),
             pacing_bound: match direction {
                 // For senders that can't be told, or not fast enough.
                 Direction::Download => signal_after(rate) + POLICING_BOUND,
@@ -215,6 +224,21 @@ fn now() -> clock::Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_times_and_at_low_rates_segments() {
+        let ms = TICKS_PER_SECOND / 1000;
+        for (rate, policing, signal) in [
+            (1_000_000, 350 * ms, 150 * ms),
+            (10_000_000_000, 350 * ms, 150 * ms),
+            (8_000, 724 * ms, 5792 * ms),
+        ] {
+            assert_eq!(
+                (policing_bound(rate), signal_after(rate)),
+                (policing, signal)
+            );
+        }
+    }
 
     #[test]
     fn a_changed_rate_keeps_the_time_that_the_clock_is_ahead() {
