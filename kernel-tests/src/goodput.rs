@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::moment::Moment;
 
@@ -42,6 +42,19 @@ impl Arrivals {
             "the receiver's samples don't cover the window"
         );
         Ok((self.at(to) - self.at(from)) / to.seconds_since(from))
+    }
+
+    /// The lowest and the highest rate of all stretches of that length between two moments, in
+    /// bytes a second.
+    pub fn extremes(&self, from: Moment, to: Moment, length: Duration) -> Result<(f64, f64)> {
+        let starts = (self.0.iter().map(|(moment, _)| *moment))
+            .filter(|moment| *moment >= from && *moment + length <= to);
+        let rates = starts.map(|start| self.rate(start, start + length).map(|rate| (rate, rate)));
+        let extremes = rates.reduce(|extremes, rate| {
+            let ((low, high), (rate, _)) = (extremes?, rate?);
+            Ok((low.min(rate), high.max(rate)))
+        });
+        extremes.context("no stretch of that length")?
     }
 
     /// Goodput while a limit that came into force at that moment is judged.
@@ -123,6 +136,17 @@ mod tests {
         let rate = slowed_down().rate(at(505), at(1500)).unwrap();
         assert!((rate - 545_000.0 / 0.995).abs() < 1.0, "{rate}");
         assert!(slowed_down().rate(at(0), at(5001)).is_err());
+    }
+
+    #[test]
+    fn extremes_are_of_whole_stretches() {
+        let stretch = Duration::from_millis(100);
+        let extremes = |from, to| slowed_down().extremes(at(from), at(to), stretch);
+        let (low, high) = extremes(0, 5000).unwrap();
+        assert!((low - 100_000.0).abs() < 1.0 && (high - 1e6).abs() < 1.0);
+        let (low, high) = extremes(950, 1050).unwrap();
+        assert!(low == high && (low - 550_000.0).abs() < 1.0, "{low} {high}");
+        assert!(extremes(950, 1049).is_err());
     }
 
     #[test]

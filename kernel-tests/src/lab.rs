@@ -148,14 +148,37 @@ impl End {
         Peer::start(job, self.place())
     }
 
+    /// Runs a command here to its end, outside of the cgroup, and returns its output.
+    pub fn run(&self, command: Command) -> Result<String> {
+        run(command, "", self.place_in(None))
+    }
+
+    /// What the kernel counted here, by its names in `/proc/net/snmp` or `/proc/net/netstat`.
+    pub fn counter(&self, group: &str, name: &str) -> Result<u64> {
+        let mut cat = Command::new("cat");
+        cat.args(["/proc/net/snmp", "/proc/net/netstat"]);
+        let tables = self.run(cat)?;
+        // A line of names, then one of values, both after the group's name.
+        let mut lines = (tables.lines())
+            .filter_map(|line| line.strip_prefix(group)?.strip_prefix(':'))
+            .map(str::split_whitespace);
+        (lines.next().into_iter().flatten())
+            .zip(lines.next().into_iter().flatten())
+            .find_map(|(its, value)| (its == name).then(|| value.parse().ok())?)
+            .with_context(|| format!("the kernel counts no {group} {name}"))
+    }
+
+    /// Sets a parameter below `/proc/sys/net`.
+    pub fn set(&self, parameter: &str, value: &str) -> Result<()> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("echo {value} >/proc/sys/net/{parameter}")]);
+        self.run(shell).map(drop)
+    }
+
     fn ip(&self, commands: &str) -> Result<()> {
         let mut ip = Command::new("ip");
         ip.args(["-batch", "-"]);
-        let place = Place {
-            network: Some(self.network.as_fd()),
-            cgroup: None,
-        };
-        run(ip, commands, place).map(drop)
+        run(ip, commands, self.place_in(None)).map(drop)
     }
 }
 

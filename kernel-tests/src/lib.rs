@@ -16,6 +16,7 @@
 //! - [`reaction`]: how soon a limit is kept, and gone
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
+//! - [`queue`]: queueing disciplines, and what they do to round trips
 //! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
 pub mod cgroup;
@@ -29,6 +30,7 @@ pub mod outcome;
 pub mod peer;
 pub mod process;
 pub mod product;
+pub mod queue;
 pub mod reaction;
 
 /// What a test of this crate returns.

@@ -16,11 +16,20 @@ use serde_json::Value;
 use crate::{
     goodput::Arrivals,
     moment::Moment,
+    outcome::is_slow,
     process::{Place, Process},
+    queue::RoundTrips,
 };
 
-/// How long a peer may take for what should be immediate.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer may take for what should be immediate. Emulated processors take ten seconds to
+/// start two thousand processes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The rate of [`Job::busy`] in bytes a second: far above the limits of the tests, and no more than
+/// a few of them get on the machine.
+pub fn busy_rate() -> u64 {
+    if is_slow() { 8_000_000 } else { 20_000_000 }
+}
 
 /// What the traffic program shall do: a mode and its settings.
 #[derive(Clone, Debug)]
@@ -34,6 +43,11 @@ impl Job {
     /// TCP; `listen` accepts any number of connections.
     pub fn tcp() -> Self {
         Self::new("tcp")
+    }
+
+    /// TCP at a rate that is far above the limits of the tests.
+    pub fn busy() -> Self {
+        Self::tcp().rate(busy_rate())
     }
 
     /// UDP.
@@ -64,6 +78,17 @@ impl Job {
     /// That many processes with a UDP socket each; told to go, each sends datagrams.
     pub fn many_processes(count: u32) -> Self {
         Self::new("family").set("count", count)
+    }
+
+    /// Sends every UDP datagram back.
+    pub fn echo() -> Self {
+        Self::new("echo")
+    }
+
+    /// Sends that many small datagrams to an echo, one after the other; see
+    /// [`Peer::round_trips`].
+    pub fn ping(count: u32) -> Self {
+        Self::new("ping").set("count", count)
     }
 
     fn set(mut self, key: &str, value: impl ToString) -> Self {
@@ -228,6 +253,17 @@ impl Peer {
                 None => bail!("it ended before '{name}': {}", self.process.errors()),
             }
         }
+    }
+
+    /// Waits until all pings of [`Job::ping`] are done. None may be lost.
+    pub fn round_trips(&self, patience: Duration) -> Result<RoundTrips> {
+        let event = self.event_within("round_trips", patience)?;
+        if event["lost"] != 0 {
+            bail!("{} pings were lost", event["lost"]);
+        }
+        let times = event["nanoseconds"].as_array().context("no times")?;
+        let seconds = (times.iter().filter_map(Value::as_f64)).map(|time| time / 1e9);
+        RoundTrips::new(seconds.collect())
     }
 
     /// What it received so far.

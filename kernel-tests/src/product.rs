@@ -1,6 +1,7 @@
 //! chadthrottle itself, as a person runs it.
 
 use std::{
+    collections::BTreeMap,
     env,
     path::PathBuf,
     process::{Command, ExitStatus},
@@ -81,12 +82,34 @@ impl Limiter {
         self.process.pid()
     }
 
+    /// Signals it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Its next line.
     pub fn next_event(&self) -> Result<Option<Value>> {
         match self.process.line(PATIENCE)? {
             Some(line) => parse(&line.text).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// What its limit did to a process until its latest sample, as it says; the sample is begun
+    /// after now.
+    pub fn effect_on(&self, pid: u32) -> Result<Value> {
+        for _ in self.process.waiting_lines() {}
+        let mut effect = Value::Null;
+        // The first may have been begun before.
+        for _ in 0..2 {
+            if let Some(sample) = self.next_event()?
+                && let Some(row) = process(&sample, pid)
+            {
+                effect = row["limit"].clone();
+            }
+        }
+        ensure!(effect.is_object(), "no limit of {pid} in its samples");
+        Ok(effect)
     }
 
     /// What it wrote to standard error.
@@ -186,17 +209,24 @@ impl Top {
     /// Takes samples until the process's figure stays the same from one to the next, and is not
     /// zero. A process that is no longer shown keeps its last figure.
     pub fn settled(&mut self, pid: u32, figure: &str) -> Result<u64> {
-        let mut last = None;
+        self.settled_together(&[pid], figure)
+    }
+
+    /// The same for the sum of several processes' figures.
+    pub fn settled_together(&mut self, pids: &[u32], figure: &str) -> Result<u64> {
+        let mut figures = BTreeMap::new();
+        let mut last = 0;
         for _ in 0..20 {
-            let now = process(self.fresh()?, pid).and_then(|row| row[figure].as_u64());
-            match (last, now) {
-                (Some(last), now) if last > 0 && (now.is_none() || now == Some(last)) => {
-                    return Ok(last);
-                }
-                _ => last = now.or(last),
+            let sample = self.fresh()?;
+            let shown = |pid: &u32| Some((*pid, process(sample, *pid)?[figure].as_u64()?));
+            figures.extend(pids.iter().filter_map(shown));
+            let now = figures.values().sum();
+            if now > 0 && now == last {
+                return Ok(now);
             }
+            last = now;
         }
-        bail!("{figure} of {pid} never settled; last {last:?}")
+        bail!("{figure} of {pids:?} never settled; last {last}")
     }
 
     /// The latest sample.

@@ -3,7 +3,7 @@
 //! Bounds are wide, so that a busy machine fails nothing; the figures are printed, and the bench
 //! command records them.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use anyhow::ensure;
 use kernel_tests::{
@@ -11,33 +11,37 @@ use kernel_tests::{
     flow::{Direction, Flow},
     kernel_test,
     lab::{Family, Lab},
-    outcome::{expect_ratio, figure, in_parallel},
-    peer::Job,
+    outcome::{expect_ratio, figure, in_parallel, is_slow, kept, skipped},
+    peer::{Job, busy_rate},
     product::Limiter,
     reaction::Reaction,
 };
 
-const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
+/// What a sender would do without its limit. The limit is what slows it down, but the machine isn't
+/// kept busy before; a slow one would be, by less: its limiter and receivers got no turn.
+fn unlimited(rate: u64) -> u64 {
+    if is_slow() { 3 * rate } else { 100_000_000 }
+}
 
-/// What an unlimited sender does here; the limit is what slows it down, but the machine isn't
-/// kept busy before.
-const UNLIMITED: u64 = 100_000_000;
-
+/// Four processes with a flow each, in both directions and over both protocols, have that limit.
 fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
-    let cases: Vec<_> = Direction::ALL
-        .into_iter()
-        .flat_map(|direction| Family::ALL.map(|family| (direction, family)))
-        .collect();
-    in_parallel(&cases, |(direction, family)| {
-        let lab = Lab::new()?;
-        let job = job.clone().rate(UNLIMITED);
-        let flow = Flow::start(&lab, job, *direction, *family)?;
-        let options = [direction.option(), &rate.to_string()];
-        let limiter = Limiter::start(&[flow.near().pid()], &options)?;
+    let lab = Lab::new()?;
+    let job = job.clone().rate(unlimited(rate));
+    let mut flows = Vec::new();
+    for direction in Direction::ALL {
+        for family in Family::ALL {
+            let flow = Flow::start(&lab, job.clone(), direction, family)?;
+            flows.push((format!("{direction:?} {family:?}"), flow));
+        }
+    }
+    let pids: Vec<_> = flows.iter().map(|(_, flow)| flow.near().pid()).collect();
+    let typed = rate.to_string();
+    let limiter = Limiter::start(&pids, &["--download", &typed, "--upload", &typed])?;
+    for (what, flow) in &flows {
         let goodput = flow.judged(limiter.applied())?;
-        let what = format!("{direction:?} {family:?}");
-        expect_ratio(&what, goodput, rate as f64, BOUNDS)
-    })
+        expect_ratio(what, goodput, rate as f64, kept())?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -55,6 +59,10 @@ fn one_tcp_flow_keeps_1_25_megabytes_a_second() -> TestResult {
 #[test]
 fn one_tcp_flow_keeps_12_5_megabytes_a_second() -> TestResult {
     kernel_test!();
+    if is_slow() {
+        skipped("needs processors that are not emulated, which carry less than its four flows");
+        return Ok(());
+    }
     one_flow_keeps(&Job::tcp(), 12_500_000)
 }
 
@@ -68,10 +76,10 @@ fn a_flow_under_bbr_keeps_its_limit() -> TestResult {
 fn eight_connections_share_the_limit_of_their_process() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let job = Job::tcp().rate(UNLIMITED / 8).connections(8);
+    let job = Job::tcp().rate(unlimited(1_250_000) / 8).connections(8);
     let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
     let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1250K"])?;
-    expect_ratio("8 flows", flow.judged(limiter.applied())?, 1.25e6, BOUNDS)
+    expect_ratio("8 flows", flow.judged(limiter.applied())?, 1.25e6, kept())
 }
 
 #[test]
@@ -83,7 +91,7 @@ fn udp_keeps_its_limit_up_and_down() -> TestResult {
         let flow = Flow::start(&lab, job, *direction, Family::V4)?;
         let limiter = Limiter::start(&[flow.near().pid()], &[direction.option(), "1M"])?;
         let what = format!("{direction:?}");
-        expect_ratio(&what, flow.judged(limiter.applied())?, 1e6, BOUNDS)
+        expect_ratio(&what, flow.judged(limiter.applied())?, 1e6, kept())
     })
 }
 
@@ -92,14 +100,19 @@ fn download_and_upload_are_limited_each_for_itself() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
     let both = |direction| {
-        let job = Job::tcp().rate(20_000_000);
+        let job = Job::busy();
         Flow::start(&lab, job, direction, Family::V4)
     };
     let (down, up) = (both(Direction::Download)?, both(Direction::Upload)?);
     let pids = [down.near().pid(), up.near().pid()];
     let limiter = Limiter::start(&pids, &["--download", "1M"])?;
-    expect_ratio("down", down.judged(limiter.applied())?, 1e6, BOUNDS)?;
-    expect_ratio("up", up.judged(limiter.applied())?, 2e7, 0.9..=1.1)
+    expect_ratio("down", down.judged(limiter.applied())?, 1e6, kept())?;
+    expect_ratio(
+        "up",
+        up.judged(limiter.applied())?,
+        busy_rate() as f64,
+        0.9..=1.1,
+    )
 }
 
 #[test]
@@ -129,7 +142,8 @@ fn reacts_at_once(direction: Direction) -> TestResult {
         reaction.free_after * 1e3,
         reaction.ended_after * 1e3
     ));
-    ensure!(reaction.limited_after < 0.5, "it was limited late");
+    let soon = if is_slow() { 1.5 } else { 0.5 };
+    ensure!(reaction.limited_after < soon, "it was limited late");
     ensure!(reaction.free_after < 1.0, "it was free late");
     Ok(())
 }

@@ -11,7 +11,7 @@ use kernel_tests::{
     lab::{Family, Lab},
     moment::until,
     outcome::{self, figure, in_parallel},
-    peer::Job,
+    peer::{Job, busy_rate},
     product::{self, Limiter, Top},
 };
 use rustix::process::Signal;
@@ -24,9 +24,7 @@ fn ends_without_a_trace(lab: &Lab, signals: &[Signal]) -> TestResult {
         return Ok(());
     }
     in_parallel(signals, |signal| {
-        let job = Job::tcp()
-            .rate(20_000_000)
-            .report_every(Duration::from_millis(20));
+        let job = Job::busy().report_every(Duration::from_millis(20));
         let flow = Flow::start(lab, job, Direction::Download, Family::V4)?;
         let limiter = Limiter::start(&[flow.near().pid()], &["--download", "1M"])?;
         let from = limiter.applied() + Duration::from_secs(1);
@@ -47,7 +45,11 @@ fn ends_without_a_trace(lab: &Lab, signals: &[Signal]) -> TestResult {
             .receiver()
             .received_until(ended.gone + Duration::from_secs(3))?;
         let free = arrivals
-            .faster_from(ended.gone, Duration::from_millis(100), 10.0 * RATE)
+            .faster_from(
+                ended.gone,
+                Duration::from_millis(100),
+                busy_rate() as f64 / 2.0,
+            )
             .with_context(|| format!("limited after {signal:?}"))?;
         figure(&format!(
             "signal {}: {}, free {:.0} ms later",
@@ -83,7 +85,7 @@ fn a_limiter_that_is_killed_leaves_nothing() -> TestResult {
 fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let job = Job::tcp().rate(20_000_000);
+    let job = Job::busy();
     let flow = Flow::start(&lab, job, Direction::Upload, Family::V4)?;
     let options = ["--upload", "1M", "--duration", "3s"];
     let mut limiter = Limiter::start(&[flow.near().pid()], &options)?;
@@ -101,7 +103,7 @@ fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
     ensure!(limited < 1.5 * RATE, "{limited} B/s while limited");
     std::thread::sleep(Duration::from_secs(1));
     let free = flow.goodput_for(Duration::from_secs(1))?;
-    ensure!(free > 10.0 * RATE, "{free} B/s afterwards");
+    ensure!(free > busy_rate() as f64 / 2.0, "{free} B/s afterwards");
     Ok(())
 }
 
@@ -109,7 +111,7 @@ fn a_limit_with_a_duration_ends_by_itself() -> TestResult {
 fn in_the_root_cgroup_mode_the_log_tells_how_programs_were_attached() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let job = Job::tcp().rate(20_000_000);
+    let job = Job::busy();
     let flow = Flow::start(&lab, job, Direction::Download, Family::V4)?;
     let options = ["--download", "1M", "--upload", "1M"];
     let mut command = product::limit_command(&[flow.near().pid()], &options)?;

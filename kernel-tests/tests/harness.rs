@@ -9,7 +9,7 @@ use kernel_tests::{
     flow::{Direction, Flow},
     kernel_test,
     lab::{Family, Lab},
-    outcome::{expect_ratio, in_parallel},
+    outcome::{expect_ratio, in_parallel, is_slow},
     peer::Job,
 };
 
@@ -27,10 +27,15 @@ fn goodput_is_what_a_paced_sender_sends() -> TestResult {
         .collect();
     in_parallel(&cases, |(job, direction, family)| {
         let lab = Lab::new()?;
-        let flow = Flow::start(&lab, job.clone().rate(PACED), *direction, *family)?;
-        let goodput = flow.goodput_for(Duration::from_secs(2))?;
+        // Eight flows at once are too much for emulated processors to be on time.
+        let (paced, bounds) = match is_slow() {
+            true => (PACED / 4, 0.85..=1.15),
+            false => (PACED, 0.95..=1.05),
+        };
+        let flow = Flow::start(&lab, job.clone().rate(paced), *direction, *family)?;
+        let goodput = flow.goodput_for(Duration::from_secs(4))?;
         let what = format!("{job:?} {direction:?} {family:?}");
-        expect_ratio(&what, goodput, PACED as f64, 0.95..=1.05)
+        expect_ratio(&what, goodput, paced as f64, bounds)
     })
 }
 

@@ -7,7 +7,7 @@ use kernel_tests::{
     TestResult,
     flow::{Direction, Flow},
     kernel_test,
-    lab::{Family, Lab},
+    lab::{End, Family, Lab},
     outcome::{figure, in_parallel},
     peer::{Job, Peer},
     product::{Top, process},
@@ -21,6 +21,26 @@ fn expect_count(what: &str, counted: u64, sent: u64) -> TestResult {
         off * 100.0
     ));
     ensure!(off.abs() <= 0.001, "{what}: {counted} counted, {sent} sent");
+    Ok(())
+}
+
+/// The largest segment of TCP with time stamps on a device with an MTU of 1500, over IPv4.
+const SEGMENT: u64 = 1448;
+
+/// Counted to the byte, apart from what TCP at the sender's end sent twice: a probe or a
+/// retransmission that turns out to be needless, as on a slow machine, is payload that left, and
+/// that arrived.
+fn expect_exactly(what: &str, counted: u64, sent: u64, sender: &End) -> TestResult {
+    let again = sender.counter("Tcp", "RetransSegs")?;
+    if again > 0 {
+        figure(&format!(
+            "{what}: {counted} counted of {sent}, {again} segments were sent again"
+        ));
+    }
+    ensure!(
+        (sent..=sent + again * SEGMENT).contains(&counted),
+        "{what}: {counted} counted of {sent}, with {again} segments sent again"
+    );
     Ok(())
 }
 
@@ -85,7 +105,7 @@ fn a_process_of_50_milliseconds_is_shown_with_every_byte() -> TestResult {
         }
     }
     figure(&format!("shown: {name} with {most} bytes"));
-    ensure!(most == 1_000_000, "{most} bytes shown");
+    expect_exactly("shown", most, 1_000_000, lab.near())?;
     ensure!(name == "\"traffic\"", "shown as {name}");
     Ok(())
 }
@@ -102,8 +122,7 @@ fn a_socket_older_than_chadthrottle_is_counted_from_its_start_on() -> TestResult
     let mut top = Top::start("500ms")?;
     near.go()?;
     let counted = top.settled(near.pid(), "upload_bytes")?;
-    ensure!(counted == 3 * 7_654_321, "{counted} counted");
-    Ok(())
+    expect_exactly("three flows", counted, 3 * 7_654_321, lab.near())
 }
 
 #[test]
@@ -117,12 +136,40 @@ fn what_a_server_sends_on_accepted_connections_is_the_servers() -> TestResult {
         .map(|_| lab.far().traffic(Job::tcp().connect(server.address()?)))
         .collect::<anyhow::Result<Vec<Peer>>>()?;
     let counted = top.settled(server.pid(), "upload_bytes")?;
-    ensure!(counted == 6_000_000, "{counted} counted for the server");
+    expect_exactly("server", counted, 6_000_000, lab.near())?;
     for client in &clients {
         let counted = top.settled(client.pid(), "download_bytes")?;
-        ensure!(counted == 2_000_000, "{counted} counted for a client");
+        expect_exactly("client", counted, 2_000_000, lab.near())?;
     }
     Ok(())
+}
+
+/// Known gap: a connection inherits the tag of its listener, which the parent made, until it is
+/// found to be the worker's alone. One that is over before that counts for the parent. Here it only
+/// must count.
+#[test]
+fn a_short_connection_of_a_preforked_worker_is_counted() -> TestResult {
+    const EACH: u64 = 200_000;
+    kernel_test!();
+    let lab = Lab::new()?;
+    let mut top = Top::start("500ms")?;
+    let job = Job::prefork().listen(lab.near().any_port(Family::V4));
+    let server = lab.near().traffic(job.send().amount(EACH))?;
+    let worker = server.event("started")?["worker"].as_u64();
+    let worker = u32::try_from(worker.context("no PID")?)?;
+    for _ in 0..3 {
+        let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;
+        client.event_within("end", Duration::from_secs(5))?;
+        ensure!(client.received()?.total() == EACH);
+    }
+    let counted = top.settled_together(&[server.pid(), worker], "upload_bytes")?;
+    let shown =
+        |pid| process(top.latest(), pid).map_or(0, |row| row["upload_bytes"].as_u64().unwrap_or(0));
+    figure(&format!(
+        "{} of {counted} bytes count for the worker",
+        shown(worker)
+    ));
+    expect_exactly("parent and worker", counted, 3 * EACH, lab.near())
 }
 
 #[test]
@@ -135,10 +182,9 @@ fn ipv4_on_a_dual_stack_socket_is_counted() -> TestResult {
     let address = SocketAddr::new(lab.near().address(Family::V4), server.address()?.port());
     let client = lab.far().traffic(Job::tcp().connect(address))?;
     let sent = top.settled(server.pid(), "upload_bytes")?;
-    ensure!(sent == 3_333_333, "{sent} counted for the server");
+    expect_exactly("server", sent, 3_333_333, lab.near())?;
     let received = top.settled(client.pid(), "download_bytes")?;
-    ensure!(received == 3_333_333, "{received} counted for the client");
-    Ok(())
+    expect_exactly("client", received, 3_333_333, lab.near())
 }
 
 #[test]

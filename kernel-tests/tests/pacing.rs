@@ -1,6 +1,6 @@
 //! fq on the devices of limited processes: it comes with a limit, and never stays.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
@@ -9,36 +9,20 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{expect_ratio, skipped},
+    outcome::{expect_ratio, kept},
     peer::Job,
     process::{self, Place},
     product::{Limiter, command},
+    queue::{self, OURS, with_fq},
 };
 use rustix::process::Signal;
 
-/// How our qdiscs are told from others' (`chadthrottle/src/pacing/plan.rs`).
-const OURS: &str = "qdisc fq cd7a:";
-
-/// Runs `tc` at the near end.
 fn tc(lab: &Lab, arguments: &str) -> Result<String> {
-    let mut command = Command::new("tc");
-    command.args(arguments.split(' '));
-    process::run(command, "", lab.near().place())
-}
-
-/// Runs a test in a lab, if the kernel has fq; it counts as skipped on another.
-fn with_fq(test: impl FnOnce(&Lab) -> TestResult) -> TestResult {
-    let lab = Lab::new()?;
-    if tc(&lab, "qdisc add dev lo root fq").is_err() {
-        skipped("the kernel has no sch_fq");
-        return Ok(());
-    }
-    tc(&lab, "qdisc del dev lo root")?;
-    test(&lab)
+    queue::tc(lab.near(), arguments)
 }
 
 fn upload(lab: &Lab) -> Result<Flow> {
-    let job = Job::tcp().rate(20_000_000);
+    let job = Job::busy();
     Flow::start(lab, job, Direction::Upload, Family::V4)
 }
 
@@ -139,7 +123,7 @@ fn a_qdisc_that_somebody_chose_is_left_alone() -> TestResult {
         let during = tc(lab, "qdisc show dev lab")?;
         limiter.end(Signal::TERM)?;
         ensure!(during == before, "before: {before}\nduring: {during}");
-        expect_ratio("policed", goodput, 1e6, 0.75..=1.10)
+        expect_ratio("policed", goodput, 1e6, kept())
     })
 }
 
@@ -161,6 +145,6 @@ fn fq_that_somebody_takes_away_is_missed_and_put_back() -> TestResult {
             from + Duration::from_secs(4),
         )?;
         limiter.end(Signal::TERM)?;
-        expect_ratio("put back", goodput, 1e6, 0.75..=1.15)
+        expect_ratio("put back", goodput, 1e6, kept())
     })
 }

@@ -1,7 +1,7 @@
 //! What a limit can be for: programs, trees of processes, cgroups, users; each or shared; all
 //! traffic or a part.
 
-use std::{fs, ops::RangeInclusive, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
@@ -10,19 +10,13 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::expect_ratio,
-    peer::{Job, Peer},
+    outcome::{expect_ratio, kept},
+    peer::{Job, Peer, busy_rate},
     process::{self, Place, Process},
     product::{Limiter, command, limit_command},
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
-
-const BOUNDS: RangeInclusive<f64> = 0.75..=1.10;
-
-fn busy() -> Job {
-    Job::tcp().rate(20_000_000)
-}
 
 /// A limit for other targets than processes.
 fn limit(options: &[&str]) -> Result<Limiter> {
@@ -31,12 +25,12 @@ fn limit(options: &[&str]) -> Result<Limiter> {
 
 fn sink(lab: &Lab) -> Result<Peer> {
     lab.far()
-        .traffic(busy().listen(lab.far().any_port(Family::V4)))
+        .traffic(Job::busy().listen(lab.far().any_port(Family::V4)))
 }
 
 /// A sender to a sink, as a shell has it.
 fn shell_words(sink: &Peer) -> Result<String> {
-    let job = busy().at_most(Duration::from_secs(15));
+    let job = Job::busy().at_most(Duration::from_secs(15));
     let job = job.connect(sink.address()?).send().command()?;
     let words = job.get_args().map(|word| word.to_string_lossy());
     let program = job.get_program().to_string_lossy();
@@ -73,7 +67,7 @@ impl Named {
     /// Begins to send from the near end; the receiver at the far end is returned, too.
     fn upload(&self, lab: &Lab) -> Result<(Peer, Peer)> {
         let sink = sink(lab)?;
-        let job = busy().connect(sink.address()?).send();
+        let job = Job::busy().connect(sink.address()?).send();
         let sender = Peer::from_command(self.command(&job)?, lab.near().place())?;
         Ok((sender, sink))
     }
@@ -88,9 +82,9 @@ fn a_program_is_limited_by_name_also_when_it_starts_later() -> TestResult {
     let limiter = limit(&["--program", "ct-by-na*", "--upload", "1M"])?;
     let (_later, after) = program.upload(&lab)?;
     let started = Moment::now();
-    let other = Flow::start(&lab, busy(), Direction::Upload, Family::V4)?;
-    expect_ratio("running", judged(&before, limiter.applied())?, 1e6, BOUNDS)?;
-    expect_ratio("later", judged(&after, started)?, 1e6, BOUNDS)?;
+    let other = Flow::start(&lab, Job::busy(), Direction::Upload, Family::V4)?;
+    expect_ratio("running", judged(&before, limiter.applied())?, 1e6, kept())?;
+    expect_ratio("later", judged(&after, started)?, 1e6, kept())?;
     let free = other.goodput_for(Duration::from_secs(1))?;
     expect_ratio("another program", free, 20e6, 0.5..=1.1)
 }
@@ -116,15 +110,15 @@ fn a_shared_limit_is_one_for_all_and_each_has_its_own_without() -> TestResult {
         ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
         Ok(sum)
     };
-    expect_ratio("three together", limit(&["--shared"])?, 1.5e6, BOUNDS)?;
-    expect_ratio("each its own", limit(&[])?, 4.5e6, BOUNDS)
+    expect_ratio("three together", limit(&["--shared"])?, 1.5e6, kept())?;
+    expect_ratio("each its own", limit(&[])?, 4.5e6, kept())
 }
 
 #[test]
 fn two_processes_can_share_a_limit() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let start = || Flow::start(&lab, busy(), Direction::Download, Family::V6);
+    let start = || Flow::start(&lab, Job::busy(), Direction::Download, Family::V6);
     let flows = [start()?, start()?];
     let pids = flows.each_ref().map(|flow| flow.near().pid());
     let limiter = Limiter::start(&pids, &["--download", "1M", "--shared"])?;
@@ -132,7 +126,7 @@ fn two_processes_can_share_a_limit() -> TestResult {
     for flow in &flows {
         sum += flow.judged(limiter.applied())?;
     }
-    expect_ratio("both", sum, 1e6, BOUNDS)
+    expect_ratio("both", sum, 1e6, kept())
 }
 
 #[test]
@@ -155,7 +149,7 @@ fn a_tree_is_limited_with_the_children_to_come() -> TestResult {
     let started = Moment::now();
     let sum = judged(&sinks[0], started)? + judged(&sinks[1], started)?;
     ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
-    expect_ratio("child and grandchild", sum, 1e6, BOUNDS)
+    expect_ratio("child and grandchild", sum, 1e6, kept())
 }
 
 #[test]
@@ -165,7 +159,7 @@ fn a_cgroup_is_limited_and_what_is_outside_is_not() -> TestResult {
     let inside = lab.near().cgroup().path().strip_prefix(cgroup::root()?)?;
     let path = format!("/{}", inside.display());
     let limiter = limit(&["--cgroup", &path, "--shared", "--download", "1M"])?;
-    let start = |place| Flow::start_in(place, &lab, busy(), Direction::Download, Family::V4);
+    let start = |place| Flow::start_in(place, &lab, Job::busy(), Direction::Download, Family::V4);
     let inside = [start(lab.near().place())?, start(lab.near().place())?];
     let outside = start(lab.near().place_in(None))?;
     let started = Moment::now();
@@ -174,7 +168,7 @@ fn a_cgroup_is_limited_and_what_is_outside_is_not() -> TestResult {
         sum += flow.judged(started)?;
     }
     ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
-    expect_ratio("inside", sum, 1e6, BOUNDS)?;
+    expect_ratio("inside", sum, 1e6, kept())?;
     let free = outside.goodput_for(Duration::from_secs(1))?;
     expect_ratio("outside", free, 20e6, 0.5..=1.1)
 }
@@ -187,7 +181,7 @@ fn a_user_is_limited() -> TestResult {
     let lab = Lab::new()?;
     let limiter = limit(&["--user", &UID.to_string(), "--upload", "1M"])?;
     let sink = sink(&lab)?;
-    let job = busy().connect(sink.address()?).send().command()?;
+    let job = Job::busy().connect(sink.address()?).send().command()?;
     // Only there: a user can't go to another namespace. Nor choose a congestion control.
     let mut sender = Command::new("setpriv");
     sender.args([&format!("--reuid={UID}"), "--clear-groups"]);
@@ -197,7 +191,7 @@ fn a_user_is_limited() -> TestResult {
     let started = Moment::now();
     let goodput = judged(&sink, started)?;
     ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
-    expect_ratio("the user's process", goodput, 1e6, BOUNDS)
+    expect_ratio("the user's process", goodput, 1e6, kept())
 }
 
 /// Gives both ends an address of a documentation network (RFC 5737), which is not local. Returns
@@ -219,8 +213,8 @@ fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
     // One process with a connection of each kind would be one sender; two show it as well.
     let program = Named::new("ct-classes")?;
     let upload = |address| -> Result<(Peer, Peer)> {
-        let sink = lab.far().traffic(busy().listen(address))?;
-        let job = busy().connect(sink.address()?).send();
+        let sink = lab.far().traffic(Job::busy().listen(address))?;
+        let job = Job::busy().connect(sink.address()?).send();
         Ok((
             Peer::from_command(program.command(&job)?, lab.near().place())?,
             sink,
@@ -248,9 +242,9 @@ fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
         for ((_, sink), limited) in flows.iter().zip(limited) {
             let goodput = judged(sink, limiter.applied())?;
             let (rate, bounds) = if limited {
-                (1e6, BOUNDS)
+                (1e6, kept())
             } else {
-                (20e6, 0.5..=1.1)
+                (busy_rate() as f64, 0.5..=1.1)
             };
             expect_ratio(part, goodput, rate, bounds)?;
         }
@@ -262,7 +256,7 @@ fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
 fn block_lets_nothing_through_and_then_all() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let flow = Flow::start(&lab, Job::busy(), Direction::Download, Family::V4)?;
     let limiter = Limiter::start(&[flow.near().pid()], &["--block"])?;
     let from = limiter.applied() + Duration::from_millis(200);
     let to = from + Duration::from_secs(1);
@@ -271,7 +265,7 @@ fn block_lets_nothing_through_and_then_all() -> TestResult {
     limiter.end(Signal::TERM)?;
     // TCP tries again after what it has learned to be a long time.
     let free = judged(flow.receiver(), Moment::now() + Duration::from_secs(2))?;
-    expect_ratio("free again", free, 20e6, 0.5..=1.5)
+    expect_ratio("free again", free, busy_rate() as f64, 0.5..=1.5)
 }
 
 #[test]
@@ -293,7 +287,7 @@ fn a_command_that_is_run_is_limited_from_its_start_with_its_children() -> TestRe
     run.signal(Signal::TERM)?;
     let status = run.wait(Duration::from_secs(20))?;
     ensure!(status.code() == Some(7), "{status}: {}", run.errors());
-    expect_ratio("the command's processes", sum, 1e6, BOUNDS)
+    expect_ratio("the command's processes", sum, 1e6, kept())
 }
 
 #[test]

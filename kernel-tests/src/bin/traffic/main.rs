@@ -3,6 +3,7 @@
 //! Prints JSON lines: events (`{"event":"started",…}`) and, every 100 ms, what was sent and
 //! received so far with the time of `CLOCK_MONOTONIC`. Bounded in time and, where asked, amount.
 
+mod echo;
 mod family;
 mod http;
 mod settings;
@@ -46,6 +47,8 @@ fn run() -> Result<()> {
         "udp" => udp::run(&settings)?,
         "sockets" => udp::many_sockets(&settings)?,
         "family" => family::run(&settings)?,
+        "echo" => echo::echo(&settings)?,
+        "ping" => echo::ping(&settings)?,
         "http" => http::run(&settings)?,
         mode => bail!("no mode {mode}"),
     }
