@@ -10,6 +10,7 @@ mod setup;
 mod strip;
 mod tally;
 mod test;
+mod timely;
 mod toolchain;
 mod vm;
 mod workspace;

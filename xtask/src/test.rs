@@ -1,9 +1,9 @@
 //! Runs every test that can run here, and counts those that can't.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -14,8 +14,13 @@ use crate::{
     product::{self, FromSource},
     setup,
     tally::Tally,
+    timely::{self, End},
     workspace::{Workspace, output},
 };
+
+/// More than any program of tests takes, also on a slow and busy machine: the longest has taken three
+/// minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -60,9 +65,15 @@ type Stage = fn(&Workspace, &Options, &mut Tally) -> Result<()>;
 fn pure(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
     // The build script of the program looks for the object, so there must be one.
     product::provide_object(workspace, FromSource::IfNeeded)?;
-    let mut cargo = workspace.cargo(&["test", "--workspace", "--exclude", "kernel-tests"]);
-    cargo.args(["--no-fail-fast", "--"]).args(&options.filters);
-    watch("cargo test (read above)", &mut cargo, tally)
+    let packages = ["--workspace", "--exclude", "kernel-tests"];
+    let programs = built(workspace, &[&["test", "--no-run"], &packages[..]].concat())?;
+    for program in &programs {
+        watch(program, Command::new(&program.path), options, tally)?;
+    }
+    let mut documentation = workspace.cargo(&["test", "--doc"]);
+    documentation.args(packages).arg("--");
+    documentation.args(&options.filters);
+    watch_command("the documentation", &mut documentation, tally)
 }
 
 /// What needs root: real sockets and processes, limited by the real program.
@@ -71,10 +82,7 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
         .into_iter()
         .partition(|program| program.needs_root);
     for program in &of_the_tools {
-        println!("\n{}", program.name);
-        let mut command = Command::new(&program.path);
-        command.args(program.filters(&options.filters));
-        watch(&program.name, &mut command, tally)?;
+        watch(program, Command::new(&program.path), options, tally)?;
     }
     let Some(reason) = what_is_in_the_way() else {
         let product = product::build(workspace, true, FromSource::IfNeeded)?;
@@ -82,14 +90,10 @@ fn on_the_kernel(workspace: &Workspace, options: &Options, tally: &mut Tally) ->
             let product = [("CHADTHROTTLE_BIN", &product.binary)];
             let mut command =
                 as_root(&program.path, Ask::Never, &product).context("root is out of reach")?;
-            command
-                // Most wait for seconds of traffic; those that can't share the machine see to
-                // it themselves.
-                .arg("--test-threads=6")
-                .args(program.filters(&options.filters))
-                .current_dir(workspace.root.join("kernel-tests"));
-            println!("\n{}", program.name);
-            watch(&program.name, &mut command, tally)?;
+            // Most wait for seconds of traffic; those that can't share the machine see to it
+            // themselves.
+            command.arg("--test-threads=6");
+            watch(program, command, options, tally)?;
         }
         return Ok(());
     };
@@ -110,12 +114,14 @@ fn what_is_in_the_way() -> Option<String> {
     Some(format!("{error:#}"))
 }
 
-/// A program of kernel tests.
+/// A program of tests.
 pub struct Program {
     pub name: String,
-    /// The unit tests of the crate's own tools need none.
+    /// Of the kernel tests; the unit tests of their own tools need none.
     pub needs_root: bool,
     pub path: PathBuf,
+    /// Its package's, where it expects to run.
+    directory: PathBuf,
 }
 
 impl Program {
@@ -153,12 +159,18 @@ impl Program {
 /// They don't build.
 pub fn programs(workspace: &Workspace) -> Result<Vec<Program>> {
     let arguments = ["test", "--release", "--package", "kernel-tests", "--no-run"];
-    let messages = workspace.cargo_messages(&arguments)?;
+    built(workspace, &arguments)
+}
+
+/// The programs that cargo builds, by name.
+fn built(workspace: &Workspace, arguments: &[&str]) -> Result<Vec<Program>> {
+    let messages = workspace.cargo_messages(arguments)?;
     let programs = messages.into_iter().filter_map(|message| match message {
         Message::CompilerArtifact(artifact) if artifact.profile.test => Some(Program {
             name: artifact.target.name.clone(),
             needs_root: artifact.target.is_test(),
             path: artifact.executable?.into(),
+            directory: artifact.manifest_path.parent()?.into(),
         }),
         _ => None,
     });
@@ -167,22 +179,31 @@ pub fn programs(workspace: &Workspace) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// Runs a program's tests by `command`, which starts it.
+fn watch(
+    program: &Program,
+    mut command: Command,
+    options: &Options,
+    tally: &mut Tally,
+) -> Result<()> {
+    println!("\n{}", program.name);
+    command.args(program.filters(&options.filters));
+    command.current_dir(&program.directory);
+    watch_command(&program.name, &mut command, tally)
+}
+
 /// Runs tests, passing on what they print as it comes.
-fn watch(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {name}"))?;
-    let stdout = child.stdout.take().context("a pipe was asked for")?;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.with_context(|| format!("cannot read what {name} prints"))?;
-        let line = String::from_utf8_lossy(&line);
+fn watch_command(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let end = timely::run(command, PATIENCE, |line| {
         println!("{line}");
-        tally.line(&line);
+        tally.line(line);
+    });
+    match end.with_context(|| name.to_owned())? {
+        End::Itself(status) => tally.ended(&format!("{name}: {status}"), status.success()),
+        End::OutOfTime => tally.ended(
+            &format!("{name}: killed, as it did not end within {PATIENCE:?}"),
+            false,
+        ),
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for {name}"))?;
-    tally.ended(&format!("{name}: {status}"), status.success());
     Ok(())
 }
