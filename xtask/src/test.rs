@@ -15,6 +15,7 @@ use crate::{
     setup,
     tally::Tally,
     timely::{self, End},
+    vm,
     workspace::{Workspace, output},
 };
 
@@ -27,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub struct Options {
     /// Runs only tests whose name contains one of these; for kernel tests, their program's too.
     filters: Vec<String>,
+    /// Then runs a sample of the kernel tests on these kernels, in virtual machines: 5.10, 6.1,
+    /// 6.12, 7.2, several with commas between, or all.
+    #[arg(long = "kernel", value_delimiter = ',', conflicts_with = "filters")]
+    kernels: Vec<String>,
 }
 
 /// Runs the tests. The summary is the last thing printed, so failure is only the exit code.
@@ -45,6 +50,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         if let Err(error) = stage(&workspace, options, &mut tally) {
             tally.fail(&format!("{name}: {error:#}"));
         }
+    }
+    if !options.kernels.is_empty()
+        && let Err(error) = vm::run_sample(&workspace, &options.kernels, &mut tally)
+    {
+        tally.fail(&format!("the kernel tests on other kernels: {error:#}"));
     }
     if !options.filters.is_empty() && tally.is_empty() {
         tally.fail(&format!(

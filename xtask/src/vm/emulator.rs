@@ -33,7 +33,7 @@ impl Emulator {
     /// # Errors
     ///
     /// None is installed.
-    pub fn provide(vm: &Path) -> Result<Self> {
+    pub fn provide(vm: &Path, mirror: Option<&str>) -> Result<Self> {
         let program = setup::program("qemu-system-x86_64")?;
         let mut installed = Self {
             firmware: Vec::new(),
@@ -43,7 +43,7 @@ impl Emulator {
         if installed.parallel {
             return Ok(installed);
         }
-        match newer(vm) {
+        match newer(vm, mirror) {
             Ok(newer) => Ok(newer),
             Err(error) => {
                 eprintln!(
@@ -59,7 +59,7 @@ impl Emulator {
 }
 
 /// From the distribution's backports.
-fn newer(vm: &Path) -> Result<Emulator> {
+fn newer(vm: &Path, mirror: Option<&str>) -> Result<Emulator> {
     let directory = vm.join("qemu");
     let newer = Emulator {
         program: directory.join("usr/bin/qemu-system-x86_64"),
@@ -74,7 +74,7 @@ fn newer(vm: &Path) -> Result<Emulator> {
     }
     eprintln!("Fetching a newer qemu.");
     let suite = format!("{}-backports", codename()?);
-    let archive = Archive::open(vm, &Suite::main(&suite))?;
+    let archive = Archive::open(vm, &Suite::main(&suite), mirror)?;
     let fresh = Temporary::beside(&directory)?;
     let packages = ["qemu-system-x86", "qemu-system-data", "seabios"].map(str::to_owned);
     archive.unpack(&packages, &fresh.0, &fresh.0)?;

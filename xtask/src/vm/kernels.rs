@@ -104,12 +104,13 @@ impl Unpacked {
 }
 
 impl Kernel {
-    /// The kernel from `target/vm`, or from the distribution if it is not there yet.
+    /// The kernel from `target/vm`, or from the distribution if it is not there yet: from
+    /// `mirror`, or else from where this machine gets its packages.
     ///
     /// # Errors
     ///
     /// No suite has it, or it cannot be fetched: what was tried and why not.
-    pub fn provide(&self, vm: &Path) -> Result<Unpacked> {
+    pub fn provide(&self, vm: &Path, mirror: Option<&str>) -> Result<Unpacked> {
         let directory = vm.join("kernels").join(self.name);
         if let Some(kernel) = Unpacked::read(&directory) {
             return Ok(kernel);
@@ -118,7 +119,7 @@ impl Kernel {
         let mut problems = Vec::new();
         let mut archives = Vec::new();
         for suite in self.suites {
-            match Archive::open(vm, suite).and_then(|it| Ok((it.names("linux-")?, it))) {
+            match Archive::open(vm, suite, mirror).and_then(|it| Ok((it.names("linux-")?, it))) {
                 Ok((packages, archive)) => archives.push((suite.name, packages, archive)),
                 Err(error) => problems.push(format!("{error:#}")),
             }

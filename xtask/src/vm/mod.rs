@@ -44,7 +44,10 @@ pub struct Options {
     /// Stops a machine that takes longer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
-    /// Runs all kernel tests, which takes a quarter of an hour for each emulated kernel.
+    /// Fetches kernels from this mirror of the distribution, not from this machine's.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Runs all kernel tests, which takes half an hour for each emulated kernel.
     #[arg(long, conflicts_with_all = ["exec", "filters"])]
     full: bool,
     /// Runs the kernel tests whose name, or whose program's name, contains one of these; without
@@ -59,22 +62,41 @@ pub struct Options {
 ///
 /// There is no such kernel, a program is missing, or the tests don't build.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "the virtual machines run this machine's programs, and only x86-64 kernels are known here"
-    );
     let kernels = chosen(&options.kernels)?;
-    setup::vm_tools(setup::Mode::Install)?;
     let workspace = Workspace::find()?;
-    let mut host = Host::new(&workspace, options)?;
+    let timeout = Duration::from_secs(options.timeout);
+    let mut host = Host::new(&workspace, timeout, options.mirror.clone())?;
     if let Some(command) = &options.exec {
         return execute(&mut host, &kernels, command);
     }
     let filters = match options.filters.as_slice() {
-        [] if !options.full => kernel_tests::SAMPLE.map(str::to_owned).to_vec(),
+        [] if !options.full => sample(),
         filters => filters.to_vec(),
     };
-    test(&mut host, &kernels, &filters)
+    let mut tally = Tally::default();
+    test(&mut host, &kernels, &filters, &mut tally)?;
+    println!("\n{tally}");
+    Ok(match tally.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Runs a sample of the kernel tests on the kernels with these names, as a part of other tests.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_sample(workspace: &Workspace, kernels: &[String], tally: &mut Tally) -> Result<()> {
+    let mut host = Host::new(workspace, SAMPLE_TIMEOUT, None)?;
+    test(&mut host, &chosen(kernels)?, &sample(), tally)
+}
+
+/// More than the sample takes on one kernel: twice as much if its processors are emulated.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+fn sample() -> Vec<String> {
+    kernel_tests::SAMPLE.map(str::to_owned).to_vec()
 }
 
 /// The kernels with these names.
@@ -112,42 +134,55 @@ fn execute(host: &mut Host<'_>, kernels: &[&Kernel], command: &str) -> Result<Ex
     Ok(ExitCode::from(worst))
 }
 
-/// The kernel tests on each kernel, then what became of them.
-fn test(host: &mut Host<'_>, kernels: &[&Kernel], filters: &[String]) -> Result<ExitCode> {
+/// The kernel tests on each kernel, then a line for each.
+fn test(
+    host: &mut Host<'_>,
+    kernels: &[&Kernel],
+    filters: &[String],
+    total: &mut Tally,
+) -> Result<()> {
     let (command, programs) = kernel_tests::command(host.workspace, filters)?;
-    let mut total = Tally::default();
     let mut summaries = Vec::new();
     for kernel in kernels {
         let start = Instant::now();
         let mut tally = Tally::default();
-        let mut release = "not there".to_owned();
-        match host.prepare(kernel) {
-            // Others are as good a test meanwhile.
-            Err(error) => tally.skip("the kernel", &format!("{error:#}")),
-            Ok(unpacked) => {
-                println!("\nRunning the kernel tests on {}.", unpacked.release);
-                let mut report = kernel_tests::Report::new(&mut tally);
-                let code = host.machine(&unpacked, &command, &mut |bytes| report.take(bytes));
-                report.finish(&programs);
-                if let Err(error) = code {
-                    tally.fail(&format!("the machine: {error:#}"));
-                }
-                release = unpacked.release;
-            }
-        }
-        let seconds = start.elapsed().as_secs();
+        let release = test_on(host, kernel, &command, &programs, &mut tally);
         summaries.push(format!(
-            "{:<5} {}, {seconds} s ({release})",
+            "{:<5} {}, {} s ({release})",
             kernel.name,
-            tally.counts()
+            tally.counts(),
+            start.elapsed().as_secs()
         ));
         total.absorb(kernel.name, tally);
     }
-    println!("\n{}\n\n{total}", summaries.join("\n"));
-    Ok(match total.success() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    println!("\n{}", summaries.join("\n"));
+    Ok(())
+}
+
+/// Runs a command with these parts on one kernel. Returns its release.
+fn test_on(
+    host: &mut Host<'_>,
+    kernel: &Kernel,
+    command: &str,
+    parts: &[String],
+    tally: &mut Tally,
+) -> String {
+    let unpacked = match host.prepare(kernel) {
+        Ok(unpacked) => unpacked,
+        // Others are as good a test meanwhile.
+        Err(error) => {
+            tally.skip("the kernel", &format!("{error:#}"));
+            return "not there".to_owned();
+        }
+    };
+    println!("\nRunning the kernel tests on {}.", unpacked.release);
+    let mut report = kernel_tests::Report::new(tally);
+    let code = host.machine(&unpacked, command, &mut |bytes| report.take(bytes));
+    report.finish(parts);
+    if let Err(error) = code {
+        tally.fail(&format!("the machine: {error:#}"));
+    }
+    unpacked.release
 }
 
 /// This machine, as far as virtual ones need it.
@@ -156,19 +191,28 @@ struct Host<'a> {
     /// Where everything of theirs is.
     directory: PathBuf,
     timeout: Duration,
+    /// Where kernels come from, if not from where this machine gets its packages.
+    mirror: Option<String>,
     /// Found out when the first machine starts.
     accelerator: Option<(Emulator, Accelerator)>,
 }
 
 impl<'a> Host<'a> {
-    fn new(workspace: &'a Workspace, options: &Options) -> Result<Self> {
+    /// Makes sure that there is what machines need.
+    fn new(workspace: &'a Workspace, timeout: Duration, mirror: Option<String>) -> Result<Self> {
+        ensure!(
+            cfg!(target_arch = "x86_64"),
+            "the virtual machines run this machine's programs, and only x86-64 kernels are known here"
+        );
+        setup::vm_tools(setup::Mode::Install)?;
         let directory = workspace.target.join("vm");
         fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(Self {
             workspace,
             directory,
-            timeout: Duration::from_secs(options.timeout),
+            timeout,
+            mirror,
             accelerator: None,
         })
     }
@@ -186,7 +230,7 @@ impl<'a> Host<'a> {
     /// Brings a kernel.
     fn prepare(&self, kernel: &Kernel) -> Result<Unpacked> {
         let _lock = self.lock()?;
-        let unpacked = kernel.provide(&self.directory)?;
+        let unpacked = kernel.provide(&self.directory, self.mirror.as_deref())?;
         initramfs::provide(&unpacked)?;
         Ok(unpacked)
     }
@@ -203,7 +247,7 @@ impl<'a> Host<'a> {
             Some(known) => known,
             None => {
                 let _lock = self.lock()?;
-                let emulator = Emulator::provide(&self.directory)?;
+                let emulator = Emulator::provide(&self.directory, self.mirror.as_deref())?;
                 let accelerator = Accelerator::probe(&emulator, kernel)?;
                 self.accelerator.insert((emulator, accelerator))
             }
@@ -264,5 +308,58 @@ fn remove_leftovers(directory: &Path) {
 impl Drop for Share {
     fn drop(&mut self) {
         let _gone = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that refuses at once, as one that is not reached would later.
+    #[test]
+    fn a_kernel_that_cannot_be_fetched_is_skipped_by_name_and_with_the_reason() -> Result<()> {
+        let workspace = Workspace::find()?;
+        let directory = tempfile::tempdir()?;
+        let mut host = Host {
+            workspace: &workspace,
+            directory: directory.path().to_owned(),
+            timeout: Duration::ZERO,
+            mirror: Some("http://127.0.0.1:9/debian".to_owned()),
+            accelerator: None,
+        };
+        let mut total = Tally::default();
+        for kernel in chosen(&["5.10".to_owned(), "7.2".to_owned()])? {
+            let mut tally = Tally::default();
+            let release = test_on(&mut host, kernel, "false", &["a".to_owned()], &mut tally);
+            assert_eq!(release, "not there");
+            total.absorb(kernel.name, tally);
+        }
+        let summary = total.to_string();
+        assert!(total.success(), "{summary}");
+        let lines: Vec<_> = summary.lines().collect();
+        for name in ["5.10", "7.2"] {
+            let skipped = format!("skipped {name}: the kernel: no {name} kernel: ");
+            assert!(
+                lines.iter().any(|line| line.starts_with(&skipped)),
+                "{summary}"
+            );
+        }
+        assert_eq!(lines.last(), Some(&"0 passed, 0 failed, 2 skipped"));
+        Ok(())
+    }
+
+    #[test]
+    fn kernels_are_chosen_by_name() {
+        let names = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            chosen(&names)
+                .map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["7.2", "5.10"]).ok(), Some(vec!["5.10", "7.2"]));
+        assert_eq!(
+            names(&["all"]).map(|all| all.len()).ok(),
+            Some(KERNELS.len())
+        );
+        assert!(names(&["4.19"]).is_err());
     }
 }

@@ -47,12 +47,13 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Downloads the suite's index, if that has not been done since the last fetch of a kernel.
+    /// Downloads the suite's index, from `mirror` or else from where this machine gets its own.
     ///
     /// # Errors
     ///
-    /// No mirror of the archive is configured, or it does not have the suite.
-    pub fn open(vm: &Path, suite: &Suite<'_>) -> Result<Self> {
+    /// No mirror of the archive is configured, or it can't be reached, or it does not have the
+    /// suite.
+    pub fn open(vm: &Path, suite: &Suite<'_>, mirror: Option<&str>) -> Result<Self> {
         let directory = vm.join("apt").join(suite.name);
         for made in ["state/lists/partial", "cache/archives/partial"] {
             let made = directory.join(made);
@@ -62,7 +63,10 @@ impl Archive {
             Path::new(KEYRING).exists(),
             "no {KEYRING}: install debian-archive-keyring"
         );
-        let mirror = mirror(suite.label)?;
+        let mirror = match mirror {
+            Some(mirror) => mirror.to_owned(),
+            None => configured(suite.label)?,
+        };
         // Old suites stop renewing their index; a kernel to test on need not be fresh.
         let source = format!(
             "deb [arch=amd64 signed-by={KEYRING} target=Packages check-valid-until=no] \
@@ -87,6 +91,10 @@ impl Archive {
             ("APT::Sandbox::User", "root".into()),
             // A suite that can't be reached is an error, not a warning.
             ("APT::Update::Error-Mode", "any".into()),
+            // One that does not answer holds nobody up for minutes.
+            ("Acquire::Retries", "1".into()),
+            ("Acquire::http::Timeout", "20".into()),
+            ("Acquire::https::Timeout", "20".into()),
         ];
         let archive = Self {
             options: (options.iter())
@@ -163,7 +171,7 @@ impl Drop for Temporary {
 }
 
 /// Where this machine gets the archive with this label from.
-fn mirror(label: &str) -> Result<String> {
+fn configured(label: &str) -> Result<String> {
     let mut apt = Command::new("apt-get");
     apt.args(["indextargets", "--format=$(REPO_URI)"])
         .args(["Created-By: Packages", "Origin: Debian"])
