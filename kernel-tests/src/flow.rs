@@ -1,6 +1,9 @@
 //! A transfer between the two ends of a lab.
 
+use std::process::Command;
+
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     lab::{Family, Lab},
@@ -10,7 +13,7 @@ use crate::{
 };
 
 /// Which way the payload goes, seen from the near end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// Near receives.
     Download,
@@ -53,23 +56,51 @@ impl Flow {
         direction: Direction,
         family: Family,
     ) -> Result<Self> {
-        let listen = job.clone().listen(lab.far().any_port(family));
-        let far = lab.far().traffic(match direction {
-            Direction::Download => listen.send(),
-            Direction::Upload => listen,
-        })?;
-        let connect = job.connect(far.address()?);
-        let near = Peer::start(
-            match direction {
-                Direction::Download => connect,
-                Direction::Upload => connect.send(),
-            },
-            near,
-        )?;
+        let far = Self::start_far(lab, &job, direction, family)?;
+        let near = Peer::start(near_job(job, &far, direction)?, near)?;
         Ok(Self {
             near,
             far,
             direction,
+        })
+    }
+
+    /// The same, but the near process makes no socket before it is told to go, and is started by
+    /// a program with arguments that becomes it, if there are any.
+    pub fn waiting(
+        through: &[String],
+        lab: &Lab,
+        job: Job,
+        direction: Direction,
+        family: Family,
+    ) -> Result<Self> {
+        let far = Self::start_far(lab, &job, direction, family)?;
+        let job = near_job(job.wait(), &far, direction)?;
+        let near = match through {
+            [] => job.command()?,
+            [program, arguments @ ..] => {
+                let traffic = job.command()?;
+                let mut command = Command::new(program);
+                command
+                    .args(arguments)
+                    .arg(traffic.get_program())
+                    .args(traffic.get_args());
+                command
+            }
+        };
+        let near = Peer::from_command(near, lab.near().place())?;
+        Ok(Self {
+            near,
+            far,
+            direction,
+        })
+    }
+
+    fn start_far(lab: &Lab, job: &Job, direction: Direction, family: Family) -> Result<Peer> {
+        let listen = job.clone().listen(lab.far().any_port(family));
+        lab.far().traffic(match direction {
+            Direction::Download => listen.send(),
+            Direction::Upload => listen,
         })
     }
 
@@ -96,6 +127,14 @@ impl Flow {
         }
     }
 
+    /// The end that sends.
+    pub fn sender(&self) -> &Peer {
+        match self.direction {
+            Direction::Download => &self.far,
+            Direction::Upload => &self.near,
+        }
+    }
+
     /// Goodput under a limit that came into force at that moment; waits until it can be known.
     pub fn judged(&self, applied: Moment) -> Result<f64> {
         judged(self.receiver(), applied)
@@ -105,6 +144,14 @@ impl Flow {
     pub fn goodput_for(&self, time: std::time::Duration) -> Result<f64> {
         goodput_between(self.receiver(), Moment::now(), Moment::now() + time)
     }
+}
+
+fn near_job(job: Job, far: &Peer, direction: Direction) -> Result<Job> {
+    let connect = job.connect(far.address()?);
+    Ok(match direction {
+        Direction::Download => connect,
+        Direction::Upload => connect.send(),
+    })
 }
 
 /// Goodput at a receiver under a limit that came into force at that moment; waits until it can be

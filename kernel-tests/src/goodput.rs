@@ -33,6 +33,22 @@ impl Arrivals {
 
     /// Bytes a second between two moments.
     pub fn rate(&self, from: Moment, to: Moment) -> Result<f64> {
+        Ok(self.between(from, to)? / to.seconds_since(from))
+    }
+
+    /// Bytes a second in each of the windows of that length between two moments.
+    pub fn rates(&self, from: Moment, to: Moment, window: Duration) -> Result<Vec<f64>> {
+        let mut rates = Vec::new();
+        let mut start = from;
+        while start + window <= to {
+            rates.push(self.rate(start, start + window)?);
+            start = start + window;
+        }
+        Ok(rates)
+    }
+
+    /// Bytes between two moments.
+    pub fn between(&self, from: Moment, to: Moment) -> Result<f64> {
         ensure!(
             // Before the first byte there was none.
             self.0
@@ -41,7 +57,7 @@ impl Arrivals {
                 && self.until().is_some_and(|last| last >= to),
             "the receiver's samples don't cover the window"
         );
-        Ok((self.at(to) - self.at(from)) / to.seconds_since(from))
+        Ok(self.at(to) - self.at(from))
     }
 
     /// The lowest and the highest rate of all stretches of that length between two moments, in
@@ -147,6 +163,18 @@ mod tests {
         let (low, high) = extremes(950, 1050).unwrap();
         assert!(low == high && (low - 550_000.0).abs() < 1.0, "{low} {high}");
         assert!(extremes(950, 1049).is_err());
+    }
+
+    #[test]
+    fn windows_follow_each_other() {
+        let windows = slowed_down().rates(at(500), at(1999), Duration::from_millis(500));
+        let expected = [1e6, 1e5];
+        for (window, expected) in windows.unwrap().iter().zip(expected) {
+            assert!(
+                (window - expected).abs() < 1.0,
+                "{window} is not {expected}"
+            );
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     process::{self, Command},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Cgroup,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -77,6 +79,19 @@ impl Lab {
             ))?;
         }
         Ok(Self { near, far })
+    }
+
+    /// A lab with a round trip of that length: all of it on the way from far to near, so that the
+    /// near end's qdisc is nobody's choice.
+    pub fn with_round_trip(round_trip: Duration) -> Result<Self> {
+        let lab = Self::new()?;
+        if !round_trip.is_zero() {
+            lab.far.tc(&format!(
+                "qdisc add dev lab root netem delay {}us limit 1000000",
+                round_trip.as_micros()
+            ))?;
+        }
+        Ok(lab)
     }
 
     /// The end whose processes get limited.
@@ -175,10 +190,20 @@ impl End {
         self.run(shell).map(drop)
     }
 
-    fn ip(&self, commands: &str) -> Result<()> {
-        let mut ip = Command::new("ip");
-        ip.args(["-batch", "-"]);
-        run(ip, commands, self.place_in(None)).map(drop)
+    /// Runs commands of `ip` here, one a line.
+    pub fn ip(&self, commands: &str) -> Result<()> {
+        self.batch("ip", commands)
+    }
+
+    /// Runs commands of `tc` here, one a line.
+    pub fn tc(&self, commands: &str) -> Result<()> {
+        self.batch("tc", commands)
+    }
+
+    fn batch(&self, program: &str, commands: &str) -> Result<()> {
+        let mut command = Command::new(program);
+        command.args(["-batch", "-"]);
+        run(command, commands, self.place_in(None)).map(drop)
     }
 }
 

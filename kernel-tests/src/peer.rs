@@ -31,6 +31,9 @@ pub fn busy_rate() -> u64 {
     if is_slow() { 8_000_000 } else { 20_000_000 }
 }
 
+/// The name in the certificates of QUIC.
+pub const QUIC_NAME: &str = "traffic";
+
 /// What the traffic program shall do: a mode and its settings.
 #[derive(Clone, Debug)]
 pub struct Job(Vec<String>);
@@ -63,6 +66,14 @@ impl Job {
     /// A child accepts from the listener that its parent made.
     pub fn prefork() -> Self {
         Self::new("prefork")
+    }
+
+    /// QUIC; one stream on one connection. Both ends must have the same job's certificate.
+    pub fn quic() -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed([QUIC_NAME.to_owned()])?;
+        Ok(Self::new("quic")
+            .set("certificate", hexadecimal(made.cert.der()))
+            .set("key", hexadecimal(&made.signing_key.serialize_der())))
     }
 
     /// An HTTP server: a GET of `/N` brings N bytes.
@@ -156,6 +167,11 @@ impl Job {
         self.set("hold", 1)
     }
 
+    /// Counts the segments that it sends, too.
+    pub fn segments(self) -> Self {
+        self.set("segments", 1)
+    }
+
     /// Reports that often; usually each 100 ms.
     pub fn report_every(self, time: Duration) -> Self {
         self.set("every_ms", time.as_millis())
@@ -174,6 +190,10 @@ impl Job {
     }
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A running traffic program.
 pub struct Peer {
     process: Process,
@@ -184,6 +204,8 @@ pub struct Peer {
 struct Seen {
     sent: Vec<(Moment, u64)>,
     received: Vec<(Moment, u64)>,
+    segments: Vec<(Moment, u64)>,
+    repeated: Vec<(Moment, u64)>,
     events: Vec<Value>,
 }
 
@@ -278,6 +300,18 @@ impl Peer {
         Ok(Arrivals::new(self.seen.borrow().sent.clone()))
     }
 
+    /// Segments (of QUIC: packets) that it sent, and how many of them because others were lost; both
+    /// between two moments of which it has reported. Nothing unless it counts them.
+    pub fn segments_between(&self, from: Moment, to: Moment) -> Result<Option<(f64, f64)>> {
+        self.catch_up()?;
+        let seen = self.seen.borrow();
+        if seen.segments.is_empty() {
+            return Ok(None);
+        }
+        let count = |row: &Vec<(Moment, u64)>| Arrivals::new(row.clone()).between(from, to);
+        Ok(Some((count(&seen.segments)?, count(&seen.repeated)?)))
+    }
+
     /// What it received, once it reports about that moment.
     pub fn received_until(&self, moment: Moment) -> Result<Arrivals> {
         moment.wait();
@@ -315,6 +349,12 @@ impl Seen {
                 let at = Moment::from_nanoseconds(at);
                 self.sent.push((at, sent));
                 self.received.push((at, received));
+                if let (Some(segments), Some(repeated)) =
+                    (value["segments"].as_u64(), value["repeated"].as_u64())
+                {
+                    self.segments.push((at, segments));
+                    self.repeated.push((at, repeated));
+                }
             }
             _ => self.events.push(value),
         }

@@ -6,6 +6,8 @@
 mod echo;
 mod family;
 mod http;
+mod quic;
+mod segments;
 mod settings;
 mod tcp;
 mod udp;
@@ -40,6 +42,10 @@ fn run() -> Result<()> {
         say("started", "");
         wait_for_go()?;
     }
+    // Receivers have none to speak of, and UDP has no such thing.
+    if settings.is_set("segments") && settings.sends() && settings.mode != "udp" {
+        segments::begin();
+    }
     match settings.mode.as_str() {
         "tcp" => tcp::run(&settings)?,
         "handover" => tcp::hand_over(&settings)?,
@@ -49,6 +55,7 @@ fn run() -> Result<()> {
         "family" => family::run(&settings)?,
         "echo" => echo::echo(&settings)?,
         "ping" => echo::ping(&settings)?,
+        "quic" => quic::run(&settings)?,
         "http" => http::run(&settings)?,
         mode => bail!("no mode {mode}"),
     }
@@ -72,8 +79,9 @@ fn report() {
     let sent = SENT.load(Ordering::SeqCst);
     let received = RECEIVED.load(Ordering::SeqCst);
     let at = Moment::now().nanoseconds();
+    let segments = segments::report();
     print_line(&format!(
-        "{{\"at_ns\":{at},\"sent\":{sent},\"received\":{received}}}\n"
+        "{{\"at_ns\":{at},\"sent\":{sent},\"received\":{received}{segments}}}\n"
     ));
 }
 

@@ -50,6 +50,17 @@ impl Settings {
             .map_or("cubic", String::as_str)
     }
 
+    /// The bytes of a setting in hexadecimal.
+    pub fn bytes(&self, key: &str) -> Result<Vec<u8>> {
+        let digits = self.values.get(key).with_context(|| format!("no {key}="))?;
+        (0..digits.len() / 2)
+            .map(|i| {
+                let pair = digits.get(2 * i..2 * i + 2).context("not hexadecimal")?;
+                u8::from_str_radix(pair, 16).with_context(|| format!("{key}: {pair}"))
+            })
+            .collect()
+    }
+
     /// Whether it sends; else it receives.
     pub fn sends(&self) -> bool {
         self.values.get("do").is_some_and(|value| value == "send")

@@ -16,8 +16,8 @@ use rustix::{
 };
 
 use crate::{
-    Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, settings::Settings,
-    stay,
+    Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, segments,
+    settings::Settings, stay,
 };
 
 /// What happens on each connection.
@@ -28,6 +28,7 @@ struct Plan {
     chunk: usize,
     /// 0 is no end.
     amount: u64,
+    segments: bool,
 }
 
 impl Plan {
@@ -37,6 +38,7 @@ impl Plan {
             rate: settings.number("rate", 0)?,
             chunk: settings.number("chunk", 65_536)?,
             amount: settings.number("amount", 0)?,
+            segments: settings.is_set("segments"),
         })
     }
 
@@ -53,6 +55,9 @@ impl Plan {
     }
 
     fn send(self, mut stream: TcpStream) -> Result<()> {
+        if self.segments {
+            segments::count_tcp(stream.try_clone()?);
+        }
         if self.chunk < 1400 {
             stream.set_nodelay(true)?;
         }
