@@ -38,7 +38,7 @@ enum Task {
     Run(run::Options),
     /// Runs all tests that can run here; those on the kernel need root or sudo without a password
     Test(test::Options),
-    /// Measures the program on this machine, as root, and writes docs/benchmarks.md
+    /// Measures the program, here as root and in virtual machines, and writes docs/benchmarks.md
     Bench(bench::Options),
     /// Runs the kernel tests, or a command, on the distribution's kernels in virtual machines
     Vm(vm::Options),
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
-        Task::Bench(options) => bench::run(&options).map(success),
+        Task::Bench(options) => bench::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options).map(success),
         Task::BuildRelease => product::run().map(success),

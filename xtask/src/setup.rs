@@ -80,6 +80,23 @@ const VM_TOOLS: [(&str, &[&str]); 9] = [
     ("zstd", &["zstd"]),
 ];
 
+/// Programs that the bench compares with.
+const BENCH_TOOLS: [(&str, &[&str]); 4] = [
+    ("nethogs", &["nethogs"]),
+    ("script", &["bsdutils", "util-linux-script"]),
+    ("tc", &["iproute2", "iproute-tc"]),
+    ("trickle", &["trickle"]),
+];
+
+/// Makes sure that the programs are there which the bench compares with.
+///
+/// # Errors
+///
+/// One is missing.
+pub fn bench_tools(mode: Mode) -> Result<()> {
+    tools("the bench", "bench", &BENCH_TOOLS, mode)
+}
+
 /// Makes sure that the programs are there which the kernel tests start.
 ///
 /// # Errors

@@ -275,7 +275,11 @@ impl<'a> Host<'a> {
 }
 
 /// One word for a shell.
-fn shell_quoted(path: &Path) -> Result<String> {
+///
+/// # Errors
+///
+/// It is not valid text.
+pub fn shell_quoted(path: &Path) -> Result<String> {
     let Some(text) = path.to_str() else {
         bail!("{} is not valid text", path.display());
     };

@@ -1,78 +1,144 @@
-//! Measures chadthrottle on this machine and prints a document of what it found, all of it
-//! measured in this run: `cargo xtask bench` starts it as root and keeps the document. Progress
-//! goes to standard error.
+//! Measures chadthrottle, and writes down what was found. `cargo xtask bench` starts it: as root for
+//! each part to be measured, on this machine or in a virtual one, keeps the results that it prints,
+//! and then for the document. Progress goes to standard error.
 
-mod accuracy;
+mod bpf;
+mod bucket;
+mod cell;
 mod clients;
-mod counting;
+mod cost;
+mod disturbance;
+mod document;
+mod loaded;
 mod machine;
+mod mechanism;
+mod monitors;
 mod neighbour;
+mod pacing;
+mod peers;
+mod plot;
+mod policing;
+mod quic;
 mod reaction;
+mod results;
 mod table;
+mod target;
 
-use std::{process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
 
-/// A part of the document.
-type Section = fn() -> Result<String>;
+use self::{machine::Machine, results::Output};
+
+/// What to do.
+#[derive(Parser)]
+enum Command {
+    /// Names the parts, each with where it is to be measured.
+    List,
+    /// Measures a part, as root, and prints its results.
+    Measure { part: String },
+    /// Measures one cell by hand, as root: `case` as in a line of the results.
+    Cell { case: String },
+    /// Writes benchmarks.md and the pictures from the results of all parts.
+    Write { results: PathBuf, docs: PathBuf },
+}
+
+/// Where a part is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On this machine, whose kernel is the one that matters.
+    Here,
+    /// In a virtual machine, with a kernel that has every qdisc.
+    Virtual,
+}
+
+/// A part: its name, where it is measured, and how.
+struct Part {
+    name: &'static str,
+    place: Place,
+    measure: fn(&Output) -> Result<()>,
+}
+
+const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<()>) -> Part {
+    Part {
+        name,
+        place,
+        measure,
+    }
+}
+
+/// Each is measured by itself, so that what one found outlasts another's failure; those that begin
+/// with the same word make one section.
+const PARTS: [Part; 15] = [
+    part("pacing-64k", Place::Virtual, |out| pacing::measure(0, out)),
+    part("pacing-125k", Place::Virtual, |out| pacing::measure(1, out)),
+    part("pacing-1250k", Place::Virtual, |out| {
+        pacing::measure(2, out)
+    }),
+    part("pacing-12500k", Place::Virtual, |out| {
+        pacing::measure(3, out)
+    }),
+    part("peers-125k", Place::Virtual, |out| peers::measure(0, out)),
+    part("peers-1250k", Place::Virtual, |out| peers::measure(1, out)),
+    part("peers-12500k", Place::Virtual, |out| peers::measure(2, out)),
+    part("policing", Place::Here, policing::measure),
+    part("quic-policed", Place::Here, quic::measure_policed),
+    part("quic-paced", Place::Virtual, quic::measure_paced),
+    part("cost", Place::Here, cost::measure),
+    part("monitors", Place::Here, monitors::measure),
+    part("reaction", Place::Here, reaction::measure),
+    part("neighbour", Place::Here, neighbour::measure),
+    part("clients", Place::Here, clients::measure),
+];
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(document) => {
-            print!("{document}");
-            ExitCode::SUCCESS
-        }
+    match run(&Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            eprintln!("bench: {}", format!("{error:#}").trim_end());
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<String> {
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::List => {
+            for part in &PARTS {
+                let place = match part.place {
+                    Place::Here => "here",
+                    Place::Virtual => "virtual",
+                };
+                println!("{} {place}", part.name);
+            }
+            Ok(())
+        }
+        Command::Measure { part } => measure(part),
+        Command::Cell { case } => {
+            let out = Output::begin(&Machine::here()?)?;
+            cell::measure(&[serde_json::from_str(case)?], 1, &out)
+        }
+        Command::Write { results, docs } => document::write(results, docs),
+    }
+}
+
+fn measure(name: &str) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "needs root: `cargo xtask bench` sees to it"
     );
+    let part = PARTS.iter().find(|part| part.name == name);
+    let part = part.with_context(|| format!("no part {name}"))?;
     let start = Instant::now();
     // What the machine is busy with before the bench is.
-    let mut document = machine::head()?;
-    let sections: [(&str, Section); 5] = [
-        ("Accuracy", accuracy::section),
-        ("Reaction", reaction::section),
-        ("Counting", counting::section),
-        ("A neighbour", neighbour::section),
-        ("Real clients", clients::section),
-    ];
-    for (title, section) in sections {
-        progress(&format!("{title}, {} s so far", start.elapsed().as_secs()));
-        let text = section().with_context(|| title.to_owned())?;
-        document.push_str(&format!("\n## {title}\n\n{text}"));
-    }
-    progress(&format!("done after {} s", start.elapsed().as_secs()));
-    Ok(document)
+    let out = Output::begin(&Machine::here()?)?;
+    (part.measure)(&out).with_context(|| name.to_owned())?;
+    progress(&format!("{name} took {} s", start.elapsed().as_secs()));
+    Ok(())
 }
 
 /// Tells the person who waits.
 fn progress(text: &str) {
     eprintln!("bench: {text}");
-}
-
-/// Does the same for each case at once, each in a thread of its own.
-fn each_at_once<T: Sync, R: Send>(
-    cases: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    std::thread::scope(|scope| {
-        let work = &work;
-        let running: Vec<_> = cases
-            .iter()
-            .map(|case| scope.spawn(move || work(case)))
-            .collect();
-        let done: Vec<_> = running.into_iter().map(|case| case.join()).collect();
-        done.into_iter()
-            .map(|done| done.map_err(|_| anyhow!("a case panicked"))?)
-            .collect()
-    })
 }

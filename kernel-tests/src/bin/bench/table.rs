@@ -18,6 +18,17 @@ impl Table {
         table
     }
 
+    /// With these columns, all of words.
+    pub fn of_words(columns: &[&str]) -> Self {
+        let mut table = Self {
+            text: String::new(),
+        };
+        table.row(columns);
+        table.text.push_str(&"|---".repeat(columns.len()));
+        table.text.push_str("|\n");
+        table
+    }
+
     /// Adds a row.
     pub fn row(&mut self, cells: &[impl AsRef<str>]) {
         for cell in cells {
@@ -30,7 +41,7 @@ impl Table {
 
     /// The table, with an empty line before it.
     pub fn below(self, text: &str) -> String {
-        format!("{text}\n\n{}", self.text)
+        format!("{}\n\n{}", text.trim_end(), self.text)
     }
 }
 
@@ -62,4 +73,16 @@ pub fn worst(figures: &[f64]) -> f64 {
 pub fn furthest(figures: &[f64]) -> f64 {
     let further = |one: f64, other: f64| if other.abs() > one.abs() { other } else { one };
     figures.iter().copied().fold(0.0, further)
+}
+
+/// The mean.
+pub fn mean(figures: &[f64]) -> f64 {
+    figures.iter().sum::<f64>() / figures.len() as f64
+}
+
+/// The standard deviation.
+pub fn deviation(figures: &[f64]) -> f64 {
+    let mean = mean(figures);
+    let squares: f64 = figures.iter().map(|figure| (figure - mean).powi(2)).sum();
+    (squares / figures.len() as f64).sqrt()
 }
