@@ -56,13 +56,7 @@ impl Flow {
         direction: Direction,
         family: Family,
     ) -> Result<Self> {
-        let far = Self::start_far(lab, &job, direction, family)?;
-        let near = Peer::start(near_job(job, &far, direction)?, near)?;
-        Ok(Self {
-            near,
-            far,
-            direction,
-        })
+        Self::between(lab, job, direction, family, |job| Peer::start(job, near))
     }
 
     /// The same, but the near process makes no socket before it is told to go, and is started by
@@ -74,33 +68,45 @@ impl Flow {
         direction: Direction,
         family: Family,
     ) -> Result<Self> {
-        let far = Self::start_far(lab, &job, direction, family)?;
-        let job = near_job(job.wait(), &far, direction)?;
-        let near = match through {
-            [] => job.command()?,
-            [program, arguments @ ..] => {
-                let traffic = job.command()?;
-                let mut command = Command::new(program);
-                command
-                    .args(arguments)
-                    .arg(traffic.get_program())
-                    .args(traffic.get_args());
-                command
-            }
-        };
-        let near = Peer::from_command(near, lab.near().place())?;
+        Self::between(lab, job, direction, family, |job| {
+            let traffic = job.wait().command()?;
+            let near = match through {
+                [] => traffic,
+                [program, arguments @ ..] => {
+                    let mut command = Command::new(program);
+                    command
+                        .args(arguments)
+                        .arg(traffic.get_program())
+                        .args(traffic.get_args());
+                    command
+                }
+            };
+            Peer::from_command(near, lab.near().place())
+        })
+    }
+
+    /// Starts the far end, and the near one as the caller does.
+    fn between(
+        lab: &Lab,
+        job: Job,
+        direction: Direction,
+        family: Family,
+        start_near: impl FnOnce(Job) -> Result<Peer>,
+    ) -> Result<Self> {
+        let listen = job.clone().listen(lab.far().any_port(family));
+        let far = lab.far().traffic(match direction {
+            Direction::Download => listen.send(),
+            Direction::Upload => listen,
+        })?;
+        let connect = job.connect(far.address()?);
+        let near = start_near(match direction {
+            Direction::Download => connect,
+            Direction::Upload => connect.send(),
+        })?;
         Ok(Self {
             near,
             far,
             direction,
-        })
-    }
-
-    fn start_far(lab: &Lab, job: &Job, direction: Direction, family: Family) -> Result<Peer> {
-        let listen = job.clone().listen(lab.far().any_port(family));
-        lab.far().traffic(match direction {
-            Direction::Download => listen.send(),
-            Direction::Upload => listen,
         })
     }
 
@@ -144,14 +150,6 @@ impl Flow {
     pub fn goodput_for(&self, time: std::time::Duration) -> Result<f64> {
         goodput_between(self.receiver(), Moment::now(), Moment::now() + time)
     }
-}
-
-fn near_job(job: Job, far: &Peer, direction: Direction) -> Result<Job> {
-    let connect = job.connect(far.address()?);
-    Ok(match direction {
-        Direction::Download => connect,
-        Direction::Upload => connect.send(),
-    })
 }
 
 /// Goodput at a receiver under a limit that came into force at that moment; waits until it can be

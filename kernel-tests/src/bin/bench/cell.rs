@@ -84,6 +84,21 @@ pub struct Case {
     pub family: Family,
 }
 
+impl Case {
+    /// One CUBIC flow over IPv4 under chadthrottle, for others to differ from.
+    pub fn plain(limit: u64, round_trip: u64, direction: Direction) -> Self {
+        Self {
+            mechanism: Mechanism::Chadthrottle,
+            limit,
+            round_trip,
+            traffic: Traffic::Cubic,
+            flows: 1,
+            direction,
+            family: Family::V4,
+        }
+    }
+}
+
 /// A cell, measured once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cell {

@@ -5,7 +5,6 @@ use kernel_tests::{flow::Direction, lab::Family};
 
 use crate::{
     cell::{self, Case, Cell, Traffic, rate},
-    mechanism::Mechanism,
     plot::Plot,
     results::{Output, Part, of_all},
     table::Table,
@@ -31,36 +30,19 @@ fn cases(limit: u64) -> Vec<Case> {
             for traffic in [Traffic::Cubic, Traffic::Bbr] {
                 for round_trip in ROUND_TRIPS {
                     cases.push(Case {
-                        mechanism: Mechanism::Chadthrottle,
-                        limit,
-                        round_trip,
                         traffic,
                         flows,
-                        direction,
-                        family: Family::V4,
+                        ..Case::plain(limit, round_trip, direction)
                     });
                 }
             }
         }
         cases.push(Case {
             family: Family::V6,
-            ..plain(limit, direction)
+            ..Case::plain(limit, 20, direction)
         });
     }
     cases
-}
-
-/// The cell that stands for its limit in pictures.
-fn plain(limit: u64, direction: Direction) -> Case {
-    Case {
-        mechanism: Mechanism::Chadthrottle,
-        limit,
-        round_trip: 20,
-        traffic: Traffic::Cubic,
-        flows: 1,
-        direction,
-        family: Family::V4,
-    }
 }
 
 /// Measures the cells of one limit.
@@ -119,7 +101,7 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
             let title = format!("{direction:?}, {}, 20 ms", rate(limit));
             let case = |traffic| Case {
                 traffic,
-                ..plain(limit, direction)
+                ..Case::plain(limit, 20, direction)
             };
             (title, lines.map(case).to_vec())
         })

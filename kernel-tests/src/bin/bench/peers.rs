@@ -1,7 +1,7 @@
 //! The same cells, fewer of them, for what people use otherwise.
 
 use anyhow::Result;
-use kernel_tests::{flow::Direction, lab::Family};
+use kernel_tests::flow::Direction;
 
 use crate::{
     bucket::{BURST_MS, LEAST_BURST},
@@ -28,15 +28,7 @@ const NONE: Target = Target {
 };
 
 fn cases(limit: u64) -> Vec<Case> {
-    let plain = |round_trip, direction| Case {
-        mechanism: Mechanism::Chadthrottle,
-        limit,
-        round_trip,
-        traffic: Traffic::Cubic,
-        flows: 1,
-        direction,
-        family: Family::V4,
-    };
+    let plain = |round_trip, direction| Case::plain(limit, round_trip, direction);
     let mut cases = Vec::new();
     for direction in Direction::ALL {
         cases.extend(ROUND_TRIPS.map(|round_trip| plain(round_trip, direction)));
@@ -137,12 +129,7 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
             let title = format!("{direction:?}, {}, 20 ms", rate(limit));
             let case = |mechanism| Case {
                 mechanism,
-                limit,
-                round_trip: 20,
-                traffic: Traffic::Cubic,
-                flows: 1,
-                direction,
-                family: Family::V4,
+                ..Case::plain(limit, 20, direction)
             };
             (title, Mechanism::PEERS.map(case).to_vec())
         })
