@@ -248,13 +248,13 @@ fn a_limit_is_typed_seen_and_removed() {
     session.wait_for_text("Download");
     // As a terminal pastes.
     session.type_in("\x1b[200~500K\r\x1b[201~");
-    session.wait_for_text("to 500 KB/s down; upload unlimited");
+    session.wait_for_text("may download 500 KB/s");
     session.type_in("\r");
-    session.wait_for_text("1 limited");
+    session.wait_for_text("1 limit ");
     session.wait_for_text("▽");
     session.wait_for("closed dialog", |s| !s.contents().contains("Download"));
     session.type_in("r");
-    session.wait_for_text("0 limited");
+    session.wait_for_text("0 limits");
     session.type_in("q");
     session.assert_left_clean();
 }

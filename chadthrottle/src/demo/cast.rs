@@ -69,3 +69,16 @@ pub const PROGRAMS: &[Program] = &[
     client("chrony", "chronyd", "/usr/sbin/chronyd", "/system.slice/chrony.service", [90, 90], 123),
     server(client("grace", "syncthing", "/usr/bin/syncthing", "/user.slice/user-1001.slice/user@1001.service/app.slice/syncthing.service", [600_000, 1_400_000], 22000)),
 ];
+
+/// The number of a user.
+pub fn uid(user: &str) -> u32 {
+    match user {
+        "root" => 0,
+        "www-data" => 33,
+        "postgres" => 105,
+        "chrony" => 106,
+        "systemd-resolve" => 991,
+        "grace" => 1001,
+        _ => 1000,
+    }
+}

@@ -7,6 +7,10 @@ use crate::{
     },
     process::ProcessKey,
     rate::Rate,
+    rules::{
+        rule::{Rule, Sharing},
+        target::Target,
+    },
 };
 
 fn world() -> World {
@@ -81,4 +85,51 @@ fn busiest(world: &World) -> ProcessKey {
 fn row(world: &World, key: ProcessKey) -> &ProcessRow {
     let mut rows = world.snapshot().processes.iter();
     rows.find(|row| row.key == key).unwrap()
+}
+
+#[test]
+fn what_shares_a_limit_has_it_together() {
+    let mut world = world();
+    let name = row(&world, busiest(&world)).name.clone();
+    let limit = Rate::from_bytes_per_second(100_000);
+    let rule = Rule {
+        sharing: Sharing::Shared,
+        ..Rule::by_hand(
+            Target::program(&name),
+            PerDirection {
+                download: Some(limit),
+                upload: None,
+            },
+        )
+    };
+    let since = world.snapshot().time;
+    world.apply(&Command::Set(Box::new(rule))).unwrap();
+    for _ in 0..5 {
+        world.advance(Duration::from_secs(1));
+        let rows = world.snapshot().processes.iter();
+        let rates = rows.filter(|row| row.name == name);
+        let sum: u64 = rates.map(|row| row.rate.download.bytes_per_second()).sum();
+        let in_force = &world.snapshot().limits[0];
+        assert!((99_000..=100_000).contains(&sum), "{sum}");
+        assert_eq!(in_force.effect.achieved.download.bytes_per_second(), sum);
+        assert_eq!(in_force.since, since);
+        assert!(in_force.members > 1);
+    }
+}
+
+#[test]
+fn a_rule_for_a_user_finds_its_processes() {
+    let mut world = world();
+    let row = row(&world, busiest(&world)).clone();
+    let target = Target::User {
+        uid: row.uid.unwrap(),
+        name: row.user.to_string(),
+    };
+    let limits = PerDirection {
+        download: Some(Rate::ZERO),
+        upload: None,
+    };
+    world.apply(&Command::limit(target, limits)).unwrap();
+    let mut rows = world.snapshot().processes.iter();
+    assert!(rows.all(|other| other.limit.is_some() == (other.user == row.user)));
 }

@@ -1,6 +1,7 @@
 //! The world itself: who moves how much, and who comes and goes.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -8,7 +9,7 @@ use std::{
 use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::{
-    cast::{PROGRAMS, Program},
+    cast::{self, PROGRAMS, Program},
     connections,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     process::{Pid, ProcessKey, identity::Identity},
     rate::{Bytes, Rate},
     rules::{
-        rule::{Origin, Rule},
+        rule::{Origin, Rule, Sharing},
         target::ProcessId,
     },
 };
@@ -122,10 +123,51 @@ impl World {
         self.snapshot.interval = interval;
         self.snapshot.total_rate = PerDirection::default();
         for actor in &mut self.actors {
-            actor.advance(&mut self.chance, interval, &mut self.snapshot);
+            actor.wish(&mut self.chance);
+        }
+        let shares = self.shares();
+        for actor in &mut self.actors {
+            actor.move_on(&shares, interval, &mut self.snapshot);
+        }
+        for in_force in self.rules.iter_mut() {
+            let members = self.actors.iter().filter(|actor| {
+                let limit = actor.row.limit.as_ref();
+                limit.is_some_and(|limit| limit.id == in_force.id)
+            });
+            let sum = members.fold(PerDirection::default(), |sum: PerDirection<u64>, actor| {
+                PerDirection::of(|d| sum.get(d) + actor.row.rate.get(d).bytes_per_second())
+            });
+            let seconds = interval.as_secs_f64();
+            in_force.achieved = sum.map(Rate::from_bytes_per_second);
+            in_force.bytes =
+                PerDirection::of(|d| in_force.bytes.get(d) + (*sum.get(d) as f64 * seconds) as u64);
         }
         self.come_and_go();
         self.show();
+    }
+
+    /// What each limit that is shared leaves of what its processes want, in millionths.
+    fn shares(&self) -> HashMap<LimitId, PerDirection<u64>> {
+        let mut wanted: HashMap<LimitId, PerDirection<u64>> = HashMap::new();
+        for actor in self.actors.iter().filter(|actor| !actor.row.ended) {
+            if let Some(limit) = &actor.row.limit
+                && limit.sharing == Sharing::Shared
+            {
+                let sum = wanted.entry(limit.id).or_default();
+                *sum = PerDirection::of(|d| sum.get(d) + actor.wanted.get(d));
+            }
+        }
+        let share = |(id, sum): (LimitId, PerDirection<u64>)| {
+            let limits = self.rules.get(id)?.rule.limits;
+            let share = PerDirection::of(|d| match *limits.get(d) {
+                Some(rate) => (rate.bytes_per_second().saturating_mul(1_000_000)
+                    / sum.get(d).max(&1))
+                .min(1_000_000),
+                None => 1_000_000,
+            });
+            Some((id, share))
+        };
+        wanted.into_iter().filter_map(share).collect()
     }
 
     /// Carries a command out, as a real engine would.
@@ -176,7 +218,13 @@ impl World {
                 in_force.rule = rule;
                 in_force.id
             }
-            None => self.rules.insert(rule),
+            None => {
+                let id = self.rules.insert(rule);
+                if let Some(in_force) = self.rules.get_mut(id) {
+                    in_force.since = self.snapshot.time;
+                }
+                id
+            }
         }))
     }
 
@@ -240,6 +288,7 @@ impl World {
                 name: program.name.into(),
                 exe: program.exe.into(),
                 user: program.user.into(),
+                uid: Some(cast::uid(program.user)),
                 cgroup: program.cgroup.into(),
                 connections: 1 + self.chance.below(24) as u32,
                 bytes: PerDirection::default(),
@@ -326,17 +375,20 @@ impl World {
             for state in states {
                 members += 1;
                 for direction in Direction::BOTH {
-                    let sum = effect.achieved.get_mut(direction);
-                    let achieved = state.effect.achieved.get(direction).bytes_per_second();
-                    *sum = Rate::from_bytes_per_second(sum.bytes_per_second() + achieved);
+                    let delay = effect.delay.get_mut(direction);
+                    *delay = (*delay).max(*state.effect.delay.get(direction));
+                    let dropped = effect.dropped.get_mut(direction);
+                    let more = state.effect.dropped.get(direction).count();
+                    *dropped = Bytes::new(dropped.count() + more);
                 }
             }
+            effect.achieved = in_force.achieved;
             LimitRow {
                 id: in_force.id,
                 rule: in_force.rule.clone(),
-                since: self.snapshot.time,
+                since: in_force.since,
                 members,
-                bytes: PerDirection::default(),
+                bytes: in_force.bytes.map(Bytes::new),
                 effect,
             }
         });
@@ -370,13 +422,14 @@ impl Actor {
             exe: self.row.exe.clone(),
             command_line: self.row.exe.clone(),
             user: self.row.user.clone(),
-            uid: None,
+            uid: self.row.uid,
             cgroup: self.row.cgroup.clone(),
             kernel_thread: false,
         }
     }
 
-    fn advance(&mut self, chance: &mut Chance, interval: Duration, world: &mut Snapshot) {
+    /// What it would move this second if nothing limited it.
+    fn wish(&mut self, chance: &mut Chance) {
         if self.row.ended {
             return;
         }
@@ -392,12 +445,32 @@ impl Actor {
                 // Halfway to a new wish, so that rates wander rather than leap.
                 (*wanted + most / 4 + chance.below(most.max(1) * 3 / 4 + 1)) / 2
             };
-            let (wanted, mut rate) = (*wanted, *wanted);
+        }
+    }
+
+    fn move_on(
+        &mut self,
+        shares: &HashMap<LimitId, PerDirection<u64>>,
+        interval: Duration,
+        world: &mut Snapshot,
+    ) {
+        if self.row.ended {
+            return;
+        }
+        for direction in Direction::BOTH {
+            let wanted = *self.wanted.get(direction);
+            let mut rate = wanted;
             if let Some(state) = &mut self.row.limit
                 && let Some(limit) = *state.limits.get(direction)
             {
-                rate = rate.min(limit.bytes_per_second());
+                rate = match shares.get(&state.id) {
+                    Some(share) => wanted * share.get(direction) / 1_000_000,
+                    None => rate.min(limit.bytes_per_second()),
+                };
                 *state.effect.achieved.get_mut(direction) = Rate::from_bytes_per_second(rate);
+                let held = rate < wanted && limit > Rate::ZERO;
+                *state.effect.delay.get_mut(direction) =
+                    Duration::from_millis(if held { 140 } else { 0 });
                 // TCP backs off: little of what was wanted is dropped.
                 let dropped = state.effect.dropped.get_mut(direction);
                 *dropped = add(*dropped, (wanted - rate) / 200, interval);

@@ -129,6 +129,7 @@ impl Owner {
             name: identity.name.clone(),
             exe: identity.exe.clone(),
             user: identity.user.clone(),
+            uid: identity.uid,
             cgroup: identity.cgroup.clone(),
             connections: self.connections,
             bytes: self.passed().map(Bytes::new),

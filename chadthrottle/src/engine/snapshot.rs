@@ -206,6 +206,8 @@ pub struct ProcessRow {
     pub exe: Arc<str>,
     /// Its user's name, else its number.
     pub user: Arc<str>,
+    /// Its user's number, if it is known.
+    pub uid: Option<u32>,
     /// Its cgroup v2 path; empty when it can't be known.
     pub cgroup: Arc<str>,
     /// Open inet sockets.

@@ -10,16 +10,24 @@ const CONTAINER_ID: usize = 12;
 /// The paths are those of systemd (`systemd.unit(5)`), Docker, Podman, containerd and Kubernetes
 /// with either cgroup driver.
 pub fn name(cgroup: &str) -> &str {
-    let mut parts = cgroup.rsplit('/').filter(|part| !part.is_empty());
-    let last = parts.clone().next().unwrap_or("");
-    let named = parts.find(|part| {
-        part.ends_with(".service") || part.ends_with(".scope") || container(part).is_some()
-    });
-    let name = named.unwrap_or(last);
+    let last = parts(cgroup).next().unwrap_or("");
+    let name = of(cgroup).unwrap_or(last);
     if name.is_empty() {
         return "/";
     }
     container(name).unwrap_or(name)
+}
+
+/// The part of a cgroup's path that names a service, a scope or a container, as it stands there.
+pub fn of(cgroup: &str) -> Option<&str> {
+    parts(cgroup).find(|part| {
+        part.ends_with(".service") || part.ends_with(".scope") || container(part).is_some()
+    })
+}
+
+/// The last part first.
+fn parts(cgroup: &str) -> impl Iterator<Item = &str> {
+    cgroup.rsplit('/').filter(|part| !part.is_empty())
 }
 
 /// The short id of a container, if that is what a part of a path names.

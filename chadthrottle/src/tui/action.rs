@@ -6,8 +6,12 @@ use ratatui::layout::{Position, Size};
 use tui_input::InputRequest;
 
 use crate::{
-    engine::{command::Command, snapshot::Snapshot},
+    engine::{
+        command::Command,
+        snapshot::{LimitId, LimitRow, Snapshot},
+    },
     process::ProcessKey,
+    rules::rule::Rule,
 };
 
 /// What a key asks for; the keymap says which.
@@ -62,6 +66,8 @@ pub enum Action {
     Keep,
     /// Shows or hides the keys.
     Help,
+    /// Shows or hides the limits in force.
+    Limits,
     /// Shows or hides notices and log lines.
     Log,
     /// Leaves what is open.
@@ -167,8 +173,8 @@ pub struct Ask {
     pub done: String,
     /// Whom it is about, in words: `curl (4242)`.
     pub subject: String,
-    /// What takes it back again.
-    pub undo: Option<Undo>,
+    /// The rules in force before, if it can be taken back.
+    pub before: Option<Vec<(LimitId, Rule)>>,
     /// The dialog that waits for the answer.
     pub dialog: Option<u64>,
     /// Limits that are taken back unless the person says that they can still see this.
@@ -176,10 +182,35 @@ pub struct Ask {
 }
 
 /// How a change is taken back.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Undo {
     /// Whom it is about, in words.
     pub subject: String,
-    /// What restores the limits there were.
-    pub commands: Vec<Command>,
+    /// What restores the limits there were, one after the other.
+    pub steps: Vec<Restore>,
+}
+
+/// A step of taking a change back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Restore {
+    /// This rule was in force.
+    Was(Rule),
+    /// This one was not. If it was removed and set again since, it has another number.
+    WasNot(LimitId, Rule),
+}
+
+impl Undo {
+    /// What the engine is to do, with these limits in force.
+    pub fn commands(&self, limits: &[LimitRow]) -> Vec<Command> {
+        let command = |step: &Restore| match step {
+            Restore::Was(rule) => Some(Command::Set(Box::new(rule.clone()))),
+            Restore::WasNot(id, rule) => {
+                let numbered = limits.iter().find(|limit| limit.id == *id);
+                let mut alike = limits.iter();
+                let limit = numbered.or_else(|| alike.find(|limit| rule.replaces(&limit.rule)))?;
+                Some(Command::Remove(limit.id))
+            }
+        };
+        self.steps.iter().filter_map(command).collect()
+    }
 }

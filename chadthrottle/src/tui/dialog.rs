@@ -1,13 +1,19 @@
 //! The throttle dialog's state: its fields, what they mean, and what came of applying them.
 
+use std::collections::HashSet;
+
 use chadthrottle_common::traffic::Direction;
 use tui_input::{Input, InputRequest};
 
-use super::text::{terms, their};
+use super::{reach::Reach, text::may};
 use crate::{
-    engine::snapshot::{Limits, PerDirection, ProcessRow},
+    engine::snapshot::{LimitRow, Limits, PerDirection, ProcessRow, Snapshot},
     process::ProcessKey,
     rate::{Rate, RateError, Units},
+    rules::{
+        rule::{Origin, Rule, Scope, Sharing},
+        target::Target,
+    },
 };
 
 /// Longer than any rate; what is pasted beyond it is cut.
@@ -23,9 +29,39 @@ const USUAL: [u64; 9] = [
 pub enum Part {
     /// The field of a rate.
     Rate(Direction),
+    /// A choice of several.
+    Choice(Choice),
     /// A button.
     Button(Button),
 }
+
+/// What can be chosen in the dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// What the limit applies to.
+    Applies,
+    /// Which traffic is limited.
+    Traffic,
+    /// Whether processes share the limit.
+    Sharing,
+}
+
+impl Choice {
+    /// All of them, from top to bottom.
+    pub const ALL: [Self; 3] = [Self::Applies, Self::Traffic, Self::Sharing];
+
+    /// What stands before it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Applies => "Applies to",
+            Self::Traffic => "Traffic",
+            Self::Sharing => "Limit is",
+        }
+    }
+}
+
+const SCOPES: [Scope; 3] = [Scope::All, Scope::Internet, Scope::Local];
+const SHARINGS: [Sharing; 2] = [Sharing::Each, Sharing::Shared];
 
 /// A button of the dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,46 +92,41 @@ impl Button {
 }
 
 /// The parts, in the order in which keys go through them.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 9] = [
     Part::Rate(Direction::Download),
     Part::Rate(Direction::Upload),
+    Part::Choice(Choice::Applies),
+    Part::Choice(Choice::Traffic),
+    Part::Choice(Choice::Sharing),
     Part::Button(Button::Apply),
     Part::Button(Button::Block),
     Part::Button(Button::Unlimited),
     Part::Button(Button::Leave),
 ];
 
-/// A process that is to be limited.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Which.
-    pub key: ProcessKey,
-    /// The limits that it has.
-    pub before: Limits,
-    /// It has ended meanwhile.
-    pub ended: bool,
-}
-
-impl From<&ProcessRow> for Member {
-    fn from(row: &ProcessRow) -> Self {
-        let before = row.limit.as_ref().map(|limit| limit.limits);
-        Self {
-            key: row.key,
-            before: before.unwrap_or_default(),
-            ended: row.ended,
-        }
-    }
-}
-
 /// The dialog.
 #[derive(Clone, Debug)]
 pub struct Dialog {
     /// Tells one opening of the dialog from the next, for answers that come late.
     pub id: u64,
-    /// Who is to be limited, each on its own.
-    pub members: Vec<Member>,
-    /// Them in words, kept for when they are gone.
-    pub subject: String,
+    /// What the limit may apply to.
+    reaches: Vec<Reach>,
+    /// Which of them is chosen.
+    chosen: usize,
+    /// Which traffic is limited.
+    pub scope: Scope,
+    /// Whether processes share the limit.
+    pub sharing: Sharing,
+    /// Somebody has chosen that; else it goes with what the limit applies to.
+    sharing_is_chosen: bool,
+    /// The rule that is changed; nothing for a new one.
+    pub changes: Option<LimitRow>,
+    /// The processes in the table that are meant.
+    pub met: HashSet<ProcessKey>,
+    /// Processes that ended since it was opened.
+    gone: HashSet<ProcessKey>,
+    /// There is a rule whose place this one takes.
+    replaces: bool,
     /// What was typed.
     pub fields: PerDirection<Input>,
     /// What keys go to.
@@ -113,15 +144,28 @@ pub struct Dialog {
 }
 
 impl Dialog {
-    /// Opens it, filled with the present limits if all have the same.
-    pub fn new(id: u64, members: Vec<Member>, subject: String, last_used: &[Limits]) -> Self {
-        let first = members.first().map(|member| member.before);
-        let common = first.filter(|limits| members.iter().all(|m| m.before == *limits));
+    /// Opens it for the first of these, or for a rule that is in force.
+    pub fn new(
+        id: u64,
+        reaches: Vec<Reach>,
+        changes: Option<LimitRow>,
+        last_used: &[Limits],
+    ) -> Self {
         let rates = |direction| rates_at_hand(last_used, direction);
+        let rule = changes.as_ref().map(|limit| &limit.rule);
+        let is_of = |reach: &Reach| rule.is_some_and(|rule| reach.targets == [rule.target.clone()]);
+        let chosen = reaches.iter().position(is_of).unwrap_or(0);
+        let usual = reaches.get(chosen).map(Reach::usual_sharing);
         let mut dialog = Self {
             id,
-            members,
-            subject,
+            chosen,
+            scope: rule.map(|rule| rule.scope).unwrap_or_default(),
+            sharing: rule.map(|rule| rule.sharing).or(usual).unwrap_or_default(),
+            sharing_is_chosen: rule.is_some(),
+            reaches,
+            met: HashSet::new(),
+            gone: HashSet::new(),
+            replaces: false,
             fields: PerDirection::default(),
             focus: PARTS[0],
             insisted: false,
@@ -132,9 +176,125 @@ impl Dialog {
                 download: rates(Direction::Download),
                 upload: rates(Direction::Upload),
             },
+            changes,
         };
-        dialog.fill(common.unwrap_or_default());
+        let rule = dialog.changes.as_ref().map(|limit| limit.rule.limits);
+        dialog.fill(rule.unwrap_or_default());
         dialog
+    }
+
+    /// What the limit applies to.
+    pub fn reach(&self) -> &Reach {
+        &self.reaches[self.chosen]
+    }
+
+    /// Them in words.
+    pub fn words(&self) -> &str {
+        &self.reach().words
+    }
+
+    /// Finds out who is meant.
+    pub fn meet(&mut self, snapshot: &Snapshot) {
+        let rows = || snapshot.processes.iter();
+        // A process that is not listed may live: it only has no sockets. An ended one stays so.
+        let ended = rows().filter(|row| row.ended).map(|row| row.key);
+        self.gone.extend(ended);
+        let reach = &self.reaches[self.chosen];
+        let met = rows().filter(|row| !row.ended && reach.holds(row));
+        self.met = met.map(|row| row.key).collect();
+        let replaced = |rule: Rule| snapshot.limits.iter().any(|old| rule.replaces(&old.rule));
+        self.replaces =
+            self.changes_in_place() || self.rules_for(Limits::default()).into_iter().any(replaced);
+    }
+
+    /// Whether the rule that is changed ends if another one is set.
+    pub fn changes_in_place(&self) -> bool {
+        let rule = self.changes.as_ref().map(|limit| &limit.rule);
+        rule.is_some_and(|rule| {
+            rule.origin == Origin::Hand && self.reach().targets == [rule.target.clone()]
+        })
+    }
+
+    /// The rules that applying would set.
+    pub fn rules_for(&self, limits: Limits) -> Vec<Rule> {
+        let mut targets: Vec<Target> = self.reach().targets.clone();
+        if targets.len() > 1 {
+            targets.retain(|target| !self.is_gone(target));
+            if self.sharing == Sharing::Shared {
+                targets = vec![Target::Any(targets)];
+            }
+        }
+        let rule = |target: Target| Rule {
+            scope: self.scope,
+            sharing: match target {
+                Target::Process(_) => Sharing::Each,
+                _ => self.sharing,
+            },
+            metered: self.changes_in_place()
+                && self
+                    .changes
+                    .as_ref()
+                    .is_some_and(|limit| limit.rule.metered),
+            ..Rule::by_hand(target, limits)
+        };
+        targets.into_iter().map(rule).collect()
+    }
+
+    fn is_gone(&self, target: &Target) -> bool {
+        let processes = target.processes();
+        let mut gone = self.gone.iter();
+        match target {
+            Target::Process(_) | Target::Tree(_) => {
+                processes.iter().all(|id| gone.any(|key| id.is(*key)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether nobody is left, nor can come.
+    pub fn ended(&self) -> bool {
+        self.reach()
+            .targets
+            .iter()
+            .all(|target| self.is_gone(target))
+    }
+
+    /// The texts of a choice, and which is chosen.
+    pub fn options(&self, choice: Choice) -> (Vec<&'static str>, usize) {
+        match choice {
+            Choice::Applies => (
+                self.reaches.iter().map(|reach| reach.word).collect(),
+                self.chosen,
+            ),
+            Choice::Traffic => (
+                vec!["all", "internet", "local"],
+                SCOPES.iter().position(|s| *s == self.scope).unwrap_or(0),
+            ),
+            Choice::Sharing if !self.reach().shares() => (vec!["its own"], 0),
+            Choice::Sharing => (
+                vec!["each process's own", "shared by all"],
+                usize::from(self.sharing == Sharing::Shared),
+            ),
+        }
+    }
+
+    /// Chooses one of a choice's.
+    pub fn set_option(&mut self, choice: Choice, at: usize) {
+        match choice {
+            Choice::Applies => {
+                self.chosen = at.min(self.reaches.len() - 1);
+                if !self.sharing_is_chosen {
+                    self.sharing = self.reach().usual_sharing();
+                }
+            }
+            Choice::Traffic => self.scope = SCOPES[at.min(2)],
+            Choice::Sharing if self.reach().shares() => {
+                self.sharing = SHARINGS[at.min(1)];
+                self.sharing_is_chosen = true;
+            }
+            Choice::Sharing => {}
+        }
+        self.edited();
     }
 
     /// Puts rates into the fields.
@@ -172,12 +332,20 @@ impl Dialog {
     pub fn field(&self) -> Option<Direction> {
         match self.focus {
             Part::Rate(direction) => Some(direction),
-            Part::Button(_) => None,
+            Part::Choice(_) | Part::Button(_) => None,
         }
     }
 
-    /// Changes the focused field.
+    /// Changes the focused field, or goes through the focused choice.
     pub fn edit(&mut self, request: InputRequest) {
+        if let Part::Choice(_) = self.focus {
+            match request {
+                InputRequest::GoToPrevChar => self.choose(false),
+                InputRequest::GoToNextChar | InputRequest::InsertChar(' ') => self.choose(true),
+                _ => {}
+            }
+            return;
+        }
         let Some(direction) = self.field() else {
             return;
         };
@@ -200,8 +368,15 @@ impl Dialog {
         }
     }
 
-    /// Puts the next of the rates at hand into the focused field.
+    /// Goes to the next of what is to be chosen from; in a field to the next of the rates at hand.
     pub fn choose(&mut self, forward: bool) {
+        if let Part::Choice(choice) = self.focus {
+            let (options, at) = self.options(choice);
+            let step = if forward { 1 } else { options.len() - 1 };
+            let next = (at + step) % options.len();
+            self.set_option(choice, next);
+            return;
+        }
         let direction = self.field().unwrap_or(Direction::Download);
         let rates = self.rates.get(direction);
         let now = self.entry(direction).ok().flatten();
@@ -247,36 +422,46 @@ impl Dialog {
         })
     }
 
-    /// Whether nobody is left.
-    pub fn ended(&self) -> bool {
-        self.members.iter().all(|member| member.ended)
-    }
-
-    /// Those that still run.
-    pub fn running(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| !member.ended)
-    }
-
     /// What applying would do, in one sentence; nothing while an entry is wrong.
     pub fn sentence(&self, units: Units) -> Option<String> {
-        let (subject, limits) = (&self.subject, self.limits().ok()?);
-        let limited = self.members.iter().any(|m| !m.before.is_unlimited());
-        let several = self.members.len() > 1;
-        let each = if several { ", each" } else { "" };
-        Some(match (limits.is_unlimited(), limited) {
-            (false, _) if limits == BLOCKED => format!("blocks {subject}, both ways"),
-            (false, _) => format!("limits {subject}{}{each}", terms(&limits, units)),
-            (true, true) => format!("removes the limits of {subject}"),
-            (true, false) => format!(
-                "{subject} {}; type a rate to limit {}",
-                if several {
-                    "stay unlimited"
-                } else {
-                    "stays unlimited"
-                },
-                their(several)
-            ),
-        })
+        let (reach, limits) = (self.reach(), self.limits().ok()?);
+        let words = self.words();
+        if limits.is_unlimited() {
+            return Some(match self.replaces {
+                true => format!("The limit of {words} is removed."),
+                false => format!(
+                    "{}: nothing is set here; type a rate to limit.",
+                    capital(words)
+                ),
+            });
+        }
+        let whom = capital(&reach.whom(self.sharing));
+        let over = match self.scope {
+            Scope::All => "",
+            Scope::Internet => " over the internet",
+            Scope::Local => " in the local network",
+        };
+        let count = match self.met.len() {
+            _ if !reach.is_countable() => String::new(),
+            0 => "; none runs now".into(),
+            1 => "; 1 runs now".into(),
+            count => format!("; {count} run now"),
+        };
+        Some(format!("{whom} {}{over}{count}.", may(&limits, units)))
+    }
+
+    /// The rows of those that are meant.
+    pub fn rows<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a ProcessRow> {
+        let rows = snapshot.processes.iter();
+        rows.filter(|row| self.met.contains(&row.key))
+    }
+}
+
+/// A sentence begins with a capital letter, but a process's name stays as it is.
+fn capital(words: &str) -> String {
+    match words.strip_prefix("the ") {
+        Some(rest) => format!("The {rest}"),
+        None => words.to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     engine::{connections::Ports, snapshot::ProcessRow},
     process::unit,
+    tui::rows::limit_of,
 };
 
 /// A filter, as it was typed and as it was understood.
@@ -105,8 +106,8 @@ impl What {
             }
             Self::Port(None) => false,
             Self::Port(Some(port)) => ports.is_some_and(|ports| ports.of(row.key).contains(port)),
-            Self::Limited => row.limit.is_some(),
-            Self::Blocked => row.limit.as_ref().is_some_and(|l| l.limits.is_blocked()),
+            Self::Limited => limit_of(row).is_some(),
+            Self::Blocked => limit_of(row).is_some_and(|l| l.limits.is_blocked()),
         }
     }
 }
@@ -146,6 +147,7 @@ mod tests {
             name: "nginx".into(),
             exe: "/usr/sbin/nginx".into(),
             user: "www-data".into(),
+            uid: Some(33),
             cgroup: "/system.slice/nginx.service".into(),
             connections: 0,
             bytes: Default::default(),

@@ -14,6 +14,8 @@ pub enum Context {
     Filter,
     /// All about one row.
     Details,
+    /// The limits in force.
+    Limits,
     /// The throttle dialog; characters without a binding are typed into its field.
     Dialog,
     /// A question that is to be answered with yes or no.
@@ -26,10 +28,11 @@ pub enum Context {
 
 impl Context {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Table,
         Self::Filter,
         Self::Details,
+        Self::Limits,
         Self::Dialog,
         Self::Question,
         Self::Help,
@@ -42,6 +45,7 @@ impl Context {
             Self::Table => "Table",
             Self::Filter => "Filter",
             Self::Details => "Details",
+            Self::Limits => "Limits in force",
             Self::Dialog => "Throttle dialog",
             Self::Question => "Question",
             Self::Help => "Help",
@@ -130,12 +134,13 @@ const fn bind(
     }
 }
 
-use Context::{Details, Dialog, Filter, Help, Log, Question, Table};
+use Context::{Details, Dialog, Filter, Help, Limits, Log, Question, Table};
 
-const LISTS: &[Context] = &[Table, Details, Help, Log];
+const LISTS: &[Context] = &[Table, Details, Limits, Help, Log];
 const PANES: &[Context] = &[Details, Help, Log];
 const TEXTS: &[Context] = &[Dialog, Filter];
 const ROWS: &[Context] = &[Table, Details];
+const LIMITED: &[Context] = &[Table, Details, Limits];
 const UP: &[Key] = &[key(KeyCode::Up), char('k')];
 const DOWN: &[Key] = &[key(KeyCode::Down), char('j')];
 const ENTER: Key = key(KeyCode::Enter);
@@ -144,8 +149,8 @@ const ESC: Key = key(KeyCode::Esc);
 /// Every key there is.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
-    bind(&[Table], UP, Action::Move(Step::Up), Some("select"), "the row above"),
-    bind(&[Table], DOWN, Action::Move(Step::Down), Some("select"), "the row below"),
+    bind(&[Table, Limits], UP, Action::Move(Step::Up), Some("select"), "the row above"),
+    bind(&[Table, Limits], DOWN, Action::Move(Step::Down), Some("select"), "the row below"),
     bind(PANES, UP, Action::Move(Step::Up), Some("scroll"), "a line up"),
     bind(PANES, DOWN, Action::Move(Step::Down), Some("scroll"), "a line down"),
     bind(LISTS, &[key(KeyCode::PageUp), ctrl('b')], Action::Move(Step::PageUp), None, "a page up"),
@@ -156,10 +161,13 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[Details], &[ESC, ENTER], Action::Back, Some("back"), "back to the table"),
     bind(ROWS, &[char('t')], Action::Throttle, Some("throttle"), "limit it, or all that is tagged"),
     bind(ROWS, &[char('b')], Action::Block, None, "the same, filled in to block"),
-    bind(ROWS, &[char('r')], Action::RemoveLimit, Some("remove"), "remove its limit"),
-    bind(ROWS, &[char('u')], Action::Undo, Some("undo"), "take the last change back"),
-    bind(&[Table], &[char('R')], Action::RemoveAll, None, "remove all limits"),
-    bind(ROWS, &[char('K')], Action::Keep, None, "keep a limit that would be taken back"),
+    bind(&[Limits], &[ENTER, char('t')], Action::Throttle, Some("change"), "change it"),
+    bind(LIMITED, &[char('r')], Action::RemoveLimit, Some("remove"), "remove what limits it"),
+    bind(LIMITED, &[char('u')], Action::Undo, Some("undo"), "take the last change back"),
+    bind(&[Table], &[char('l')], Action::Limits, Some("limits"), "the limits in force"),
+    bind(&[Limits], &[ESC, char('l')], Action::Back, Some("back"), "back to the table"),
+    bind(&[Table, Limits], &[char('R')], Action::RemoveAll, None, "remove all limits"),
+    bind(LIMITED, &[char('K')], Action::Keep, None, "keep a limit that would be taken back"),
     bind(&[Table], &[char('/')], Action::Filter, Some("filter"), "show only some; see below"),
     bind(&[Table], &[char(' ')], Action::Tag, Some("tag"), "tag it; dialog and keys mean all tagged"),
     bind(&[Table], &[ESC], Action::Back, None, "drop tags, then the filter"),
@@ -187,8 +195,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[Dialog], &[ENTER], Action::Apply, Some("apply"), "apply, or press the button"),
     bind(&[Dialog], &[key(KeyCode::Tab), key(KeyCode::Down)], Action::Next, Some("next"), "the next field"),
     bind(&[Dialog], &[key(KeyCode::BackTab), key(KeyCode::Up)], Action::Previous, None, "the field before"),
-    bind(&[Dialog], &[key(KeyCode::PageDown)], Action::Choose { forward: true }, Some("rates"), "the next rate, last used ones first"),
-    bind(&[Dialog], &[key(KeyCode::PageUp)], Action::Choose { forward: false }, Some("rates"), "the rate before"),
+    bind(&[Dialog], &[key(KeyCode::PageDown)], Action::Choose { forward: true }, Some("choose"), "the next choice, or rate: last used first"),
+    bind(&[Dialog], &[key(KeyCode::PageUp)], Action::Choose { forward: false }, Some("choose"), "the one before; ← → do so, too"),
     bind(&[Dialog], &[ESC], Action::Back, Some("leave"), "leave without a change"),
     bind(TEXTS, &[key(KeyCode::Left), ctrl('b')], Action::Edit(InputRequest::GoToPrevChar), None, "left"),
     bind(TEXTS, &[key(KeyCode::Right), ctrl('f')], Action::Edit(InputRequest::GoToNextChar), None, "right"),
@@ -197,7 +205,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(TEXTS, &[key(KeyCode::Backspace), ctrl('h')], Action::Edit(InputRequest::DeletePrevChar), None, "delete to the left"),
     bind(TEXTS, &[key(KeyCode::Delete), ctrl('d')], Action::Edit(InputRequest::DeleteNextChar), None, "delete to the right"),
     bind(TEXTS, &[ctrl('u'), ctrl('w')], Action::Edit(InputRequest::DeleteLine), None, "empty the field"),
-    bind(&[Table, Filter, Details, Dialog, Help, Log], &[ctrl('c')], Action::Quit, None, "quit"),
+    bind(&[Table, Filter, Details, Limits, Dialog, Help, Log], &[ctrl('c')], Action::Quit, None, "quit"),
     bind(&[Question], &[ctrl('c')], Action::QuitNow, None, "quit, whatever was asked"),
     bind(&Context::ALL, &[ctrl('l')], Action::Redraw, None, "draw the screen anew"),
     bind(&Context::ALL, &[ctrl('z')], Action::Suspend, None, "stop until fg; limits stay"),

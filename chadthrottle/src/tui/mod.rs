@@ -13,6 +13,7 @@ pub mod keymap;
 mod machine;
 pub mod notices;
 pub mod preferences;
+pub mod reach;
 pub mod rows;
 mod session;
 pub mod state;

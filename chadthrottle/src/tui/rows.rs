@@ -124,7 +124,7 @@ impl Row {
             subject: Subject::of(view, row),
             lead,
             processes: 1,
-            limited: u32::from(row.limit.is_some()),
+            limited: u32::from(limit_of(row).is_some()),
             connections: row.connections,
             bytes: row.bytes,
             rate: row.rate,
@@ -136,7 +136,7 @@ impl Row {
             self.lead = at;
         }
         self.processes += 1;
-        self.limited += u32::from(row.limit.is_some());
+        self.limited += u32::from(limit_of(row).is_some());
         self.connections = self.connections.saturating_add(row.connections);
         self.bytes = PerDirection::of(|d| {
             Bytes::new(
@@ -175,6 +175,11 @@ impl Row {
             bytes.download.saturating_add(bytes.upload),
         )
     }
+}
+
+/// The limit that stands in a process's row: of two the one of its internet traffic.
+pub fn limit_of(row: &ProcessRow) -> Option<&LimitState> {
+    row.limit.as_ref().or(row.local_limit.as_ref())
 }
 
 /// The part of a limit that is used, 0 to 1 or a little above, in the direction that uses more of
@@ -265,7 +270,7 @@ fn grouped<'a>(
 fn by_column(snapshot: &Snapshot, column: Column, a: &Row, b: &Row) -> Ordering {
     let process = |row: &Row| &snapshot.processes[row.lead];
     let state = |row: &Row| match row.subject {
-        Subject::Process(_) => process(row).limit.as_ref(),
+        Subject::Process(_) => limit_of(process(row)),
         _ => None,
     };
     let limit = |row: &Row| {

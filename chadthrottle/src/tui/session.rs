@@ -212,6 +212,13 @@ pub async fn drive<S: Screen>(
             },
             () = sleep(fades.unwrap_or_default()), if fades.is_some() => Message::Tick,
         };
+        if matches!(message, Message::Answered(..))
+            && engine.snapshots.has_changed().is_ok_and(|c| c)
+        {
+            // What was asked for is in the sample published before the answer.
+            let latest = engine.snapshots.borrow_and_update().clone();
+            update(&mut state, Message::Snapshot(latest), SystemTime::now());
+        }
         let effect = update(&mut state, message, SystemTime::now());
         let done = match effect {
             None => Ok(()),
@@ -287,8 +294,8 @@ impl Wishes {
             for command in &ask.commands {
                 if let Err(error) = engine.ask(command.clone()).await {
                     log::warn!("{}: {error}", ask.subject);
-                    result = Err(error.to_string());
-                    break;
+                    // The others of several are carried out all the same.
+                    result = result.and(Err(error.to_string()));
                 }
             }
             Some(Message::Answered(ask, result))

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     engine::{
         connections::Watch,
-        snapshot::{ProcessRow, Snapshot},
+        snapshot::{LimitId, LimitRow, ProcessRow, Snapshot},
     },
     process::ProcessKey,
 };
@@ -60,6 +60,8 @@ pub struct State {
     pub history: History,
     /// What lies over the table.
     pub overlay: Overlay,
+    /// What is shown again when that is closed.
+    pub beneath: Option<Box<Overlay>>,
     /// What the person should know.
     pub notices: Notices,
     /// The last log lines, oldest first; read only while the log pane is open.
@@ -114,6 +116,8 @@ pub enum Overlay {
     },
     /// Notices and log lines.
     Log(LogPane),
+    /// The limits in force.
+    Limits(LimitsPane),
     /// The throttle dialog.
     Dialog(Box<Dialog>),
     /// A question.
@@ -129,6 +133,17 @@ pub struct DetailsPane {
     pub last: ProcessRow,
     /// Connections above the first that is shown.
     pub scroll: usize,
+}
+
+/// The list of limits in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LimitsPane {
+    /// The selected limit; nothing before there was one.
+    pub selected: Option<LimitId>,
+    /// Where it stands, or stood last.
+    pub line: usize,
+    /// The first that is shown.
+    pub offset: usize,
 }
 
 /// Something to be answered with yes or no.
@@ -204,6 +219,7 @@ impl State {
             narrowed: None,
             history,
             overlay: Overlay::None,
+            beneath: None,
             notices: Notices::default(),
             log: Vec::new(),
             log_path: None,
@@ -244,16 +260,7 @@ impl State {
         self.pid_digits = self.pid_digits.max(digits);
         self.snapshot = snapshot;
         match &mut self.overlay {
-            Overlay::Dialog(dialog) => {
-                for row in self.snapshot.processes.iter().filter(|row| row.ended) {
-                    // A process that is not listed may live: it only has no sockets. An ended one
-                    // stays so.
-                    let mut members = dialog.members.iter_mut();
-                    if let Some(member) = members.find(|member| member.key == row.key) {
-                        member.ended = true;
-                    }
-                }
-            }
+            Overlay::Dialog(dialog) => dialog.meet(&self.snapshot),
             Overlay::Details(pane) => {
                 let mut rows = self.snapshot.processes.iter();
                 if let Some(row) = rows.find(|row| row.key == pane.last.key) {
@@ -293,6 +300,10 @@ impl State {
                 }
             }
         }
+        if let Overlay::Limits(LimitsPane { selected, line, .. }) = self.overlay {
+            let at = self.limits().position(|limit| Some(limit.id) == selected);
+            self.select_limit(at.unwrap_or(line));
+        }
         let shown = view::table_lines(self.size);
         let line = self.line();
         self.offset = self
@@ -300,6 +311,59 @@ impl State {
             .min(self.rows.len().saturating_sub(shown))
             .min(line)
             .max((line + 1).saturating_sub(shown));
+    }
+
+    /// Shows something over the table, or over the list that it is about.
+    pub fn lay_over(&mut self, overlay: Overlay) {
+        let before = std::mem::replace(&mut self.overlay, overlay);
+        if matches!(before, Overlay::Details(_) | Overlay::Limits(_)) {
+            self.beneath = Some(Box::new(before));
+        }
+    }
+
+    /// Closes what lies over the table.
+    pub fn close(&mut self) {
+        self.overlay = match self.beneath.take() {
+            Some(beneath) => *beneath,
+            None => Overlay::None,
+        };
+        self.settle();
+    }
+
+    /// The limits in force, shown or not.
+    pub fn limits_in_force(&self) -> &[LimitRow] {
+        &self.frozen.as_ref().unwrap_or(&self.snapshot).limits
+    }
+
+    /// Those that limit something, as the list has them.
+    pub fn limits(&self) -> impl Iterator<Item = &LimitRow> {
+        let limits = self.snapshot.limits.iter();
+        limits.filter(|limit| !limit.rule.limits.is_unlimited())
+    }
+
+    /// The limit that is selected in the list.
+    pub fn selected_limit(&self) -> Option<&LimitRow> {
+        match self.overlay {
+            Overlay::Limits(pane) => self.limits().nth(pane.line),
+            _ => None,
+        }
+    }
+
+    /// Selects the limit on a line, or the nearest.
+    pub fn select_limit(&mut self, line: usize) {
+        let count = self.limits().count();
+        let line = line.min(count.saturating_sub(1));
+        let selected = self.limits().nth(line).map(|limit| limit.id);
+        let shown = view::limits::lines(self.size);
+        if let Overlay::Limits(pane) = &mut self.overlay {
+            pane.selected = selected;
+            pane.line = line;
+            pane.offset = pane
+                .offset
+                .min(count.saturating_sub(shown))
+                .min(line)
+                .max((line + 1).saturating_sub(shown));
+        }
     }
 
     /// Selects the row on a line, or the nearest.
@@ -363,6 +427,7 @@ impl State {
             Overlay::Details(_) => Context::Details,
             Overlay::Help { .. } => Context::Help,
             Overlay::Log(_) => Context::Log,
+            Overlay::Limits(_) => Context::Limits,
             Overlay::Dialog(_) => Context::Dialog,
             Overlay::Question(_) => Context::Question,
         }
@@ -406,13 +471,15 @@ impl State {
 /// A picture with the limits of another.
 fn with_limits_of(picture: &Snapshot, other: &Snapshot) -> Snapshot {
     let mut picture = picture.clone();
-    let limits: HashMap<ProcessKey, _> = other
-        .processes
-        .iter()
-        .filter_map(|row| Some((row.key, row.limit.as_ref()?)))
+    picture.limits.clone_from(&other.limits);
+    let rows = other.processes.iter();
+    let limits: HashMap<ProcessKey, _> = rows
+        .map(|row| (row.key, (&row.limit, &row.local_limit)))
         .collect();
     for row in &mut picture.processes {
-        row.limit = limits.get(&row.key).map(|limit| (*limit).clone());
+        let (limit, local) = limits.get(&row.key).copied().unwrap_or((&None, &None));
+        row.limit.clone_from(limit);
+        row.local_limit.clone_from(local);
     }
     picture
 }

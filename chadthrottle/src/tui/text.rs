@@ -1,5 +1,7 @@
 //! Processes and limits in words.
 
+use std::time::SystemTime;
+
 use chadthrottle_common::traffic::Direction;
 
 use crate::{
@@ -10,11 +12,6 @@ use crate::{
 /// A process in words: `curl (4242)`.
 pub fn subject(row: &ProcessRow) -> String {
     format!("{} ({})", row.name, row.pid())
-}
-
-/// `it` or `them`.
-pub const fn their(several: bool) -> &'static str {
-    if several { "them" } else { "it" }
 }
 
 /// A count and its noun: `1 process`, `3 processes`.
@@ -49,13 +46,81 @@ pub fn terms(limits: &Limits, units: Units) -> String {
     }
 }
 
+/// What limits leave to those that have them: `may download 500 KB/s`.
+pub fn may(limits: &Limits, units: Units) -> String {
+    let rate = |rate: Rate| units.rate(rate);
+    match (limits.download, limits.upload) {
+        (None, None) => "may download and upload what they like".into(),
+        (Some(Rate::ZERO), Some(Rate::ZERO)) => "may neither download nor upload".into(),
+        (Some(Rate::ZERO), None) => "may not download".into(),
+        (None, Some(Rate::ZERO)) => "may not upload".into(),
+        (Some(Rate::ZERO), Some(up)) => format!("may upload {} and not download", rate(up)),
+        (Some(down), Some(Rate::ZERO)) => format!("may download {} and not upload", rate(down)),
+        (Some(down), None) => format!("may download {}", rate(down)),
+        (None, Some(up)) => format!("may upload {}", rate(up)),
+        (Some(down), Some(up)) => {
+            format!("may download {} and upload {}", rate(down), rate(up))
+        }
+    }
+}
+
+/// How long ago something was, in a few letters: `5 s`, `12 min`, `3 h`, `8 d`.
+pub fn age(since: SystemTime, now: SystemTime) -> String {
+    let seconds = now.duration_since(since).unwrap_or_default().as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn ages() {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3600, "1 h"),
+            (172_800, "2 d"),
+        ] {
+            assert_eq!(
+                age(now - std::time::Duration::from_secs(seconds), now),
+                words
+            );
+        }
+        // A clock that was set back.
+        assert_eq!(age(now, SystemTime::UNIX_EPOCH), "0 s");
+    }
+
+    #[test]
     fn limits_in_words() {
         let rate = |bytes| Some(Rate::from_bytes_per_second(bytes));
+        for (download, upload, words) in [
+            (
+                rate(500_000),
+                rate(0),
+                "may download 500 KB/s and not upload",
+            ),
+            (
+                rate(0),
+                rate(500_000),
+                "may upload 500 KB/s and not download",
+            ),
+            (
+                rate(1_000),
+                rate(2_000),
+                "may download 1.00 KB/s and upload 2.00 KB/s",
+            ),
+            (None, rate(0), "may not upload"),
+        ] {
+            assert_eq!(may(&Limits { download, upload }, Units::default()), words);
+        }
         for (download, upload, words) in [
             (rate(500_000), None, " to 500 KB/s down; upload unlimited"),
             (None, rate(500_000), " to 500 KB/s up; download unlimited"),

@@ -94,12 +94,14 @@ fn act(state: &mut State, action: Action) -> Option<Effect> {
         }
         Action::Names => state.show_names = !state.show_names,
         Action::Help => {
+            state.beneath = None;
             state.overlay = match state.overlay {
                 Overlay::Help { .. } => Overlay::None,
                 _ => Overlay::Help { scroll: 0 },
             };
         }
         Action::Log => {
+            state.beneath = None;
             state.overlay = match state.overlay {
                 Overlay::Log(_) => Overlay::None,
                 _ => Overlay::Log(LogPane {
@@ -108,6 +110,7 @@ fn act(state: &mut State, action: Action) -> Option<Effect> {
                 }),
             };
         }
+        Action::Limits => limiting::list(state),
         Action::Back => back(state),
         Action::Next | Action::Previous => match &mut state.overlay {
             Overlay::Dialog(dialog) => dialog.go(action == Action::Next),
@@ -122,10 +125,16 @@ fn act(state: &mut State, action: Action) -> Option<Effect> {
         Action::Choose { forward } => {
             if let Overlay::Dialog(dialog) = &mut state.overlay {
                 dialog.choose(forward);
+                dialog.meet(&state.snapshot);
             }
         }
         Action::Edit(request) => match &mut state.overlay {
-            Overlay::Dialog(dialog) => dialog.edit(request),
+            Overlay::Dialog(dialog) => {
+                dialog.edit(request);
+                if matches!(dialog.focus, super::dialog::Part::Choice(_)) {
+                    dialog.meet(&state.snapshot);
+                }
+            }
             Overlay::None => filtering::edit(state, request),
             _ => {}
         },
@@ -143,7 +152,7 @@ fn apply(state: &mut State) -> Option<Effect> {
         }
         Overlay::Question(question) => {
             let yes = question.yes.clone();
-            state.overlay = Overlay::None;
+            state.close();
             Some(match yes {
                 Yes::Ask(ask) => Effect::Ask(*ask),
                 Yes::Quit => Effect::Quit,
@@ -163,25 +172,25 @@ fn back(state: &mut State) {
         Overlay::None if state.editing.is_some() => filtering::drop_edit(state),
         Overlay::None if !state.tags.is_empty() => state.tags.clear(),
         Overlay::None => filtering::widen(state),
-        _ => state.overlay = Overlay::None,
+        _ => state.close(),
     }
 }
 
 fn quit(state: &mut State) -> Option<Effect> {
-    let limited = state.snapshot.limited();
+    let limited = state.limits().count();
     if limited == 0 || state.engine_stopped {
         return Some(Effect::Quit);
     }
     let limits = counted(limited, "limit", "limits");
     let ends = if limited == 1 { "ends" } else { "end" };
-    state.overlay = Overlay::Question(Box::new(super::state::Question {
+    state.lay_over(Overlay::Question(Box::new(super::state::Question {
         title: "Quit".into(),
         text: vec![
             format!("{limits} in force {ends} when you leave."),
             "Quit?".into(),
         ],
         yes: Yes::Quit,
-    }));
+    })));
     None
 }
 
@@ -239,6 +248,7 @@ fn details(state: &mut State) {
 fn move_by(state: &mut State, step: Step) {
     let [rows, page] = match &state.overlay {
         Overlay::None => [state.rows.len(), view::table_lines(state.size)],
+        Overlay::Limits(_) => [state.limits().count(), view::limits::lines(state.size)],
         Overlay::Details(_) => view::details::lines_and_page(state),
         Overlay::Help { .. } => view::help::lines_and_page(state.size),
         Overlay::Log(pane) => view::log::lines_and_page(state, pane.focus),
@@ -253,6 +263,10 @@ fn move_by(state: &mut State, step: Step) {
                 _ => state.select(stepped(state.line(), step, page, rows.saturating_sub(1))),
             }
             state.settle();
+        }
+        Overlay::Limits(pane) => {
+            let line = stepped(pane.line, step, page, rows.saturating_sub(1));
+            state.select_limit(line);
         }
         Overlay::Details(pane) => pane.scroll = stepped(pane.scroll, step, page, last_first),
         Overlay::Help { scroll } => *scroll = stepped(*scroll, step, page, last_first),

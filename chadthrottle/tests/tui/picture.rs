@@ -1,14 +1,15 @@
-//! The picture in the README, made from the real screen so that it never lies.
+//! The pictures in README and docs, made from the real screen so that they never lie.
 //!
-//! `CHADTHROTTLE_PICTURES=write cargo test -p chadthrottle --test tui picture` makes it anew.
+//! `CHADTHROTTLE_PICTURES=write cargo test -p chadthrottle --test tui picture` makes them anew.
 
 use std::{env, fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
 use chadthrottle::{
     demo::World,
-    engine::{command::Command, snapshot::Snapshot},
+    engine::{command::Command, connections::Watch, snapshot::Snapshot},
     tui::view::theme::Palette,
 };
+use crossterm::event::KeyCode;
 use ratatui::{
     buffer::{Buffer, Cell},
     layout::Size,
@@ -39,10 +40,9 @@ fn world() -> (Vec<Arc<Snapshot>>, Snapshot) {
             world.advance(Duration::from_secs(1));
             past.push(Arc::new(world.snapshot().clone()));
         }
-        world.snapshot().clone()
     };
     pass(40, &[]);
-    let mut snapshot = pass(
+    pass(
         20,
         &[
             (1, Some(5_000_000), None),
@@ -50,24 +50,46 @@ fn world() -> (Vec<Arc<Snapshot>>, Snapshot) {
             (8, Some(0), Some(0)),
         ],
     );
+    let mut snapshot = world.snapshot().clone();
+    let watch = Watch {
+        process: Some(nth(&mut snapshot, 1).key),
+        ports: false,
+    };
+    world.apply(&Command::Watch(watch)).unwrap();
+    snapshot = world.snapshot().clone();
     snapshot.notices.clear();
     (past, snapshot)
 }
 
 #[test]
-fn the_picture_in_the_readme_is_the_screen() {
+fn the_pictures_are_the_screen() {
     let (past, snapshot) = world();
-    let mut person = Person::after(&past, snapshot, Size::new(120, 28));
-    person.type_in("jjjjj");
-    let made = svg(&person.picture(Palette::Dark));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/interface.svg");
+    for (name, size, keys) in [
+        ("interface", Size::new(120, 28), "jjjjj"),
+        ("interface-details", Size::new(120, 28), "j\n"),
+        ("interface-dialog", Size::new(100, 24), "vt3M\t\t\t "),
+    ] {
+        let mut person = Person::after(&past, snapshot.clone(), size);
+        for c in keys.chars() {
+            person.press(match c {
+                '\n' => KeyCode::Enter,
+                '\t' => KeyCode::Tab,
+                c => KeyCode::Char(c),
+            });
+        }
+        is_kept(name, &svg(&person.picture(Palette::Dark)));
+    }
+}
+
+fn is_kept(name: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{name}.svg"));
     if env::var_os("CHADTHROTTLE_PICTURES").is_some() {
-        fs::write(&path, &made).unwrap();
+        fs::write(&path, made).unwrap();
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         kept == made,
-        "docs/interface.svg is not what the screen looks like; make it anew with\n\
+        "docs/{name}.svg is not what the screen looks like; make it anew with\n\
          CHADTHROTTLE_PICTURES=write cargo test -p chadthrottle --test tui picture"
     );
 }

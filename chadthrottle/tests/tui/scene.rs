@@ -8,10 +8,18 @@ use std::{
 
 use chadthrottle::{
     demo::World,
-    engine::snapshot::{
-        LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot,
+    engine::{
+        command::Command,
+        snapshot::{
+            LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot,
+        },
     },
+    process::ProcessKey,
     rate::{Bytes, Rate},
+    rules::{
+        rule::{Origin, Rule, Scope, Sharing},
+        target::Target,
+    },
     tui::{
         action::{Effect, Message},
         keymap,
@@ -57,35 +65,74 @@ pub fn nth(snapshot: &mut Snapshot, n: usize) -> &mut ProcessRow {
 
 /// A limit that is in force.
 pub fn limit(download: Option<u64>, upload: Option<u64>) -> Option<LimitState> {
-    let limits = Limits {
-        download: download.map(Rate::from_bytes_per_second),
-        upload: upload.map(Rate::from_bytes_per_second),
-    };
+    let limits = limits(download, upload);
     Some(LimitState::new(LimitId(1), limits, Mechanism::Policing))
 }
 
-/// Some limited, some blocked.
-pub fn limited() -> Snapshot {
-    let mut snapshot = busy(30);
-    nth(&mut snapshot, 1).limit = limit(Some(5_000_000), None);
-    nth(&mut snapshot, 2).limit = limit(Some(1_500_000), Some(100_000));
-    // This one is held at its limit, the first is below it.
-    if let Some(limit) = &mut nth(&mut snapshot, 2).limit {
-        limit.effect.achieved = limit.limits.map(|limit| limit.unwrap_or_default());
+/// Rules in force in a world after ten seconds, and two more.
+pub fn with_rules(rules: Vec<Rule>) -> Snapshot {
+    let mut world = World::new(7, 30, now() - Duration::from_secs(12));
+    for second in 0..12 {
+        if second == 10 {
+            for rule in &rules {
+                world.apply(&Command::Set(Box::new(rule.clone()))).unwrap();
+            }
+        }
+        world.advance(Duration::from_secs(1));
     }
-    nth(&mut snapshot, 3).limit = limit(None, Some(0));
-    nth(&mut snapshot, 4).limit = limit(Some(0), Some(0));
-    nth(&mut snapshot, 5).limit = limit(None, Some(25_000_000));
-    snapshot
+    world.snapshot().clone()
+}
+
+/// Limits, by rates in both directions.
+pub fn limits(download: Option<u64>, upload: Option<u64>) -> Limits {
+    Limits {
+        download: download.map(Rate::from_bytes_per_second),
+        upload: upload.map(Rate::from_bytes_per_second),
+    }
+}
+
+/// Some limited, some blocked; by rules for one process and for several, here and in a file.
+pub fn limited() -> Snapshot {
+    let mut busy = busy(30);
+    let mut key = |n| nth(&mut busy, n).key;
+    let process = |key: ProcessKey, download, upload| Rule::by_hand(key, limits(download, upload));
+    let shared = |target, download, upload| Rule {
+        sharing: Sharing::Shared,
+        ..Rule::by_hand(target, limits(download, upload))
+    };
+    let backup = Rule {
+        origin: Origin::File("backup-by-day".into()),
+        scope: Scope::Internet,
+        ..shared(Target::program("rsync"), None, Some(2_000_000))
+    };
+    let local = Rule {
+        scope: Scope::Local,
+        ..shared(Target::Unit("nginx.service".into()), None, Some(5_000_000))
+    };
+    with_rules(vec![
+        process(key(1), Some(5_000_000), None),
+        process(key(2), Some(1_500_000), Some(100_000)),
+        process(key(3), None, Some(0)),
+        process(key(4), Some(0), Some(0)),
+        process(key(5), None, Some(25_000_000)),
+        shared(Target::program("curl"), Some(3_000_000), None),
+        shared(Target::program("borg"), Some(1_000_000), Some(1_000_000)),
+        local,
+        backup,
+    ])
 }
 
 /// Much that belongs to nobody, and a limit that does not hold.
 pub fn degraded() -> Snapshot {
     let mut snapshot = limited();
     snapshot.unattributed.download = Bytes::new(snapshot.total.download.count() / 4);
-    if let Some(limit) = &mut nth(&mut snapshot, 1).limit {
-        limit.effect.not_enforced = Some("another program was attached to its cgroup first".into());
-    }
+    let mut rows = snapshot.processes.iter_mut();
+    let limit = rows.find_map(|row| row.limit.as_mut().filter(|limit| limit.id == LimitId(1)));
+    let why = Some("another program was attached to its cgroup first".to_owned());
+    limit.unwrap().effect.not_enforced.clone_from(&why);
+    let mut limits = snapshot.limits.iter_mut();
+    let limit = limits.find(|limit| limit.id == LimitId(1)).unwrap();
+    limit.effect.not_enforced = why;
     snapshot.notices.push(Notice {
         id: 1,
         time: now(),

@@ -1,12 +1,12 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
 use chadthrottle::tui::{action::Message, view::theme::Palette};
-use crossterm::event::KeyCode::{Char, End, Enter, PageUp, Tab};
+use crossterm::event::KeyCode::{Char, Down, End, Enter, PageUp, Tab};
 use insta::assert_snapshot;
 use ratatui::{layout::Size, style::Color};
 
-use crate::scene::{Person, busy, degraded, limit, limited, nth, text};
-use chadthrottle::engine::snapshot::Snapshot;
+use crate::scene::{Person, busy, degraded, limited, limits, nth, text, with_rules};
+use chadthrottle::{engine::snapshot::Snapshot, rules::rule::Rule};
 
 const SIZES: [Size; 5] = [
     Size::new(40, 10),
@@ -110,8 +110,9 @@ fn dialog() {
             person.refuse("the kernel refused: attaching to /sys/fs/cgroup/system.slice/curl.service: operation not permitted");
         })
     );
-    let mut snapshot = unlimited.clone();
-    nth(&mut snapshot, 0).limit = limit(Some(1_500_000), Some(250_000));
+    let busiest = nth(&mut unlimited.clone(), 0).key;
+    let rule = Rule::by_hand(busiest, limits(Some(1_500_000), Some(250_000)));
+    let snapshot = with_rules(vec![rule]);
     assert_snapshot!(
         "dialog_prefilled",
         at_all_sizes(&snapshot, |person| {
@@ -164,6 +165,93 @@ fn help_and_log() {
         "log_notices",
         at_all_sizes(&degraded(), |person| {
             person.read_log().press(Char('L')).press(Tab);
+        })
+    );
+}
+
+#[test]
+fn limits_in_force() {
+    assert_snapshot!(
+        "limits_empty",
+        at_all_sizes(&busy(10), |person| {
+            person.press(Char('l'));
+        })
+    );
+    assert_snapshot!(
+        "limits_limited",
+        at_all_sizes(&limited(), |person| {
+            person.press(Char('l')).press(Down);
+        })
+    );
+    assert_snapshot!(
+        "limits_degraded",
+        at_all_sizes(&degraded(), |person| {
+            person.press(Char('l')).press(End);
+        })
+    );
+    assert_snapshot!(
+        "limits_dialog",
+        at_all_sizes(&limited(), |person| {
+            person.press(Char('l')).press(End).press(Enter);
+        })
+    );
+}
+
+#[test]
+fn details_questions_groups_filters_and_tags() {
+    let limited = limited();
+    let curl = |person: &mut Person| {
+        person.type_in("/curl limited").press(Enter);
+    };
+    assert_snapshot!(
+        "details_busy",
+        at_all_sizes(&busy(30), |person| {
+            person.press(Enter);
+        })
+    );
+    assert_snapshot!(
+        "details_limited",
+        at_all_sizes(&limited, |person| {
+            curl(person);
+            person.press(Enter);
+        })
+    );
+    assert_snapshot!(
+        "dialog_of_a_program",
+        at_all_sizes(&limited, |person| {
+            curl(person);
+            person.type_in("t").press(Tab).press(Tab);
+        })
+    );
+    assert_snapshot!(
+        "question_of_more",
+        at_all_sizes(&limited, |person| {
+            curl(person);
+            person.press(Char('r'));
+        })
+    );
+    assert_snapshot!(
+        "groups",
+        at_all_sizes(&limited, |person| {
+            person.type_in("v");
+        })
+    );
+    assert_snapshot!(
+        "units",
+        at_all_sizes(&limited, |person| {
+            person.type_in("vv");
+        })
+    );
+    assert_snapshot!(
+        "tags_and_filter",
+        at_all_sizes(&limited, |person| {
+            person.type_in("  /curl");
+        })
+    );
+    assert_snapshot!(
+        "dialog_of_tagged",
+        at_all_sizes(&limited, |person| {
+            person.type_in("   t2M");
         })
     );
 }

@@ -36,6 +36,20 @@ fn pressed(state: &mut State, spot: Spot) -> Option<Effect> {
             state.select(line);
             state.settle();
         }
+        Spot::Limit(line) => {
+            let selected = state.selected_limit().map(|limit| limit.id);
+            state.select_limit(line);
+            if selected == state.selected_limit().map(|limit| limit.id) {
+                return act(state, Action::Throttle);
+            }
+        }
+        Spot::Option(choice, at) => {
+            if let Overlay::Dialog(dialog) = &mut state.overlay {
+                dialog.focus = Part::Choice(choice);
+                dialog.set_option(choice, at);
+                dialog.meet(&state.snapshot);
+            }
+        }
         Spot::Part(part) => {
             let Overlay::Dialog(dialog) = &mut state.overlay else {
                 return None;

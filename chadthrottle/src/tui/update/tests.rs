@@ -18,10 +18,14 @@ use crate::{
     },
     process::ProcessKey,
     rate::{Bytes, Rate, Units},
+    rules::{
+        rule::{Origin, Rule, Scope, Sharing},
+        target::Target,
+    },
     tui::{
         action::{Ask, Mouse},
         columns::Column,
-        dialog::{BLOCKED, Button, Dialog, Part},
+        dialog::{BLOCKED, Button, Choice, Dialog, Part},
         keymap,
         preferences::Preferences,
         rows::View,
@@ -50,6 +54,74 @@ fn state_of(snapshot: Snapshot) -> State {
         preferences,
         &[],
     )
+}
+
+/// The interface over a made-up world that does what it is asked.
+struct Scene {
+    world: World,
+    state: State,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut world = World::new(7, 20, UNIX_EPOCH);
+        for _ in 0..5 {
+            world.advance(Duration::from_secs(1));
+        }
+        let state = state_of(world.snapshot().clone());
+        Self { world, state }
+    }
+
+    fn press(&mut self, code: KeyCode) -> Option<Effect> {
+        press(&mut self.state, code)
+    }
+
+    fn type_in(&mut self, text: &str) {
+        type_in(&mut self.state, text);
+    }
+
+    fn show(&mut self) {
+        let snapshot = Arc::new(self.world.snapshot().clone());
+        update(&mut self.state, Message::Snapshot(snapshot), UNIX_EPOCH);
+    }
+
+    /// A key after which the engine is asked, and does it.
+    fn carry_out(&mut self, code: KeyCode) -> Ask {
+        let ask = asked(self.press(code));
+        self.answer(&ask);
+        ask
+    }
+
+    fn answer(&mut self, ask: &Ask) {
+        for command in &ask.commands {
+            self.world.apply(command).unwrap();
+        }
+        self.show();
+        agree(&mut self.state, ask.clone());
+    }
+
+    /// Limits set elsewhere.
+    fn set(&mut self, rule: Rule) {
+        self.world.apply(&Command::Set(Box::new(rule))).unwrap();
+        self.show();
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let limits = self.world.snapshot().limits.iter();
+        limits.map(|limit| limit.rule.clone()).collect()
+    }
+
+    fn sentence(&self) -> String {
+        dialog(&self.state).sentence(Units::default()).unwrap()
+    }
+
+    fn key(&self) -> ProcessKey {
+        selected(&self.state)
+    }
+
+    fn lead(&self) -> ProcessRow {
+        self.state.selected().unwrap().clone()
+    }
 }
 
 /// The same sample with one process changed.
@@ -134,35 +206,42 @@ fn selected(state: &State) -> ProcessKey {
 
 #[test]
 fn what_a_key_on_the_table_asks_for() {
-    let mut state = state();
-    let (key, words) = (selected(&state), subject(state.selected().unwrap()));
-    let message = changed(&state, key, |row| row.limit = limit(5));
-    update(&mut state, message, UNIX_EPOCH);
-    for code in "tL?x jukKsSivVfb/n+-mC".chars() {
+    let mut scene = Scene::new();
+    let (key, words) = (scene.key(), subject(&scene.lead()));
+    scene.set(Rule::by_hand(key, down(5)));
+    for code in "tL?x jukKsSivVfb/n+-mCl".chars() {
         assert_eq!(
-            press(&mut state.clone(), KeyCode::Char(code)),
+            press(&mut scene.state.clone(), KeyCode::Char(code)),
             None,
             "{code}"
         );
     }
-    let ask = asked(press(&mut state, KeyCode::Char('r')));
-    assert_eq!(ask.commands, [set(key, Limits::default())]);
+    scene.state.select(position(&scene.state, key));
+    let ask = scene.carry_out(KeyCode::Char('r'));
+    assert!(matches!(ask.commands.as_slice(), [Command::Remove(_)]));
     assert_eq!(ask.subject, words);
-    assert_eq!(ask.undo.unwrap().commands, [set(key, down(5))]);
+    assert_eq!(scene.rules(), []);
+}
+
+fn position(state: &State, key: ProcessKey) -> usize {
+    let mut rows = state.rows.iter();
+    rows.position(|row| state.lead(row).unwrap().key == key)
+        .unwrap()
 }
 
 #[test]
 fn quitting_asks_when_limits_end_with_it() {
-    let mut state = state();
-    assert_eq!(press(&mut state, KeyCode::Char('q')), Some(Effect::Quit));
-    let message = changed(&state, selected(&state), |row| row.limit = limit(5));
-    update(&mut state, message, UNIX_EPOCH);
-    assert_eq!(press(&mut state, KeyCode::Char('q')), None);
-    assert!(question(&state).starts_with("1 limit in force ends"));
-    assert_eq!(press(&mut state, KeyCode::Char('n')), None);
+    let mut scene = Scene::new();
+    assert_eq!(scene.press(KeyCode::Char('q')), Some(Effect::Quit));
+    // Of a program that does not run: it limits those to come.
+    scene.set(Rule::by_hand(Target::program("nobody"), down(5)));
+    let state = &mut scene.state;
+    assert_eq!(press(state, KeyCode::Char('q')), None);
+    assert!(question(state).starts_with("1 limit in force ends"));
+    assert_eq!(press(state, KeyCode::Char('n')), None);
     assert!(matches!(state.overlay, Overlay::None));
-    press(&mut state, KeyCode::Char('q'));
-    assert_eq!(press(&mut state, KeyCode::Char('y')), Some(Effect::Quit));
+    press(state, KeyCode::Char('q'));
+    assert_eq!(press(state, KeyCode::Char('y')), Some(Effect::Quit));
 }
 
 #[test]

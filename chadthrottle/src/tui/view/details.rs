@@ -22,18 +22,26 @@ use crate::{
         snapshot::{LimitState, ProcessRow},
     },
     process::unit,
-    rate::{Rate, Units},
+    rate::Rate,
+    rules::{
+        rule::{Origin, Scope, Sharing},
+        target::Target,
+    },
     tui::{
+        reach::Reach,
         state::{DetailsPane, State},
-        text::subject,
+        text::{age, counted, subject},
     },
 };
 
 /// Charts have a place from this height of the pane on.
 const ROOM_FOR_CHARTS: u16 = 15;
 
-/// Lines about the process and its limit at most.
-const FACTS: usize = 6;
+/// Lines about the process and its limits at most.
+const FACTS: usize = 10;
+
+/// Below this height of the pane what a limit does takes the place of who the process is.
+const LITTLE: usize = 8;
 
 /// Where the parts of the pane are.
 struct Parts {
@@ -166,17 +174,52 @@ fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line
     if row.ended {
         lines.push(Line::styled("ended", theme.warning));
     }
-    match &row.limit {
-        Some(limit) => lines.extend(truth(limit, units, width, theme)),
-        None if row.ended => {}
-        None => lines.push(Line::styled("not limited", theme.faint)),
+    let limits = [&row.limit, &row.local_limit];
+    for limit in limits.into_iter().flatten() {
+        lines.extend(truth(state, limit, width, theme));
     }
-    lines.truncate(FACTS);
+    if !row.ended && limits == [&None, &None] {
+        lines.push(Line::styled("not limited", theme.faint));
+    }
+    // Connections need some lines.
+    let height = usize::from(Areas::of_size(state.size).body.height);
+    if height < LITTLE && lines.len() > 2 {
+        lines.remove(0);
+    }
+    lines.truncate(FACTS.min(height.saturating_sub(5)).max(2));
     lines
 }
 
+/// Whose limit it is, for which traffic, and since when.
+fn origin(state: &State, limit: &LimitState) -> Option<String> {
+    let in_force = state.snapshot.limit(limit.id)?;
+    let rule = &in_force.rule;
+    let reach = Reach::of_rule(rule, &state.snapshot.processes);
+    let whose = match (&rule.target, rule.sharing) {
+        (Target::Process(_), _) => "set for this process".to_owned(),
+        (_, Sharing::Shared) => format!(
+            "shared by {} of {}",
+            counted(in_force.members as usize, "process", "processes"),
+            reach.words
+        ),
+        (_, Sharing::Each) => format!("set for each process of {}", reach.words),
+    };
+    let traffic = match limit.scope {
+        Scope::All => "",
+        Scope::Internet => ", internet only",
+        Scope::Local => ", local network only",
+    };
+    let from = match &rule.origin {
+        Origin::Hand => String::new(),
+        Origin::File(name) => format!(", by the rule {name} of the rules file"),
+    };
+    let since = age(in_force.since, state.now);
+    Some(format!("{whose}{traffic}{from}, set {since} ago"))
+}
+
 /// What a limit does, in words.
-fn truth(limit: &LimitState, units: Units, width: u16, theme: &Theme) -> Vec<Line<'static>> {
+fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Line<'static>> {
+    let units = state.preferences.units;
     let mut lines = Vec::new();
     for (direction, name) in [
         (Direction::Download, "download"),
@@ -211,7 +254,12 @@ fn truth(limit: &LimitState, units: Units, width: u16, theme: &Theme) -> Vec<Lin
         Some(why) => format!("by {}: {why}", limit.effect.mechanism),
         None => format!("by {}", limit.effect.mechanism),
     };
-    lines.push(Line::styled(cut(&how, width), theme.faint));
+    let how = match origin(state, limit) {
+        Some(origin) => format!("{origin}, {how}"),
+        None => how,
+    };
+    let words = wrap(&how, width).into_iter().take(2);
+    lines.extend(words.map(|line| Line::styled(line, theme.faint)));
     if let Some(why) = &limit.effect.not_enforced {
         let text = format!("! not enforced because {why}");
         let words = wrap(&text, width).into_iter().take(2);

@@ -12,13 +12,13 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     Spot, pane,
-    text::{cut, left, wrap},
+    text::{cut, left, wrap_in},
     theme::Theme,
 };
 use crate::{
     rate::{Rate, Units},
     tui::{
-        dialog::{Button, Dialog, Part},
+        dialog::{Button, Choice, Dialog, Part},
         state::State,
     },
 };
@@ -27,10 +27,28 @@ use crate::{
 const WIDEST: u16 = 72;
 
 /// Columns before a field.
-const LABEL: u16 = 10;
+const LABEL: u16 = 12;
 
-/// Lines of everything there is to say, when the terminal has them.
-const ROOMY: u16 = 11;
+/// How much there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Room {
+    /// The fields, one of the choices, one sentence and the buttons.
+    Little,
+    /// All choices.
+    Enough,
+    /// Blank lines and hints, too.
+    Plenty,
+}
+
+impl Room {
+    const fn of(height: u16) -> Self {
+        match height.saturating_sub(2) {
+            0..12 => Self::Little,
+            12..17 => Self::Enough,
+            _ => Self::Plenty,
+        }
+    }
+}
 
 /// Lines of one message at most; junk that was pasted must not push the fields away.
 const MESSAGE_LINES: usize = 3;
@@ -54,8 +72,8 @@ impl Picture {
 /// Where it lies, and what it looks like.
 fn place(state: &State, dialog: &Dialog, area: Rect, theme: &Theme) -> (Rect, Picture) {
     let width = area.width.min(WIDEST);
-    let roomy = area.height >= ROOMY + 2;
-    let picture = picture(state, dialog, width.saturating_sub(4), roomy, theme);
+    let room = Room::of(area.height);
+    let picture = picture(state, dialog, width.saturating_sub(4), room, theme);
     let place = pane::over(area, WIDEST, picture.lines.len());
     (place, picture)
 }
@@ -65,7 +83,7 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, dialog: &Dialog, the
     let (place, picture) = place(state, dialog, area, theme);
     let title = format!(
         " Limit {} ",
-        cut(&dialog.subject, place.width.saturating_sub(12))
+        cut(dialog.words(), place.width.saturating_sub(12))
     );
     let block = pane::block(&title, theme.key, theme).padding(Padding::horizontal(1));
     let inner = block.inner(place);
@@ -103,8 +121,9 @@ pub fn spot(state: &State, dialog: &Dialog, area: Rect, position: Position) -> O
         .map(|(_, spot)| spot)
 }
 
-fn picture(state: &State, dialog: &Dialog, width: u16, roomy: bool, theme: &Theme) -> Picture {
+fn picture(state: &State, dialog: &Dialog, width: u16, room: Room, theme: &Theme) -> Picture {
     let mut picture = Picture::default();
+    let roomy = room == Room::Plenty;
     for (direction, label) in [
         (Direction::Download, "Download"),
         (Direction::Upload, "Upload"),
@@ -117,9 +136,15 @@ fn picture(state: &State, dialog: &Dialog, width: u16, roomy: bool, theme: &Them
                     true => theme.error,
                     false => Style::new(),
                 };
-                let words = wrap(&error.to_string(), width.saturating_sub(LABEL));
-                let words = words.into_iter().take(MESSAGE_LINES);
-                let indented = words.map(|text| format!("{}{text}", left("", LABEL)));
+                let most = if room == Room::Little {
+                    2
+                } else {
+                    MESSAGE_LINES
+                };
+                let words = wrap_in(&error.to_string(), width.saturating_sub(LABEL), most);
+                let indented = words
+                    .into_iter()
+                    .map(|text| format!("{}{text}", left("", LABEL)));
                 picture
                     .lines
                     .extend(indented.map(|text| Line::styled(text, style)));
@@ -128,24 +153,39 @@ fn picture(state: &State, dialog: &Dialog, width: u16, roomy: bool, theme: &Them
             Ok(_) => {}
         }
     }
-    if roomy {
+    let mut most = MESSAGE_LINES;
+    if room == Room::Little {
+        let mut choices = Choice::ALL.into_iter();
+        let focused = choices.find(|choice| dialog.focus == Part::Choice(*choice));
+        // The explanation of a wrong entry takes the place of both.
+        let is_explained = dialog.limits().is_err();
+        most = if is_explained { 0 } else { 2 };
+        if let Some(focused) = focused.filter(|_| !is_explained) {
+            choice(&mut picture, dialog, focused, width, theme);
+            most = 1;
+        }
+    } else {
         rates(&mut picture, dialog, width, state.preferences.units, theme);
+        for shown in Choice::ALL {
+            choice(&mut picture, dialog, shown, width, theme);
+        }
         picture.lines.push(Line::default());
     }
     let (text, style) = message(state, dialog, theme);
-    let words = wrap(&text, width).into_iter().take(MESSAGE_LINES);
+    let words = wrap_in(&text, width, most).into_iter();
     picture.lines.extend(words.map(|l| Line::styled(l, style)));
-    if roomy {
+    if room > Room::Little {
         // The frame must not move while a person types.
-        let missing = usize::from(ROOMY)
-            .saturating_sub(picture.lines.len() + 4)
-            .max(1);
+        let whole: usize = if roomy { 13 } else { 10 };
+        let missing = whole.saturating_sub(picture.lines.len());
         picture
             .lines
             .extend(std::iter::repeat_n(Line::default(), missing));
         picture
             .lines
             .push(Line::styled(now(state, dialog), theme.faint));
+    }
+    if roomy {
         let hint = "500K 1.5MB/s 1MiB 8mbit · 0 blocks · empty: unlimited";
         picture
             .lines
@@ -156,12 +196,42 @@ fn picture(state: &State, dialog: &Dialog, width: u16, roomy: bool, theme: &Them
     picture
 }
 
+/// A choice of several: all of them where they fit, else the chosen one.
+fn choice(picture: &mut Picture, dialog: &Dialog, choice: Choice, width: u16, theme: &Theme) {
+    let (options, chosen) = dialog.options(choice);
+    let focused = dialog.focus == Part::Choice(choice);
+    let label_style = if focused { theme.key } else { theme.faint };
+    picture.mark(0, LABEL, Spot::Part(Part::Choice(choice)));
+    let mut line = Line::from(Span::styled(left(choice.label(), LABEL), label_style));
+    let all: usize = options.iter().map(|option| option.width() + 3).sum();
+    let fits = all <= usize::from(width.saturating_sub(LABEL)) + 1;
+    for (at, option) in options.iter().enumerate() {
+        if !fits && at != chosen {
+            continue;
+        }
+        let (text, style) = match (at == chosen, focused) {
+            (true, true) => (format!("[{option}]"), theme.selected),
+            (true, false) => (format!("[{option}]"), theme.title),
+            (false, _) => (format!(" {option} "), theme.faint),
+        };
+        let column = line.width() as u16;
+        picture.mark(column, text.width() as u16, Spot::Option(choice, at));
+        line.push_span(Span::styled(text, style));
+        line.push_span(" ");
+    }
+    if !fits {
+        let place = format!("{} of {}", chosen + 1, options.len());
+        line.push_span(Span::styled(place, theme.faint));
+    }
+    picture.lines.push(line);
+}
+
 /// What applying would do, or why it can't.
 fn message(state: &State, dialog: &Dialog, theme: &Theme) -> (String, Style) {
     if let Some(error) = &dialog.error {
         (error.clone(), theme.error)
     } else if dialog.ended() {
-        let subject = &dialog.subject;
+        let subject = dialog.words();
         (
             format!("{subject}: ended; there is nothing left to limit"),
             theme.warning,
@@ -267,13 +337,7 @@ fn buttons(picture: &mut Picture, dialog: &Dialog, width: u16, theme: &Theme) {
 /// What those that are meant do at this moment, to choose a limit by.
 fn now(state: &State, dialog: &Dialog) -> String {
     let units = state.preferences.units;
-    let keys: std::collections::HashSet<_> = dialog.running().map(|member| member.key).collect();
-    let rows: Vec<_> = state
-        .snapshot
-        .processes
-        .iter()
-        .filter(|row| !row.ended && keys.contains(&row.key))
-        .collect();
+    let rows: Vec<_> = dialog.rows(&state.snapshot).collect();
     if rows.is_empty() {
         return match dialog.ended() {
             true => "ended".into(),

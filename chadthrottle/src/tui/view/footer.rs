@@ -16,7 +16,7 @@ use crate::{
         action::Action,
         keymap,
         notices::Entry,
-        rows::Subject,
+        rows::{Subject, limit_of},
         state::{Overlay, State},
         text::{subject, terms},
     },
@@ -37,6 +37,10 @@ pub fn render_notice(frame: &mut Frame, area: Rect, state: &State, theme: &Theme
         (Some(notice), _) => self::notice(notice, state, area.width, theme),
         (None, Overlay::None) => match selected_limit(state, theme) {
             Some(shown) => shown,
+            None => return,
+        },
+        (None, Overlay::Limits(_)) => match state.selected_limit() {
+            Some(limit) => super::limits::in_full(state, limit, theme),
             None => return,
         },
         (None, _) => return,
@@ -107,7 +111,7 @@ fn selected_limit(state: &State, theme: &Theme) -> Option<(String, Style)> {
 }
 
 fn limit(row: &ProcessRow, units: Units, theme: &Theme) -> Option<(String, Style)> {
-    let limit = row.limit.as_ref().filter(|_| !row.ended)?;
+    let limit = limit_of(row).filter(|_| !row.ended)?;
     let LimitState { limits, effect, .. } = limit;
     Some(match &effect.not_enforced {
         Some(why) => (

@@ -175,7 +175,7 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     if state.frozen.is_some() {
         said.push(("FROZEN".into(), theme.warning));
     }
-    let limited = snapshot.limited();
+    let limited = state.limits().count();
     if state.engine_stopped {
         said.push(("! the engine has stopped".into(), theme.error));
     } else {
@@ -183,16 +183,13 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
             0 => theme.faint,
             _ => theme.limited,
         };
-        said.push((format!("{limited} limited"), style));
+        said.push((counted(limited, "limit", "limits"), style));
     }
-    let failing = snapshot.processes.iter();
-    let failing = failing
-        .filter(|row| {
-            row.limit
-                .as_ref()
-                .is_some_and(|l| l.effect.not_enforced.is_some())
-        })
-        .count();
+    let failing = snapshot.processes.iter().filter(|row| {
+        let limits = [&row.limit, &row.local_limit].into_iter().flatten();
+        limits.into_iter().any(|l| l.effect.not_enforced.is_some())
+    });
+    let failing = failing.count();
     if failing > 0 {
         said.push((format!("! {failing} not enforced"), theme.warning));
     }

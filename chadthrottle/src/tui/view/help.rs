@@ -78,6 +78,7 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
     let mut second = section("Marks and rates", listed(LEGEND), theme);
     second.extend(section("What can be filtered by", listed(FILTER), theme));
     second.extend(own(Context::Details));
+    second.extend(own(Context::Limits));
     second.extend(own(Context::Dialog));
     second.extend(own(Context::Filter));
     second.extend(own(Context::Log));

@@ -8,6 +8,7 @@ pub mod footer;
 mod graph;
 pub mod header;
 pub mod help;
+pub mod limits;
 pub mod log;
 mod pane;
 pub mod question;
@@ -24,7 +25,7 @@ use ratatui::{
 use super::{
     action::Action,
     columns::Column,
-    dialog::Part,
+    dialog::{Choice, Part},
     state::{Overlay, State},
 };
 use crate::rate::Rate;
@@ -80,6 +81,10 @@ pub enum Spot {
     Key(Action),
     /// A part of the dialog.
     Part(Part),
+    /// A row of the list of limits.
+    Limit(usize),
+    /// One of the dialog's choices.
+    Option(Choice, usize),
     /// A rate at hand in the dialog.
     Rate(Rate),
 }
@@ -97,6 +102,7 @@ pub fn spot(state: &State, position: Position) -> Option<Spot> {
         Overlay::None => table::spot(state, areas.body, position),
         Overlay::Dialog(dialog) => dialog::spot(state, dialog, areas.middle(), position),
         Overlay::Question(question) => question::spot(question, areas.middle(), position),
+        Overlay::Limits(pane) => limits::spot(state, pane, areas.body, position),
         Overlay::Details(_) | Overlay::Help { .. } | Overlay::Log(_) => None,
     }
 }
@@ -119,6 +125,7 @@ pub fn render(frame: &mut Frame, state: &State, theme: &Theme) {
         Overlay::Details(pane) => details::render(frame, areas.body, state, pane, theme),
         Overlay::Help { scroll } => help::render(frame, areas.body, *scroll, theme),
         Overlay::Log(pane) => log::render(frame, areas.body, state, pane, theme),
+        Overlay::Limits(pane) => limits::render(frame, areas.body, state, pane, theme),
         Overlay::None | Overlay::Dialog(_) | Overlay::Question(_) => {
             table::render(frame, areas.body, state, theme);
         }

@@ -21,7 +21,7 @@ use crate::{
     rate::{Rate, Units},
     tui::{
         columns::{Column, GAUGE, fitting},
-        rows::{AT_LIMIT, Row, Sort, Subject, View, used},
+        rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
         state::State,
     },
 };
@@ -145,7 +145,7 @@ fn content<'a>(
 ) -> (Cow<'a, str>, Style) {
     let units = state.preferences.units;
     let is_process = matches!(row.subject, Subject::Process(_));
-    let limit = process.limit.as_ref();
+    let limit = limit_of(process);
     let limit = limit.filter(|_| is_process && !process.ended);
     let limited = limit_style(limit, row.limited > 0, theme);
     match column {
@@ -211,7 +211,7 @@ fn mark(row: &Row, process: &ProcessRow) -> &'static str {
     if !matches!(row.subject, Subject::Process(_)) {
         return if row.limited > 0 { "▽" } else { " " };
     }
-    match &process.limit {
+    match limit_of(process) {
         _ if process.ended => "†",
         Some(state) if state.effect.not_enforced.is_some() => "!",
         Some(state) if state.limits.is_blocked() => "■",
@@ -241,7 +241,7 @@ fn limit_text(row: &ProcessRow, width: u16, units: Units) -> String {
     if row.ended {
         return "ended".into();
     }
-    let Some(state) = &row.limit else {
+    let Some(state) = limit_of(row) else {
         return String::new();
     };
     let Limits { download, upload } = state.limits;

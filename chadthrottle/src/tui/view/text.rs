@@ -78,6 +78,16 @@ pub(super) fn wrap(text: &str, width: u16) -> Vec<String> {
         .collect()
 }
 
+/// The same in so many lines at most; what does not fit gives way to `…`.
+pub(super) fn wrap_in(text: &str, width: u16, most: usize) -> Vec<String> {
+    let mut lines = wrap(text, width);
+    if lines.len() > most {
+        let rest = lines.split_off(most.saturating_sub(1)).join(" ");
+        lines.extend((most > 0).then(|| cut(&rest, width)));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +105,13 @@ mod tests {
             ("x", 0, ""),
         ] {
             assert_eq!(left(text, width), expected);
+        }
+        for (most, expected) in [
+            (3, vec!["one", "two", "three"]),
+            (2, vec!["one", "two t…"]),
+            (0, vec![]),
+        ] {
+            assert_eq!(wrap_in("one two three", 6, most), expected);
         }
         assert_eq!(right("7", 3), "  7");
         for (number, text) in [(9_999, "9999"), (10_000, "10k"), (1_000_000, "1M")] {
