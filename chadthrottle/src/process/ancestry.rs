@@ -10,20 +10,15 @@ const GENERATIONS: usize = 128;
 
 /// The ancestors of a process, its parent first, as far as they are there.
 pub fn ancestors(pid: Pid) -> Vec<Pid> {
-    let mut ancestors = Vec::new();
-    let mut next = parent(pid);
-    while let Some(pid) = next
-        && ancestors.len() < GENERATIONS
-    {
-        ancestors.push(pid);
-        next = parent(pid);
-    }
-    ancestors
+    let parent = |pid| Some(Process::new(pid).ok()?.stat().ok()?.ppid);
+    let ancestors = of(pid.0.cast_signed(), parent);
+    ancestors.map(|pid| Pid(pid.cast_unsigned())).collect()
 }
 
-fn parent(pid: Pid) -> Option<Pid> {
-    let stat = Process::new(pid.0.cast_signed()).ok()?.stat().ok()?;
-    (stat.ppid > 0).then_some(Pid(stat.ppid.cast_unsigned()))
+/// The same, with parents from wherever they are known. The kernel is nobody's parent here.
+pub fn of(pid: i32, parent: impl Fn(i32) -> Option<i32>) -> impl Iterator<Item = i32> {
+    let parent = move |pid: &i32| parent(*pid).filter(|parent| *parent > 0);
+    std::iter::successors(parent(&pid), parent).take(GENERATIONS)
 }
 
 /// Whether there is a process with this id that has not ended.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use procfs::process::Process;
 
-use super::{Pid, ProcessKey};
+use super::{Pid, ProcessKey, ancestry};
 
 /// Terminal multiplexers: their server is nobody's child, and the person sits before a client.
 const MULTIPLEXERS: [&str; 4] = ["tmux: server", "tmux", "screen", "zellij"];
@@ -39,7 +39,8 @@ pub fn carriers() -> Vec<ProcessKey> {
 }
 
 fn found(known: &HashMap<i32, Known>, me: i32) -> Vec<ProcessKey> {
-    let mut found: HashSet<i32> = ancestors(known, me).collect();
+    let ancestors = |pid| ancestry::of(pid, |pid| known.get(&pid).map(|known| known.parent));
+    let mut found: HashSet<i32> = ancestors(me).collect();
     let multiplexer = |name: &str| MULTIPLEXERS.iter().any(|m| name.eq_ignore_ascii_case(m));
     let inside = found
         .iter()
@@ -48,13 +49,12 @@ fn found(known: &HashMap<i32, Known>, me: i32) -> Vec<ProcessKey> {
         let clients = known
             .iter()
             .filter(|(_, known)| known.name == "tmux: client" || multiplexer(&known.name));
-        let before: Vec<i32> = clients
-            .flat_map(|(pid, _)| ancestors(known, *pid))
-            .collect();
+        let before: Vec<i32> = clients.flat_map(|(pid, _)| ancestors(*pid)).collect();
         found.extend(before);
     }
     let mut keys: Vec<ProcessKey> = found
         .into_iter()
+        .filter(|pid| *pid > 1)
         .filter_map(|pid| {
             Some(ProcessKey {
                 pid: Pid(pid.cast_unsigned()),
@@ -64,15 +64,6 @@ fn found(known: &HashMap<i32, Known>, me: i32) -> Vec<ProcessKey> {
         .collect();
     keys.sort_unstable();
     keys
-}
-
-/// The process's parent, its parent's parent and so on.
-fn ancestors(known: &HashMap<i32, Known>, pid: i32) -> impl Iterator<Item = i32> {
-    let parent = |pid: &i32| known.get(pid).map(|known| known.parent);
-    // A process that was adopted in the middle of this must not send it round in a circle.
-    std::iter::successors(parent(&pid), parent)
-        .take_while(|pid| *pid > 1)
-        .take(64)
 }
 
 #[cfg(test)]
