@@ -190,7 +190,10 @@ impl Engine {
         self.follow_moves(&busy);
         self.notice_lost_devices();
         self.check_limits(|_| true);
-        self.watching.sample(interval);
+        let owners = self.owners.iter();
+        let with_sockets = owners.filter(|owner| owner.ended.is_none() && owner.connections > 0);
+        self.watching
+            .sample(interval, with_sockets.map(|owner| owner.identity.key));
         let before = self.totals.bytes;
         let bytes = PerDirection::of(|direction| {
             *self.departed.get(direction)

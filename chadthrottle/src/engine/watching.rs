@@ -1,9 +1,14 @@
-//! The connections of the process that somebody looks at.
+//! The connections of the process that somebody looks at, and the ports of all while somebody
+//! filters by them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    connections::{Connection, Details, Watch, Watched},
+    connections::{Connection, Details, Ports, Watch, Watched},
     owners::rate_of,
     snapshot::PerDirection,
 };
@@ -18,12 +23,21 @@ use crate::{
 /// More connections are not read: each costs some microseconds with every sample.
 const MOST: usize = 2000;
 
+/// With each sample reading ports may take so long; who had no turn is read with the next ones.
+const FOR_PORTS: Duration = Duration::from_millis(15);
+
+/// The ports of processes, and with which sample they were read.
+type KnownPorts = HashMap<ProcessKey, (u64, Vec<u16>)>;
+
 /// What is wanted, and what the sample before had.
 #[derive(Default)]
 pub struct Watching {
     watch: Watch,
     /// Payload by socket cookie, when last read.
     before: HashMap<u64, PerDirection<u64>>,
+    ports: KnownPorts,
+    /// Counts samples with ports.
+    turn: u64,
     watched: Watched,
 }
 
@@ -34,6 +48,10 @@ impl Watching {
             self.before.clear();
             self.watched.details = None;
         }
+        if !watch.ports {
+            self.ports.clear();
+            self.watched.ports = None;
+        }
         self.watch = watch;
         if let Some(key) = watch.process
             && self.watched.details.is_none()
@@ -43,11 +61,44 @@ impl Watching {
         }
     }
 
-    /// Reads what is wanted.
-    pub fn sample(&mut self, interval: Duration) {
+    /// Reads what is wanted. `processes` are those that have sockets.
+    pub fn sample(&mut self, interval: Duration, processes: impl Iterator<Item = ProcessKey>) {
         if let Some(key) = self.watch.process {
             self.watched.details = Some(Arc::new(self.details(key, interval)));
         }
+        if self.watch.ports {
+            self.read_ports(processes, FOR_PORTS);
+        }
+    }
+
+    /// Reads the ports of those that were read longest ago, or never, for so long.
+    fn read_ports(&mut self, processes: impl Iterator<Item = ProcessKey>, budget: Duration) {
+        let begin = Instant::now();
+        self.turn += 1;
+        let mut known = std::mem::take(&mut self.ports);
+        // Who is not among them any more is forgotten.
+        self.ports = processes
+            .map(|key| (key, known.remove(&key).unwrap_or_default()))
+            .collect();
+        let mut order: Vec<(u64, ProcessKey)> = self
+            .ports
+            .iter()
+            .map(|(key, (turn, _))| (*turn, *key))
+            .collect();
+        order.sort_unstable();
+        for (_, key) in order {
+            // Whoever has vanished, or can't be looked at, has none.
+            let ports = sockets::ports(key.pid, MOST).unwrap_or_default();
+            self.ports.insert(key, (self.turn, ports));
+            if begin.elapsed() >= budget {
+                break;
+            }
+        }
+        let known = self.ports.iter();
+        let ports: Ports = known
+            .map(|(key, (_, ports))| (*key, ports.clone()))
+            .collect();
+        self.watched.ports = Some(Arc::new(ports));
     }
 
     /// What was read last.
@@ -153,7 +204,7 @@ mod tests {
             accepted.rate.unwrap().download.bytes_per_second()
         };
         let mut watching = Watching::default();
-        watching.sample(Duration::from_secs(1));
+        watching.sample(Duration::from_secs(1), std::iter::empty());
         assert_eq!(watching.watched(), Watched::default());
         send(5000);
         watching.set(Watch {
@@ -162,8 +213,35 @@ mod tests {
         });
         assert_eq!(received(&watching), 0);
         send(3000);
-        watching.sample(Duration::from_millis(500));
+        watching.sample(Duration::from_millis(500), std::iter::empty());
         assert_eq!(received(&watching), 6000);
+        watching.set(Watch::default());
+        assert_eq!(watching.watched(), Watched::default());
+    }
+
+    #[test]
+    fn ports_are_read_by_turns_within_the_time_there_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let key = |pid| ProcessKey {
+            pid: Pid(pid),
+            start_time: 1,
+        };
+        let (me, other) = (key(std::process::id()), key(u32::MAX));
+        let mut watching = Watching::default();
+        watching.set(Watch {
+            process: None,
+            ports: true,
+        });
+        // Time for one of them only.
+        let mut has = |times: usize| {
+            (0..times).for_each(|_| watching.read_ports([me, other].into_iter(), Duration::ZERO));
+            watching.watched().ports.unwrap().of(me).contains(&port)
+        };
+        has(1);
+        assert!(has(1), "after two turns both were read");
+        watching.read_ports(std::iter::once(other), Duration::ZERO);
+        assert!(watching.watched().ports.unwrap().of(me).is_empty());
         watching.set(Watch::default());
         assert_eq!(watching.watched(), Watched::default());
     }

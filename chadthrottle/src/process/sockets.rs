@@ -81,14 +81,43 @@ pub struct TcpReading {
 ///
 /// The process has gone, or the kernel forbids to look (`EPERM`).
 pub fn read(pid: Pid, most: usize) -> io::Result<(Vec<Reading>, bool)> {
+    let (mut readings, more) = each(pid, most, reading)?;
+    // A socket may be held by several descriptors.
+    readings.sort_by_key(|reading| reading.cookie);
+    readings.dedup_by_key(|reading| reading.cookie);
+    Ok((readings, more))
+}
+
+/// The local and remote ports of a process's sockets, of so many at most; each once.
+///
+/// # Errors
+///
+/// As of [`read`].
+pub fn ports(pid: Pid, most: usize) -> io::Result<Vec<u16>> {
+    let (addresses, _) = each(pid, most, addresses)?;
+    let both = addresses
+        .into_iter()
+        .flat_map(|(local, remote)| [Some(local), remote]);
+    let mut ports: Vec<u16> = both.flatten().map(|address| address.port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// What `look` finds at each socket of a process, and whether there are more than so many.
+fn each<T>(
+    pid: Pid,
+    most: usize,
+    look: impl Fn(&OwnedFd) -> Option<T>,
+) -> io::Result<(Vec<T>, bool)> {
     let process = super::open_pidfd(pid)?;
-    let mut readings: Vec<Reading> = Vec::new();
+    let mut found: Vec<T> = Vec::new();
     for descriptor in descriptors::sockets(pid) {
         if descriptors::family(pid, descriptor.fd) == Family::Other {
             continue;
         }
-        if readings.len() == most {
-            return Ok((readings, true));
+        if found.len() == most {
+            return Ok((found, true));
         }
         let socket = match pidfd_getfd(&process, descriptor.fd, PidfdGetfdFlags::empty()) {
             Ok(socket) => socket,
@@ -96,22 +125,22 @@ pub fn read(pid: Pid, most: usize) -> io::Result<(Vec<Reading>, bool)> {
             Err(rustix::io::Errno::BADF) => continue,
             Err(error) => return Err(error.into()),
         };
-        readings.extend(reading(&socket));
+        found.extend(look(&socket));
     }
-    // A socket may be held by several descriptors.
-    readings.sort_by_key(|reading| reading.cookie);
-    readings.dedup_by_key(|reading| reading.cookie);
-    Ok((readings, false))
+    Ok((found, false))
 }
 
 /// Nothing if it is no inet socket, or has no address yet.
-fn reading(socket: &OwnedFd) -> Option<Reading> {
+fn addresses(socket: &OwnedFd) -> Option<(SocketAddr, Option<SocketAddr>)> {
     let local = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
     let remote = getpeername(socket).ok().flatten();
     let remote = remote.and_then(|address| SocketAddr::try_from(address).ok());
-    if local.port() == 0 && remote.is_none() {
-        return None;
-    }
+    (local.port() != 0 || remote.is_some()).then_some((local, remote))
+}
+
+/// All about it; nothing as above.
+fn reading(socket: &OwnedFd) -> Option<Reading> {
+    let (local, remote) = addresses(socket)?;
     let protocol = match sockopt::socket_type(socket).ok()? {
         rustix::net::SocketType::STREAM => Protocol::Tcp,
         rustix::net::SocketType::DGRAM => Protocol::Udp,
