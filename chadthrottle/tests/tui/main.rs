@@ -9,3 +9,4 @@ mod picture;
 mod scene;
 mod screens;
 mod session;
+mod speed;
