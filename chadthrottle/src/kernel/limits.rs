@@ -120,7 +120,7 @@ impl LimitCells {
         self.free.push(cell.0);
     }
 
-    /// Changes the rate of a limit: one map write, whatever the number of sockets. [`kept_debt`]
+    /// Changes the rate of a limit: one map write, whatever the number of sockets. `kept_debt`
     /// makes sure that it neither stalls nor bursts.
     ///
     /// # Errors
