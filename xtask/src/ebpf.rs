@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     fingerprint::{self, COMMITTED_DIR, FRESH_DIR, OBJECT_FILE, RECORD_FILE, Record},
-    strip,
+    rustc, strip,
     toolchain::{self, Toolchain},
     workspace::{Workspace, succeed},
 };
@@ -99,8 +99,9 @@ pub fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<(Vec<u8>, R
     println!("Building the eBPF object with {toolchain}.");
     let sources = fingerprint::of_sources(&workspace.root)?;
     let target = workspace.target.join("bpf");
-    succeed(&mut compile(workspace, toolchain, &target))
-        .context("the eBPF programs do not build")?;
+    let mut compile = compile(workspace, toolchain, &target);
+    rustc::stand_in(&mut compile).context("cannot tell where this program is")?;
+    succeed(&mut compile).context("the eBPF programs do not build")?;
     if fingerprint::of_sources(&workspace.root)? != sources {
         bail!("the sources changed while they were built: run the command again");
     }

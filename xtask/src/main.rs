@@ -6,6 +6,7 @@ mod ebpf;
 mod privilege;
 mod product;
 mod run;
+mod rustc;
 mod setup;
 mod strip;
 mod tally;
@@ -53,6 +54,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = rustc::called() {
+        return code;
+    }
     let done = match Cli::parse().task {
         Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
