@@ -3,7 +3,7 @@
 //! Bounds are wide, so that a busy machine fails nothing; the figures are printed, and the bench
 //! command records them.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use anyhow::ensure;
 use kernel_tests::{
@@ -24,7 +24,7 @@ fn unlimited(rate: u64) -> u64 {
 }
 
 /// Four processes with a flow each, in both directions and over both protocols, have that limit.
-fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
+fn one_flow_keeps(job: &Job, rate: u64, bounds: &RangeInclusive<f64>) -> TestResult {
     let lab = Lab::new()?;
     let job = job.clone().rate(unlimited(rate));
     let mut flows = Vec::new();
@@ -39,7 +39,7 @@ fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
     let limiter = Limiter::start(&pids, &["--download", &typed, "--upload", &typed])?;
     for (what, flow) in &flows {
         let goodput = flow.judged(limiter.applied())?;
-        expect_ratio(what, goodput, rate as f64, kept())?;
+        expect_ratio(what, goodput, rate as f64, bounds.clone())?;
     }
     Ok(())
 }
@@ -47,13 +47,13 @@ fn one_flow_keeps(job: &Job, rate: u64) -> TestResult {
 #[test]
 fn one_tcp_flow_keeps_125_kilobytes_a_second() -> TestResult {
     kernel_test!();
-    one_flow_keeps(&Job::tcp(), 125_000)
+    one_flow_keeps(&Job::tcp(), 125_000, &kept())
 }
 
 #[test]
 fn one_tcp_flow_keeps_1_25_megabytes_a_second() -> TestResult {
     kernel_test!();
-    one_flow_keeps(&Job::tcp(), 1_250_000)
+    one_flow_keeps(&Job::tcp(), 1_250_000, &kept())
 }
 
 #[test]
@@ -63,13 +63,16 @@ fn one_tcp_flow_keeps_12_5_megabytes_a_second() -> TestResult {
         skipped("needs processors that are not emulated, which carry less than its four flows");
         return Ok(());
     }
-    one_flow_keeps(&Job::tcp(), 12_500_000)
+    one_flow_keeps(&Job::tcp(), 12_500_000, &kept())
 }
 
 #[test]
 fn a_flow_under_bbr_keeps_its_limit() -> TestResult {
     kernel_test!();
-    one_flow_keeps(&Job::tcp().congestion_control("bbr"), 1_250_000)
+    // It sends each segment by a timer of its own, which emulated processors are late with: on 5.10
+    // it reached 0.34 to 0.9 of its limit there.
+    let bounds = if is_slow() { 0.25..=1.15 } else { kept() };
+    one_flow_keeps(&Job::tcp().congestion_control("bbr"), 1_250_000, &bounds)
 }
 
 #[test]
