@@ -13,6 +13,7 @@ pub mod limit;
 pub mod names;
 pub mod tag;
 pub mod traffic;
+pub mod window;
 
 /// Marks plain-data map values for aya and pins their size, which both sides must agree on.
 macro_rules! map_value {

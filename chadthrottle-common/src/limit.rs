@@ -1,6 +1,6 @@
 //! A limit's cell in the kernel, and the decision about a packet.
 
-use crate::{clock, map_value};
+use crate::{clock, map_value, window::Control};
 
 /// How many limit cells there are, cell 0 unused: one for each direction of each slot, or of each
 /// limit that several slots share. When all are taken, a further limit is refused.
@@ -34,8 +34,10 @@ pub struct Limit {
     pub next_signal: u64,
     /// How many were told since the clock was last within `signal_after`.
     pub signals: u64,
+    /// Of a paced download: the windows that its senders are given.
+    pub control: Control,
 }
-map_value!(Limit, 64);
+map_value!(Limit, 112);
 
 /// How long the first told sender is given before the next is told, besides twice the debt that
 /// its packets wait for.

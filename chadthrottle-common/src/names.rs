@@ -10,6 +10,11 @@ pub const PROGRAM_COUNT_EGRESS: &str = "chadthrottle_count_egress";
 pub const PROGRAM_INGRESS: &str = "chadthrottle_ingress";
 /// `cgroup_skb/egress` at a limited process's cgroup: enforces upload limits.
 pub const PROGRAM_EGRESS: &str = "chadthrottle_egress";
+/// tc egress at the devices where downloads are paced: advertises the windows that are granted.
+pub const PROGRAM_WINDOW: &str = "chadthrottle_window";
+
+/// Constant of the programs: where `tcp_sock.rx_opt.rcv_wscale` is, in bits; 0 for unknown.
+pub const WINDOW_SCALE_OFFSET: &str = "WINDOW_SCALE_OFFSET";
 
 /// Socket storage: the [`crate::tag::Tag`] of each socket.
 pub const MAP_TAGS: &str = "TAGS";

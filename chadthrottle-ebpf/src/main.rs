@@ -4,6 +4,7 @@
 //! - `chadthrottle_count_*`: observers, attached at the cgroup root
 //! - `chadthrottle_ingress`, `chadthrottle_egress`: the throttle pair, attached at the cgroups
 //!   of limited processes
+//! - `chadthrottle_window`: tc egress, attached at the devices where they are paced
 
 #![no_std]
 #![no_main]
@@ -14,12 +15,15 @@
 mod count;
 mod maps;
 mod packet;
+mod socket;
 mod tag;
 mod throttle;
+mod window;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock},
-    programs::{SkBuffContext, SockContext},
+    bindings::TC_ACT_UNSPEC,
+    macros::{cgroup_skb, cgroup_sock, classifier},
+    programs::{SkBuffContext, SockContext, TcContext},
 };
 use chadthrottle_common::traffic::Direction;
 
@@ -52,6 +56,14 @@ pub fn chadthrottle_ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(egress)]
 pub fn chadthrottle_egress(ctx: SkBuffContext) -> i32 {
     throttle::egress(&ctx)
+}
+
+/// Whatever becomes of the packet, the next program on the device is asked: `TC_ACT_UNSPEC` for
+/// filters of clsact, and the same number, `TCX_NEXT`, since Linux 6.6.
+#[classifier]
+pub fn chadthrottle_window(ctx: TcContext) -> i32 {
+    window::advertise(&ctx);
+    TC_ACT_UNSPEC
 }
 
 #[cfg(not(test))]

@@ -1,6 +1,7 @@
 //! The maps. Each has a stated bound, and a stated answer when it is full.
 
 use aya_ebpf::{
+    bindings::BPF_F_CLONE,
     btf_maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
@@ -9,14 +10,22 @@ use chadthrottle_common::{
     limit::{Enforced, Limit, MAX_LIMITS, Paced},
     tag::{MAX_SLOTS, SlotState, Tag},
     traffic::Counters,
+    window::Grant,
 };
 
-use crate::tag::Tags;
+use crate::socket::{NO_PREALLOC, Storage};
+
+const CLONE: usize = BPF_F_CLONE as usize;
 
 /// Bound: one tag a socket, memory owned by the socket. Full (no memory): the socket stays
-/// untagged and counts as unattributed.
+/// untagged and counts as unattributed. Cloned, so that an accepted socket inherits its listener's.
 #[btf_map]
-pub static TAGS: Tags = Tags::new();
+pub static TAGS: Storage<Tag, { NO_PREALLOC | CLONE }> = Storage::new();
+
+/// Bound: one a TCP socket whose download is limited and paced, memory owned by the socket. Full
+/// (no memory): the socket advertises its own window.
+#[btf_map]
+pub static GRANTS: Storage<Grant, NO_PREALLOC> = Storage::new();
 
 /// Bound: all slots exist from the start.
 #[btf_map]

@@ -16,7 +16,7 @@ use chadthrottle_common::{
 use crate::{
     PASS, count,
     maps::{ENFORCED, LIMITS, PACED},
-    packet, tag,
+    packet, tag, window,
 };
 
 /// Verdict of a cgroup program: no.
@@ -80,9 +80,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         }
         if by == Enforcing::Pacing {
             if download != 0 && packet.clocks_peer {
-                let debt = read(download)
-                    .and_then(|limit| limit.debt(now))
-                    .unwrap_or(0);
+                let debt = answer(ctx, download, ktime, now);
                 if debt > delay {
                     delay = debt;
                 }
@@ -94,6 +92,17 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     }
     count::admitted(slot, Direction::Upload, class, packet.amount.payload);
     PASS
+}
+
+/// What is sent for a download: how far the download's clock is ahead. TCP gets a window granted.
+#[inline(always)]
+fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, now: Ticks) -> Ticks {
+    let (Some(limit), Some(seen)) = (LIMITS.get_ptr_mut(download), read(download)) else {
+        return 0;
+    };
+    let debt = seen.debt(now).unwrap_or(0);
+    window::grant(ctx, limit, &seen, ktime, now, debt);
+    debt
 }
 
 /// The present in nanoseconds of `CLOCK_MONOTONIC`, which is fq's clock, too.
@@ -139,6 +148,7 @@ fn read(index: u32) -> Option<Limit> {
             work: (&raw const (*limit).work).read_volatile(),
             next_signal: (&raw const (*limit).next_signal).read_volatile(),
             signals: (&raw const (*limit).signals).read_volatile(),
+            control: window::read(&raw const (*limit).control),
         })
     }
 }
@@ -197,6 +207,9 @@ fn charge(
         add(&raw mut (*limit).work, cost);
         add(&raw mut (*enforced).admitted_bytes, amount.payload);
         add(&raw mut (*enforced).admitted_packets, 1);
+        if delay < seen.control.shortest {
+            (&raw mut (*limit).control.shortest).write_volatile(delay);
+        }
         Some(delay)
     }
 }

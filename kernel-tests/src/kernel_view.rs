@@ -12,20 +12,37 @@ use crate::{
 
 /// IDs of the BPF programs that a process holds, itself or by a link.
 pub fn programs_of(pid: u32) -> Result<BTreeSet<u64>> {
+    Ok(descriptors_of(pid)?
+        .iter()
+        .filter_map(|info| program(info))
+        .collect())
+}
+
+/// IDs of the BPF programs that a process holds by links of this kind.
+pub fn linked_programs_of(pid: u32, kind: &str) -> Result<BTreeSet<u64>> {
+    let is_kind = |line: &str| line.strip_prefix("link_type:").map(str::trim) == Some(kind);
+    Ok(descriptors_of(pid)?
+        .iter()
+        .filter(|info| info.lines().any(is_kind))
+        .filter_map(|info| program(info))
+        .collect())
+}
+
+/// What the kernel tells of a process's descriptors.
+fn descriptors_of(pid: u32) -> Result<Vec<String>> {
     let directory = format!("/proc/{pid}/fdinfo");
-    let mut programs = BTreeSet::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("can't read {directory}"))? {
-        // The descriptor may be closed meanwhile.
-        let Ok(info) = fs::read_to_string(entry?.path()) else {
-            continue;
-        };
-        let ids = info
-            .lines()
-            .filter_map(|line| line.strip_prefix("prog_id:"))
-            .filter_map(|id| id.trim().parse::<u64>().ok());
-        programs.extend(ids);
-    }
-    Ok(programs)
+    let entries = fs::read_dir(&directory).with_context(|| format!("can't read {directory}"))?;
+    // A descriptor may be closed meanwhile.
+    Ok(entries
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .collect())
+}
+
+fn program(info: &str) -> Option<u64> {
+    let id = info
+        .lines()
+        .find_map(|line| line.strip_prefix("prog_id:"))?;
+    id.trim().parse().ok()
 }
 
 /// Whether bpftool is there to look.

@@ -238,8 +238,16 @@ impl Engine {
         rows.collect()
     }
 
-    /// Takes fq away where no limit needs it any more.
-    pub(super) fn release_devices(&mut self) {
+    /// Sees to it that windows are advertised where downloads are paced, and takes fq away where no
+    /// limit needs it any more.
+    pub(super) fn see_to_devices(&mut self) {
+        let downloads = self.owners.iter().filter_map(|owner| {
+            let limit = owner.enforcement.as_ref()?;
+            (owner.ended.is_none() && limit.limits(Direction::Download))
+                .then(|| limit.paced_on().map(|device| (device, owner.pid())))
+        });
+        let needed = downloads.flatten().collect();
+        self.windows.set(&mut self.kernel, &needed);
         if !self.pacing.is_empty() {
             let used = self
                 .owners

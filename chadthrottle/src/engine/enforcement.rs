@@ -80,6 +80,11 @@ impl Enforcement {
         });
     }
 
+    /// Whether any traffic of a direction is limited.
+    pub fn limits(&self, direction: Direction) -> bool {
+        is_limited(&self.choice, direction)
+    }
+
     /// The cell of a limit that the process has to itself.
     pub fn own_cell(&self, limit: LimitId, direction: Direction) -> Option<&LimitCell> {
         self.own

@@ -29,7 +29,7 @@ pub use run::{EngineThread, start};
 
 use crate::{
     kernel::Kernel,
-    pacing::Pacing,
+    pacing::{Pacing, Windows},
     process::{Pid, ancestry, descriptors},
     rate::{Bytes, Rate},
 };
@@ -69,6 +69,7 @@ struct Engine {
     // Before the pacing, so that no packet is given a departure time when fq goes.
     kernel: Kernel,
     pacing: Pacing,
+    windows: Windows,
     owners: Owners,
     rules: RulesInForce,
     attribution: Attribution,
@@ -90,6 +91,7 @@ impl Engine {
         let mut engine = Self {
             kernel,
             pacing: Pacing::default(),
+            windows: Windows::default(),
             owners: Owners::default(),
             rules: RulesInForce::default(),
             attribution: Attribution::default(),
@@ -151,7 +153,7 @@ impl Engine {
                 .look_for_descendants(descriptors::children, ancestry::is_alive);
         }
         self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
-        self.release_devices();
+        self.see_to_devices();
     }
 
     fn notice_ended(&mut self) {

@@ -4,6 +4,7 @@
 //! descriptor: when this process ends, in whatever way, the kernel takes all of it away.
 
 mod attach;
+mod btf;
 mod counters;
 mod events;
 pub mod features;
@@ -12,21 +13,24 @@ pub mod object;
 pub mod probe;
 mod slots;
 mod sockets;
+mod window;
 
 use std::{
     collections::BTreeSet,
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use chadthrottle_common::tag::slots_for;
+use chadthrottle_common::{names::PROGRAM_WINDOW, tag::slots_for};
 
 pub use attach::cgroup_root;
 pub use events::{Events, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells};
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};
+pub use window::{WindowLink, WithoutWindow};
 
 use attach::Attachments;
 use counters::CounterMap;
@@ -42,6 +46,8 @@ pub struct Kernel {
     /// The cells that limits live in.
     pub limits: LimitCells,
     attachments: Attachments,
+    /// Whether downloads can be limited by the window that they advertise.
+    pub window: Result<(), WithoutWindow>,
     // Last, so that maps and links go first. Holds the programs.
     ebpf: Ebpf,
 }
@@ -58,7 +64,10 @@ impl Kernel {
         let root = cgroup_root()?;
         lift_resource_limits();
         let slots = slots_for(cpus()?);
-        let mut ebpf = object::load(slots)?;
+        let (mut ebpf, window) = object::load(slots)?;
+        if let Err(why) = &window {
+            log::info!("downloads are limited without the window that they advertise: {why}");
+        }
         let mut attachments = Attachments::new(root);
         let events = Events::take(&mut ebpf)?;
         let kernel = Self {
@@ -70,6 +79,7 @@ impl Kernel {
                 attachments.observe(&mut ebpf)?;
                 attachments
             },
+            window,
             ebpf,
         };
         Ok((kernel, events))
@@ -90,6 +100,31 @@ impl Kernel {
         self.attachments
             .set(&mut self.ebpf, cgroups)
             .context("limits can't be enforced")
+    }
+
+    /// Attaches the program that advertises windows to what leaves by a device of a network
+    /// namespace, until the link is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, before Linux 6.6 or if the device has gone.
+    pub fn advertise_at(
+        &mut self,
+        namespace: BorrowedFd<'_>,
+        device: u32,
+    ) -> anyhow::Result<WindowLink> {
+        window::attach(&mut self.ebpf, namespace, device)
+    }
+
+    /// The same program, to be attached in another way.
+    ///
+    /// # Errors
+    ///
+    /// It was not loaded; [`Self::window`] says why.
+    pub fn window_program(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
+        Ok(object::sched_cls(&mut self.ebpf, PROGRAM_WINDOW)?
+            .fd()?
+            .as_fd())
     }
 }
 

@@ -3,13 +3,15 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSkb, CgroupSock, Program},
+    programs::{CgroupSkb, CgroupSock, Program, SchedClassifier},
 };
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
     MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS,
-    PROGRAM_TRACK,
+    PROGRAM_TRACK, PROGRAM_WINDOW, WINDOW_SCALE_OFFSET,
 };
+
+use super::{btf::Btf, window::WithoutWindow};
 
 /// The object itself.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chadthrottle.o"));
@@ -20,8 +22,40 @@ pub const FINGERPRINT: &str = env!("CHADTHROTTLE_FINGERPRINT");
 /// Whether the object was built on this machine (`fresh`) or is the committed one.
 pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 
-/// Loads all programs, and maps for so many slots; attaches nothing.
-pub(super) fn load(slots: u32) -> anyhow::Result<Ebpf> {
+/// Loads all programs, and maps for so many slots; attaches nothing. The second value says why
+/// downloads are limited without the window, if they are.
+pub(super) fn load(slots: u32) -> anyhow::Result<(Ebpf, Result<(), WithoutWindow>)> {
+    let offset = match window_scale_offset() {
+        Ok(offset) => offset,
+        Err(why) => return Ok((load_with(slots, 0)?, Err(why))),
+    };
+    match load_with(slots, offset) {
+        Ok(mut ebpf) => {
+            let loaded = sched_cls(&mut ebpf, PROGRAM_WINDOW)?.load();
+            let loaded = loaded.map_err(|error| WithoutWindow::Refused(error.to_string()));
+            Ok((ebpf, loaded))
+        }
+        Err(error) => {
+            // Everything else is worth more than this.
+            let ebpf = load_with(slots, 0)?;
+            log::warn!("{error:#}");
+            Ok((ebpf, Err(WithoutWindow::Refused(format!("{error:#}")))))
+        }
+    }
+}
+
+/// Where the kernel keeps the scale of the windows that a TCP socket advertises, in bits.
+fn window_scale_offset() -> Result<u32, WithoutWindow> {
+    let btf = Btf::of_kernel().map_err(|error| WithoutWindow::Btf(error.to_string()))?;
+    let options = btf.bit_offset("tcp_sock", "rx_opt");
+    let scale = btf.bit_offset("tcp_options_received", "rcv_wscale");
+    options
+        .zip(scale)
+        .map(|(options, scale)| options + scale)
+        .ok_or_else(|| WithoutWindow::Btf("it has no tcp_sock.rx_opt.rcv_wscale".to_owned()))
+}
+
+fn load_with(slots: u32, window_scale_offset: u32) -> anyhow::Result<Ebpf> {
     log::debug!(
         "embedded object: {ORIGIN}, fingerprint {FINGERPRINT}, {} bytes",
         OBJECT.len()
@@ -35,6 +69,7 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Ebpf> {
     };
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &level, true)
+        .override_global(WINDOW_SCALE_OFFSET, &window_scale_offset, true)
         .map_max_entries(MAP_SLOTS, slots)
         .map_max_entries(MAP_FREE_SLOTS, slots)
         .map_max_entries(MAP_PROCESS_SLOTS, slots)
@@ -95,5 +130,13 @@ pub(super) fn cgroup_sock<'a>(
     ebpf: &'a mut Ebpf,
     name: &str,
 ) -> anyhow::Result<&'a mut CgroupSock> {
+    program(ebpf, name)
+}
+
+/// The program that advertises windows.
+pub(super) fn sched_cls<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> anyhow::Result<&'a mut SchedClassifier> {
     program(ebpf, name)
 }

@@ -1,15 +1,26 @@
 //! What a killed run left on network devices.
 
-use std::{collections::HashSet, fs::File, os::fd::AsFd as _};
+use std::{collections::HashSet, fs::File, io, os::fd::AsFd as _};
 
 use super::{
     instances::Instances,
-    netlink::{Netlink, ROOT, namespace_of},
+    netlink::{Netlink, Qdisc, ROOT},
     plan::HANDLE,
 };
+use crate::process::network::namespace_of;
 
-/// A device that still has our fq.
+/// What can be left.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Our fq.
+    Fq,
+    /// Our filter of clsact, before Linux 6.6.
+    Filter,
+}
+
+/// A device that still has something of ours.
 pub struct Leftover {
+    kind: Kind,
     namespace: File,
     number: u64,
     index: u32,
@@ -19,13 +30,18 @@ impl std::fmt::Display for Leftover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "device {} of network namespace {}",
-            self.index, self.number
+            "{} on device {} of network namespace {}",
+            match self.kind {
+                Kind::Fq => "fq",
+                Kind::Filter => "a filter",
+            },
+            self.index,
+            self.number
         )
     }
 }
 
-/// Qdiscs with our handle, in every network namespace that a process lives in.
+/// Qdiscs with our handle and filters with our name, in every network namespace that a process lives in.
 fn find() -> Vec<Leftover> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -36,32 +52,46 @@ fn find() -> Vec<Leftover> {
         if !seen.insert(number) {
             continue;
         }
-        let qdiscs = Netlink::in_namespace(namespace.as_fd())
-            .and_then(|mut netlink| netlink.qdiscs(0))
+        let here = find_in(&namespace, number)
             .inspect_err(|error| log::debug!("network namespace {number}: {error}"));
-        for qdisc in qdiscs.unwrap_or_default() {
-            if qdisc.parent == ROOT && qdisc.handle == HANDLE {
-                let namespace = match namespace.try_clone() {
-                    Ok(namespace) => namespace,
-                    Err(error) => {
-                        log::debug!("network namespace {number}: {error}");
-                        continue;
-                    }
-                };
-                found.push(Leftover {
-                    namespace,
-                    number,
-                    index: qdisc.device,
-                });
-            }
-        }
+        found.extend(here.unwrap_or_default());
     }
     found
 }
 
+fn find_in(namespace: &File, number: u64) -> io::Result<Vec<Leftover>> {
+    let mut netlink = Netlink::in_namespace(namespace.as_fd())?;
+    let mut found = Vec::new();
+    for qdisc in netlink.qdiscs(0)? {
+        if let Some(kind) = ours(&mut netlink, &qdisc)? {
+            found.push(Leftover {
+                kind,
+                namespace: namespace.try_clone()?,
+                number,
+                index: qdisc.device,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn ours(netlink: &mut Netlink, qdisc: &Qdisc) -> io::Result<Option<Kind>> {
+    if qdisc.parent == ROOT && qdisc.handle == HANDLE {
+        Ok(Some(Kind::Fq))
+    } else if qdisc.kind == "clsact" && netlink.has_filters(qdisc.device)? {
+        Ok(Some(Kind::Filter))
+    } else {
+        Ok(None)
+    }
+}
+
 impl Leftover {
-    fn remove(&self) -> std::io::Result<()> {
-        Netlink::in_namespace(self.namespace.as_fd())?.delete_root(self.index, HANDLE)
+    fn remove(&self) -> io::Result<()> {
+        let mut netlink = Netlink::in_namespace(self.namespace.as_fd())?;
+        match self.kind {
+            Kind::Fq => netlink.delete_root(self.index, HANDLE),
+            Kind::Filter => netlink.remove_all_filters(self.index),
+        }
     }
 }
 
@@ -71,7 +101,7 @@ pub(super) fn remove() -> Vec<String> {
     let mut failures = Vec::new();
     for leftover in find() {
         match leftover.remove() {
-            Ok(()) => log::info!("removed fq that a killed run left on {leftover}"),
+            Ok(()) => log::info!("removed what a killed run left: {leftover}"),
             Err(error) => failures.push(format!("{leftover}: {error}")),
         }
     }
@@ -83,7 +113,7 @@ pub(super) fn remove() -> Vec<String> {
 pub enum Leftovers {
     /// Nothing, or what is there belongs to an instance that runs.
     None,
-    /// A killed run left fq on these.
+    /// A killed run left these.
     On(Vec<String>),
     /// It can't be told, and why.
     Unknown(String),
@@ -113,7 +143,7 @@ pub fn fix() -> anyhow::Result<()> {
     let instances = Instances::join()?;
     let mut failures = Vec::new();
     if !instances.if_alone(|| failures = remove()) {
-        anyhow::bail!("another chadthrottle runs; it takes its fq away itself when it ends");
+        anyhow::bail!("another chadthrottle runs; it takes away what is its own when it ends");
     }
     anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())

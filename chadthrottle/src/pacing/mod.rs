@@ -3,10 +3,12 @@
 //! It goes only in the place of a qdisc that the kernel chose, in the network namespace of the
 //! process, with a handle of our own, and is taken away when no limit needs it any more.
 
+mod filters;
 mod instances;
 pub mod leftovers;
 pub mod netlink;
 pub mod plan;
+mod windows;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,10 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{engine::snapshot::Mechanism, kernel::features::kernel_release, process::Pid};
+use crate::{
+    engine::snapshot::Mechanism,
+    kernel::features::kernel_release,
+    process::{Pid, network::namespace_of},
+};
 use instances::Instances;
-use netlink::{Netlink, Qdisc, QdiscOption, namespace_of};
+use netlink::{Netlink, Qdisc, QdiscOption};
 use plan::{HANDLE, Plan, plan};
+pub use windows::Windows;
 
 // Options of fq, from linux/pkt_sched.h.
 const TCA_FQ_PLIMIT: u16 = 1;

@@ -1,6 +1,6 @@
 //! Queueing disciplines by rtnetlink, in any network namespace.
 
-use std::{io, os::fd::BorrowedFd, thread};
+use std::{io, os::fd::BorrowedFd};
 
 use netlink_packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
@@ -11,6 +11,8 @@ use netlink_packet_route::{
     tc::{TcAttribute, TcHandle, TcHeader, TcMessage, TcOption},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::process::network;
 
 /// A queueing discipline of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +49,7 @@ impl Netlink {
     ///
     /// The namespace can't be entered, or the socket not be made.
     pub fn in_namespace(namespace: BorrowedFd<'_>) -> io::Result<Self> {
-        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-        let open = || {
-            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+        network::inside(namespace, || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
@@ -57,10 +57,6 @@ impl Netlink {
                 socket,
                 sequence: 0,
             })
-        };
-        thread::scope(|scope| {
-            let opened = scope.spawn(open).join();
-            opened.unwrap_or_else(|_| Err(io::Error::other("the thread that went in panicked")))
         })
     }
 
@@ -126,7 +122,7 @@ impl Netlink {
     }
 
     /// Sends a request and collects what is answered.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         request: RouteNetlinkMessage,
         flags: u16,
@@ -177,7 +173,8 @@ impl Netlink {
     }
 }
 
-fn message(device: u32, parent: u32, handle: u32) -> TcMessage {
+/// A message about a qdisc or a filter.
+pub(super) fn message(device: u32, parent: u32, handle: u32) -> TcMessage {
     let header = TcHeader {
         index: device.cast_signed(),
         parent: TcHandle::from(parent),
@@ -203,16 +200,4 @@ fn qdisc(message: &TcMessage) -> Qdisc {
         }
     }
     qdisc
-}
-
-/// The network namespace of a process, held open, and its number.
-///
-/// # Errors
-///
-/// The process has gone.
-pub fn namespace_of(pid: crate::process::Pid) -> io::Result<(std::fs::File, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let file = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
-    let number = file.metadata()?.ino();
-    Ok((file, number))
 }

@@ -5,6 +5,7 @@ pub mod carrier;
 pub mod descriptors;
 pub mod identity;
 pub mod invoker;
+pub mod network;
 pub mod sockets;
 pub mod unit;
 

@@ -1,5 +1,7 @@
 //! `chadthrottle doctor`: is everything here that is needed?
 
+use std::os::fd::AsFd as _;
+
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -76,7 +78,7 @@ pub fn examine() -> Vec<Finding> {
         "embedded object",
         format!("{} ({})", object::FINGERPRINT, object::ORIGIN),
     ));
-    findings.push(loading());
+    findings.extend(loading());
     findings
 }
 
@@ -200,11 +202,11 @@ fn left_over(found: Leftovers) -> Finding {
     let what = "left by a killed run";
     match found {
         Leftovers::None => ok(what, "nothing"),
-        Leftovers::On(devices) => lacking(
+        Leftovers::On(found) => lacking(
             what,
             Standing::Degraded,
-            format!("fq on {}", devices.join(", ")),
-            "`chadthrottle doctor --fix` takes it away, as the next start does",
+            found.join(", "),
+            "`chadthrottle doctor --fix` takes that away, as the next start does",
         ),
         Leftovers::Unknown(why) => lacking(
             what,
@@ -216,19 +218,49 @@ fn left_over(found: Leftovers) -> Finding {
 }
 
 /// The proof of the pudding: load and attach everything, and take it away again.
-fn loading() -> Finding {
+fn loading() -> Vec<Finding> {
     let what = "loading and attaching";
     match features::check().map_err(anyhow::Error::from) {
         Ok(()) => match kernel::Kernel::load() {
-            Ok(_) => ok(what, "all programs load and attach"),
-            Err(error) => lacking(
+            Ok((kernel, _)) => vec![ok(what, "all programs load and attach"), windows(kernel)],
+            Err(error) => vec![lacking(
                 what,
                 Standing::Missing,
                 format!("{error:#}"),
                 "docs/troubleshooting.md; RUST_LOG=debug shows each step",
-            ),
+            )],
         },
-        Err(error) => lacking(what, Standing::Missing, "not tried", format!("{error:#}")),
+        Err(error) => vec![lacking(
+            what,
+            Standing::Missing,
+            "not tried",
+            format!("{error:#}"),
+        )],
+    }
+}
+
+/// Whether paced downloads are limited by the window that they advertise.
+fn windows(mut kernel: kernel::Kernel) -> Finding {
+    let what = "windows of paced downloads";
+    if let Err(why) = &kernel.window {
+        return lacking(
+            what,
+            Standing::Degraded,
+            why.to_string(),
+            "downloads lose a packet now and then, by which their senders learn of the limit; \
+             a kernel with CONFIG_DEBUG_INFO_BTF spares them that",
+        );
+    }
+    // The loopback device is always there.
+    let link = std::fs::File::open("/proc/self/ns/net")
+        .map_err(anyhow::Error::from)
+        .and_then(|namespace| kernel.advertise_at(namespace.as_fd(), 1));
+    match link {
+        Ok(_) => ok(what, "by tcx links"),
+        Err(_) => ok(
+            what,
+            "by filters of clsact, as there are no tcx links before Linux 6.6",
+        ),
     }
 }
 
@@ -284,9 +316,16 @@ mod tests {
 
     #[test]
     fn what_a_killed_run_left_is_named() {
-        let finding = left_over(Leftovers::On(vec!["device 2".into(), "device 3".into()]));
+        let finding = left_over(Leftovers::On(vec![
+            "fq on device 2".into(),
+            "a filter on device 3".into(),
+        ]));
         assert_eq!(finding.standing, Standing::Degraded);
-        assert!(finding.found.contains("device 2, device 3"));
+        assert!(
+            finding
+                .found
+                .contains("fq on device 2, a filter on device 3")
+        );
         assert!(finding.advice.unwrap().contains("doctor --fix"));
         assert_eq!(left_over(Leftovers::None).standing, Standing::Ok);
     }

@@ -21,7 +21,7 @@ const BEGIN: &str = "the kernel tests begin";
 
 /// What runs unless something else is asked for: for each thing that kernels may do differently one
 /// test or two, as an emulated machine takes a dozen seconds for each.
-pub const SAMPLE: [&str; 16] = [
+pub const SAMPLE: [&str; 19] = [
     "a_connection_handed_to_a_forked_child_is_limited",
     "a_flow_under_bbr_keeps_its_limit",
     "a_limited_neighbour_changes_no_round_trip",
@@ -29,6 +29,8 @@ pub const SAMPLE: [&str; 16] = [
     "a_process_in_a_container_is_limited",
     "a_process_of_50_milliseconds_is_shown",
     "a_running_download_is_limited_at_once",
+    "a_slow_download_loses_nothing",
+    "connections_end_when_their_process_does",
     "doctor_finds_this_machine_fit",
     "flows_that_understand_ecn_are_marked",
     "fq_comes_with_a_limit_and_goes_with_it",
@@ -38,6 +40,7 @@ pub const SAMPLE: [&str; 16] = [
     "the_queue_of_a_limited_download_stays_short",
     "udp_keeps_its_limit_up_and_down",
     "what_a_killed_limiter_left_is_taken_away",
+    "windows_of_a_killed_limiter_are_let_go",
 ];
 
 /// Builds the tests and the program. Gives a command that runs them all, whatever fails, and the

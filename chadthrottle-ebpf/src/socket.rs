@@ -1,0 +1,90 @@
+//! Sockets of packets, and what is stored with them.
+
+use core::{ffi::c_void, ptr, ptr::NonNull};
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock},
+    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
+    programs::sk_buff::SkBuff,
+};
+
+/// The flag that every socket storage must have.
+pub const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Socket storage with flags of one's own, and for the sockets of packets:
+/// `aya_ebpf::btf_maps::SkStorage` has neither.
+#[repr(C)]
+pub struct Storage<T, const FLAGS: usize> {
+    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; FLAGS],
+}
+
+// SAFETY: the pointers only carry a map definition in their types; nothing dereferences them.
+unsafe impl<T, const FLAGS: usize> Sync for Storage<T, FLAGS> {}
+
+impl<T, const FLAGS: usize> Storage<T, FLAGS> {
+    pub const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// What is stored with a socket.
+    ///
+    /// # Safety
+    ///
+    /// `socket` must be a full socket, as the verifier sees it.
+    #[inline(always)]
+    pub unsafe fn get(&self, socket: *mut c_void) -> Option<NonNull<T>> {
+        // SAFETY: the caller's; this is a map of T.
+        unsafe { self.storage(socket, ptr::null_mut(), 0) }
+    }
+
+    /// The same; `initial` is stored if there was nothing.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::get`].
+    #[inline(always)]
+    pub unsafe fn get_or_insert(&self, socket: *mut c_void, mut initial: T) -> Option<NonNull<T>> {
+        // SAFETY: the caller's; the helper copies the value from the stack.
+        unsafe { self.storage(socket, &raw mut initial, BPF_SK_STORAGE_GET_F_CREATE.into()) }
+    }
+
+    #[inline(always)]
+    unsafe fn storage(
+        &self,
+        socket: *mut c_void,
+        initial: *mut T,
+        flags: u64,
+    ) -> Option<NonNull<T>> {
+        // SAFETY: the caller's.
+        NonNull::new(unsafe {
+            bpf_sk_storage_get(
+                ptr::from_ref(self).cast_mut().cast(),
+                socket,
+                initial.cast(),
+                flags,
+            )
+            .cast()
+        })
+    }
+}
+
+/// The full socket that a packet is sent by or received for: no request, no TIME_WAIT.
+#[inline(always)]
+pub fn of_packet(skb: &SkBuff) -> Option<NonNull<bpf_sock>> {
+    // SAFETY: the kernel hands the program a valid context, and each pointer is checked before
+    // it is passed on, as the verifier demands.
+    unsafe {
+        let socket = NonNull::new((*skb.skb).__bindgen_anon_2.sk)?;
+        NonNull::new(bpf_sk_fullsock(socket.as_ptr()))
+    }
+}

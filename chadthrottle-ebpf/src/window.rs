@@ -1,0 +1,238 @@
+//! The windows that a limited, paced download advertises.
+//!
+//! Two programs do it together. The throttle pair's egress knows the limit and the socket and
+//! grants a window, but may not write into packets; a tc program on the device may, and writes the
+//! granted window into the packet that passes it next. A grant lasts no longer than it takes to
+//! get from one to the other, so a tc program alone does nothing.
+
+use aya_ebpf::{
+    Global,
+    bindings::{bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock, tcp_sock},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_skb_load_bytes_relative, bpf_skc_to_tcp_sock, bpf_tcp_sock},
+    },
+    programs::{SkBuffContext, TcContext, sk_buff::SkBuff},
+};
+use chadthrottle_common::{
+    clock::Ticks,
+    limit::Limit,
+    window::{self, Control, Grant, Header},
+};
+
+use crate::{maps::GRANTS, socket};
+
+/// Where the kernel keeps `tcp_sock.rx_opt.rcv_wscale`, in bits; 0 if that is not known, and then
+/// no window is granted. User space finds it in the kernel's BTF.
+#[unsafe(no_mangle)]
+pub static WINDOW_SCALE_OFFSET: Global<u32> = Global::new(0);
+
+/// How long a grant holds, in nanoseconds: from one program to the next.
+const GRANT_HOLDS: u64 = 100_000_000;
+
+const IPPROTO_TCP: u8 = 6;
+
+/// Grants the packet's socket a window for its download, whose clock is ahead by `debt`.
+#[inline(always)]
+pub fn grant(
+    ctx: &SkBuffContext,
+    limit: *mut Limit,
+    seen: &Limit,
+    ktime: u64,
+    now: Ticks,
+    debt: Ticks,
+) {
+    let offset = WINDOW_SCALE_OFFSET.load();
+    if offset == 0 {
+        return;
+    }
+    let Some(socket) = socket::of_packet(&ctx.skb) else {
+        return;
+    };
+    let Some((base, segment)) = path(socket.as_ptr()) else {
+        return;
+    };
+    let Some(scale) = scale(socket.as_ptr(), offset) else {
+        return;
+    };
+    // SAFETY: a full socket.
+    let Some(grant) = (unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) })
+    else {
+        return;
+    };
+    let grant = grant.as_ptr();
+    // SAFETY: the socket's own storage, and the limit is a map's element, of which other CPUs may
+    // store another control: each is as good.
+    unsafe {
+        let control =
+            seen.control
+                .acknowledge(now, seen.rate, seen.work, debt, base, (*grant).counted);
+        store(&raw mut (*limit).control, &control);
+        (*grant).counted = control.since;
+        (*grant).window = control.window(seen.rate, base, segment);
+        (*grant).most_ahead = Control::most_ahead(seen.rate, seen.signal_after, base);
+        (*grant).scale = scale;
+        (*grant).until = ktime + GRANT_HOLDS;
+    }
+}
+
+/// A copy of a control, its fields read once each, like READ_ONCE.
+///
+/// # Safety
+///
+/// `control` must be in a map's element.
+#[inline(always)]
+pub unsafe fn read(control: *const Control) -> Control {
+    // SAFETY: the caller's.
+    unsafe {
+        Control {
+            since: (&raw const (*control).since).read_volatile(),
+            work: (&raw const (*control).work).read_volatile(),
+            shortest: (&raw const (*control).shortest).read_volatile(),
+            shares: (&raw const (*control).shares).read_volatile(),
+            flows: (&raw const (*control).flows).read_volatile(),
+            flows_before: (&raw const (*control).flows_before).read_volatile(),
+            used: (&raw const (*control).used).read_volatile(),
+            base: (&raw const (*control).base).read_volatile(),
+            wait: (&raw const (*control).wait).read_volatile(),
+        }
+    }
+}
+
+/// Stores a control's fields once each, like WRITE_ONCE.
+///
+/// # Safety
+///
+/// As of [`read`].
+#[inline(always)]
+unsafe fn store(control: *mut Control, new: &Control) {
+    // SAFETY: the caller's.
+    unsafe {
+        (&raw mut (*control).since).write_volatile(new.since);
+        (&raw mut (*control).work).write_volatile(new.work);
+        (&raw mut (*control).shortest).write_volatile(new.shortest);
+        (&raw mut (*control).shares).write_volatile(new.shares);
+        (&raw mut (*control).flows).write_volatile(new.flows);
+        (&raw mut (*control).flows_before).write_volatile(new.flows_before);
+        (&raw mut (*control).used).write_volatile(new.used);
+        (&raw mut (*control).base).write_volatile(new.base);
+        (&raw mut (*control).wait).write_volatile(new.wait);
+    }
+}
+
+/// A TCP socket's base round trip in microseconds, and its segment size.
+#[inline(always)]
+fn path(socket: *mut bpf_sock) -> Option<(u32, u32)> {
+    // SAFETY: a full socket; the helper returns null for what is not TCP.
+    unsafe {
+        let tcp = bpf_tcp_sock(socket);
+        if tcp.is_null() {
+            return None;
+        }
+        Some((window::base((*tcp).rtt_min), (*tcp).mss_cache))
+    }
+}
+
+/// By how many bits the windows that the socket advertises are scaled (RFC 7323, section 2).
+#[inline(always)]
+fn scale(socket: *mut bpf_sock, offset: u32) -> Option<u32> {
+    // SAFETY: a full socket; the kernel checks when it loads the program that the offset is that
+    // of a field.
+    unsafe {
+        let tcp: *mut tcp_sock = bpf_skc_to_tcp_sock(socket.cast());
+        if tcp.is_null() {
+            return None;
+        }
+        let byte = tcp.cast::<u8>().add((offset / 8) as usize).read_volatile();
+        Some(u32::from(byte >> (offset % 8)) & 0xf)
+    }
+}
+
+/// Writes the window that a packet's socket was granted into the packet.
+#[inline(always)]
+pub fn advertise(ctx: &TcContext) {
+    let Some(socket) = socket::of_packet(&ctx.skb) else {
+        return;
+    };
+    // SAFETY: a full socket.
+    let Some(mut grant) = (unsafe { GRANTS.get(socket.as_ptr().cast()) }) else {
+        return;
+    };
+    // SAFETY: the socket's own storage; whoever else sends for it overwrites it with as good.
+    let grant = unsafe { grant.as_mut() };
+    // SAFETY: a helper without arguments.
+    if unsafe { bpf_ktime_get_ns() } > grant.until {
+        return;
+    }
+    let Some((offset, header)) = tcp_header(&ctx.skb) else {
+        return;
+    };
+    let Some(field) = grant.advertise(header) else {
+        return;
+    };
+    let (old, new) = (header.window.to_be(), field.to_be());
+    // The checksum first: if it can't be changed, nothing is.
+    if ctx
+        .l4_csum_replace(offset + 16, old.into(), new.into(), 2)
+        .is_ok()
+    {
+        let _ = ctx.store(offset + 14, &new, 0);
+    }
+}
+
+/// A packet's TCP header, and where it begins. Nothing for fragments, IPv6 with extension headers
+/// and packets that tell no length (BIG TCP): what they advertise is left alone.
+#[inline(always)]
+fn tcp_header(skb: &SkBuff) -> Option<(usize, Header)> {
+    // A device may put any header before IP's, and none says how long it is; the lengths do.
+    let [first, _, b2, b3, _, _, next, _]: [u8; 8] = network(skb, 0)?;
+    let (length, header) = match first >> 4 {
+        4 => {
+            let [_, _, fragment, offset, _, protocol, _, _]: [u8; 8] = network(skb, 4)?;
+            if protocol != IPPROTO_TCP || fragment & 0x3f != 0 || offset != 0 {
+                return None;
+            }
+            (
+                u32::from(u16::from_be_bytes([b2, b3])),
+                u32::from(first & 0xf) * 4,
+            )
+        }
+        6 if next == IPPROTO_TCP => {
+            let [_, _, _, _, b4, b5, _, _]: [u8; 8] = network(skb, 0)?;
+            (u32::from(u16::from_be_bytes([b4, b5])) + 40, 40)
+        }
+        _ => return None,
+    };
+    let offset = (skb.len().checked_sub(length)? + header) as usize;
+    let told: [u8; 16] = network(skb, header)?;
+    let [_, _, _, _, _, _, _, _, a, b, c, d, _, flags, w, v] = told;
+    let there: [u8; 16] = skb.load(offset).ok()?;
+    if there != told {
+        return None;
+    }
+    Some((
+        offset,
+        Header {
+            acknowledged: u32::from_be_bytes([a, b, c, d]),
+            flags,
+            window: u16::from_be_bytes([w, v]),
+        },
+    ))
+}
+
+/// Bytes of a packet from its network header on.
+#[inline(always)]
+fn network<const N: usize>(skb: &SkBuff, offset: u32) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: a valid context and a buffer of that length.
+    let loaded = unsafe {
+        bpf_skb_load_bytes_relative(
+            skb.skb.cast(),
+            offset,
+            bytes.as_mut_ptr().cast(),
+            N as u32,
+            BPF_HDR_START_NET,
+        )
+    };
+    (loaded == 0).then_some(bytes)
+}

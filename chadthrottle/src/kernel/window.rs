@@ -1,0 +1,67 @@
+//! The program that advertises windows, on network devices.
+
+use std::{io, os::fd::BorrowedFd};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::FdLink,
+        tc::{SchedClassifierLink, TcAttachOptions},
+    },
+};
+use chadthrottle_common::names::PROGRAM_WINDOW;
+
+use super::object;
+use crate::process::network;
+
+/// Why downloads are limited without the window that they advertise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WithoutWindow {
+    /// What must be known of the kernel's structs is not.
+    #[error("the kernel's type information: {0}")]
+    Btf(String),
+    /// The verifier, or a lack of rights.
+    #[error("the kernel refused the program: {0}")]
+    Refused(String),
+}
+
+/// The program on a device; the kernel takes it away with this descriptor.
+pub struct WindowLink {
+    _link: FdLink,
+}
+
+/// Attaches the program to what leaves by a device of the network namespace behind `namespace`,
+/// before programs that are there already.
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 6.6; the device has gone.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    namespace: BorrowedFd<'_>,
+    device: u32,
+) -> anyhow::Result<WindowLink> {
+    let program = object::sched_cls(ebpf, PROGRAM_WINDOW)?;
+    let link = network::inside(namespace, || attach_here(program, device))?;
+    let link = FdLink::try_from(link)?;
+    Ok(WindowLink { _link: link })
+}
+
+fn attach_here(program: &mut SchedClassifier, device: u32) -> io::Result<SchedClassifierLink> {
+    let any = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // aya looks devices up by name.
+    let name = rustix::net::netdevice::index_to_name(any, device)?;
+    program
+        .attach_with_options(
+            &name,
+            TcAttachType::Egress,
+            TcAttachOptions::TcxOrder(LinkOrder::first()),
+        )
+        .and_then(|id| program.take_link(id))
+        .map_err(io::Error::other)
+}

@@ -1,0 +1,227 @@
+//! The windows that paced downloads advertise: they hold senders without a loss, and nobody else.
+
+use std::{collections::BTreeSet, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use kernel_tests::{
+    TestResult, kernel_test,
+    kernel_view::{can_list_programs, linked_programs_of, programs_of, until_gone},
+    lab::{Family, Lab},
+    moment::{Moment, until},
+    outcome::{expect_ratio, figure, in_parallel, skipped},
+    peer::{Job, Peer},
+    process,
+    product::Limiter,
+    queue::{OURS, tc, with_fq},
+};
+use rustix::process::Signal;
+
+/// How long a limiter may take to see to a device on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A download that begins under its limit.
+struct Download {
+    near: Peer,
+    far: Peer,
+}
+
+/// What a sender's socket tells.
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    /// Segments sent again.
+    retransmitted: u64,
+    /// The window that it was given.
+    window: u64,
+}
+
+impl Download {
+    /// Prepares one; it begins with [`Self::begin`].
+    fn prepare(lab: &Lab, family: Family) -> Result<Self> {
+        // Faster than the limit, but not as fast as goes: on a slow machine that would disturb.
+        let job = Job::tcp().rate(2_000_000);
+        let far = lab
+            .far()
+            .traffic(job.listen(lab.far().any_port(family)).send())?;
+        let near = lab
+            .near()
+            .traffic(Job::tcp().connect(far.address()?).wait())?;
+        Ok(Self { near, far })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.near.go()
+    }
+
+    fn sender(&self, lab: &Lab) -> Result<Sender> {
+        let mut ss = Command::new("ss");
+        ss.args(["-tinHO", "sport", "="])
+            .arg(format!(":{}", self.far.address()?.port()));
+        let shown = process::run(ss, "", lab.far().place())?;
+        let figure = |name: &str| {
+            let words = shown.split_whitespace();
+            words
+                .filter_map(|word| word.strip_prefix(name))
+                .find_map(|value| value.rsplit('/').next()?.parse().ok())
+        };
+        Ok(Sender {
+            // Not shown before the first.
+            retransmitted: figure("retrans:").unwrap_or(0),
+            window: figure("snd_wnd:").with_context(|| format!("no window in {shown}"))?,
+        })
+    }
+}
+
+/// How the program is attached at the near end.
+#[derive(Debug, PartialEq)]
+enum Attached {
+    /// By links, of these programs.
+    Links(BTreeSet<u64>),
+    /// By a filter of clsact, before Linux 6.6.
+    Filter,
+}
+
+fn attached(lab: &Lab, limiter: &Limiter) -> Result<Option<Attached>> {
+    let links = linked_programs_of(limiter.pid(), "tcx")?;
+    if !links.is_empty() {
+        return Ok(Some(Attached::Links(links)));
+    }
+    Ok(has_filter(lab)?.then_some(Attached::Filter))
+}
+
+fn has_filter(lab: &Lab) -> Result<bool> {
+    Ok(tc(lab.near(), "filter show dev lab egress")?.contains("chadthrottle_window"))
+}
+
+fn until_attached(lab: &Lab, limiter: &Limiter) -> Result<Attached> {
+    let mut how = None;
+    until("windows are advertised", PATIENCE, || {
+        how = attached(lab, limiter)?;
+        Ok(how.is_some())
+    })?;
+    how.context("it was")
+}
+
+/// Runs a test if the kernel has fq, and the tools are there.
+fn with_tools(test: impl FnOnce(&Lab) -> TestResult) -> TestResult {
+    let has_ss = Command::new("ss").arg("-V").output().is_ok();
+    if !has_ss || !can_list_programs() {
+        skipped("needs ss, of iproute2, and bpftool");
+        return Ok(());
+    }
+    with_fq(test)
+}
+
+#[test]
+fn a_slow_download_loses_nothing() -> TestResult {
+    kernel_test!(alone);
+    with_tools(|_| {
+        let cases = [
+            (64_000, Family::V4),
+            (125_000, Family::V4),
+            (125_000, Family::V6),
+        ];
+        in_parallel(&cases, |(rate, family)| {
+            let lab = Lab::new()?;
+            let mut download = Download::prepare(&lab, *family)?;
+            let limit = format!("{rate}");
+            let limiter = Limiter::start(&[download.near.pid()], &["--download", &limit])?;
+            download.begin()?;
+            until_attached(&lab, &limiter)?;
+            // What was sent before is over by then.
+            let from = Moment::now() + Duration::from_secs(4);
+            from.wait();
+            let before = download.sender(&lab)?;
+            let to = from + Duration::from_secs(8);
+            let goodput = download.near.received_until(to)?.rate(from, to)?;
+            let after = download.sender(&lab)?;
+            limiter.end(Signal::TERM)?;
+            let again = after.retransmitted - before.retransmitted;
+            let all = goodput * 8.0 / 1448.0;
+            figure(&format!(
+                "{rate} B/s, {family:?}: {again} of {all:.0} segments again, window {}",
+                after.window
+            ));
+            // A machine that stands still makes senders try again what was not lost; without the
+            // windows it would be 5 % and more.
+            ensure!(again as f64 <= 0.01 * all, "{again} segments again");
+            expect_ratio("goodput", goodput, f64::from(*rate), 0.85..=1.05)
+        })
+    })
+}
+
+#[test]
+fn only_windows_of_the_limited_process_are_small() -> TestResult {
+    kernel_test!(alone);
+    with_tools(|lab| {
+        let mut limited = Download::prepare(lab, Family::V4)?;
+        let mut other = Download::prepare(lab, Family::V4)?;
+        let limiter = Limiter::start(&[limited.near.pid()], &["--download", "125K"])?;
+        limited.begin()?;
+        other.begin()?;
+        until_attached(lab, &limiter)?;
+        let small = |limited: &Download| Ok(limited.sender(lab)?.window < 40_000);
+        until("the window is small", PATIENCE, || small(&limited))?;
+        let others = other.sender(lab)?.window;
+        figure(&format!("the other process has {others} bytes"));
+        ensure!(others > 60_000, "{others} bytes for the other process");
+        let programs = programs_of(limiter.pid())?;
+        limiter.end(Signal::TERM)?;
+        ensure!(!has_filter(lab)?, "still attached");
+        until_gone(&programs)?;
+        until("the window is large again", PATIENCE, || {
+            Ok(limited.sender(lab)?.window > 60_000)
+        })
+    })
+}
+
+#[test]
+fn an_upload_limit_needs_no_windows() -> TestResult {
+    kernel_test!(alone);
+    with_tools(|lab| {
+        let mut download = Download::prepare(lab, Family::V4)?;
+        let options = ["--upload", "1M"];
+        let limiter = Limiter::start(&[download.near.pid()], &options)?;
+        download.begin()?;
+        until("fq is there", PATIENCE, || {
+            Ok(tc(lab.near(), "qdisc show dev lab")?.contains(OURS))
+        })?;
+        (Moment::now() + Duration::from_secs(1)).wait();
+        let how = attached(lab, &limiter)?;
+        ensure!(how.is_none(), "attached without need: {how:?}");
+        limiter.end(Signal::TERM)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn windows_of_a_killed_limiter_are_let_go() -> TestResult {
+    kernel_test!(alone);
+    with_tools(|lab| {
+        // Somebody else's clsact stays, ours goes.
+        for there in [false, true] {
+            if there {
+                tc(lab.near(), "qdisc add dev lab clsact")?;
+            }
+            let before = tc(lab.near(), "qdisc show dev lab")?;
+            let mut download = Download::prepare(lab, Family::V4)?;
+            let limiter = Limiter::start(&[download.near.pid()], &["--download", "125K"])?;
+            download.begin()?;
+            let how = until_attached(lab, &limiter)?;
+            limiter.end(Signal::KILL)?;
+            if let Attached::Links(programs) = how {
+                until_gone(&programs)?;
+            }
+            // A filter is left, as fq is, but it does nothing.
+            until("the window is large again", PATIENCE, || {
+                Ok(download.sender(lab)?.window > 60_000)
+            })?;
+            let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
+            let left = has_filter(lab)?;
+            let after = tc(lab.near(), "qdisc show dev lab")?;
+            next.end(Signal::TERM)?;
+            ensure!(!left, "a filter is still there");
+            ensure!(after == before, "before: {before}\nafter: {after}");
+        }
+        Ok(())
+    })
+}
