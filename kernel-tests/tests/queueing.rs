@@ -158,7 +158,9 @@ fn a_limited_neighbour_changes_no_round_trip() -> TestResult {
             let to = Moment::now();
             for flow in &flows {
                 let moved = flow.receiver().received_until(to)?.rate(from, to)?;
-                expect_ratio("neighbour", moved, RATE as f64, 0.7..=1.25)?;
+                // A sender that a slow machine held up makes up for it, unless it is limited.
+                let most = if limited { 1.25 } else { 2.0 };
+                expect_ratio("neighbour", moved, RATE as f64, 0.7..=most)?;
             }
             Ok(times)
         };
