@@ -21,8 +21,14 @@ const RST: u8 = 0x04;
 /// IPv6 extension headers that are followed; more than any real packet carries.
 const MAX_EXTENSION_HEADERS: usize = 6;
 
-/// Headers that begin further than this from the IP header are left to the helper.
-const NEAR: usize = 1023;
+/// Where the upper layer begins after an IPv4 header without options.
+const AFTER_IPV4: usize = 20;
+
+/// Where it begins after an IPv6 header without extensions.
+const AFTER_IPV6: usize = 40;
+
+/// Where TCP's header has its own length and its flags.
+const TCP_LENGTH_AND_FLAGS: usize = 12;
 
 /// A packet, as far as it matters.
 pub struct Packet {
@@ -61,20 +67,20 @@ pub fn measure(ctx: &SkBuffContext) -> Packet {
 }
 
 /// Reads at an offset from the IP header. The headers nearly always lie in the linear part, from
-/// which a read costs a comparison; a helper call costs several times what all else does.
+/// which a read costs a comparison; a helper call costs several times what all else does. The
+/// offset is a constant because the verifiers of Linux 6.1 and older lose track of others.
 #[inline(always)]
-fn read<T: Copy>(ctx: &SkBuffContext, offset: usize) -> Option<T> {
+fn read<const OFFSET: usize, T: Copy>(ctx: &SkBuffContext) -> Option<T> {
     // SAFETY: the kernel hands the program a valid context; what is read was compared with the
     // packet's end, as the verifier demands.
     unsafe {
         let data = (*ctx.skb.skb).data as usize;
         let end = (*ctx.skb.skb).data_end as usize;
-        // Linux 6.1 and older want to see the bound.
-        if offset <= NEAR && data + offset + size_of::<T>() <= end {
-            return Some(((data + offset) as *const T).read_unaligned());
+        if data + OFFSET + size_of::<T>() <= end {
+            return Some(((data + OFFSET) as *const T).read_unaligned());
         }
     }
-    ctx.load(offset).ok()
+    ctx.load(OFFSET).ok()
 }
 
 /// Bytes of IP and TCP or UDP headers, and [`Packet::clocks_peer`]; nothing for other protocols.
@@ -83,16 +89,40 @@ fn read<T: Copy>(ctx: &SkBuffContext, offset: usize) -> Option<T> {
 fn headers(ctx: &SkBuffContext) -> Option<(u64, bool)> {
     // All at once: of a single first byte, the compiler's comparison would prove nothing to the
     // verifier.
-    let [first, .., next, _, _, protocol]: [u8; 10] = read(ctx, 0)?;
-    let (protocol, offset) = match first >> 4 {
-        4 => (protocol, usize::from(first & 0xf) * 4),
-        6 => ipv6_upper_layer(ctx, next)?,
-        _ => return None,
-    };
+    let [first, .., next, _, _, protocol]: [u8; 10] = read::<0, _>(ctx)?;
+    match (first >> 4, first & 0xf) {
+        (4, 5) => upper_layer(protocol, AFTER_IPV4, || {
+            read::<{ AFTER_IPV4 + TCP_LENGTH_AND_FLAGS }, _>(ctx)
+        }),
+        (6, _) if matches!(next, IPPROTO_TCP | IPPROTO_UDP) => {
+            upper_layer(next, AFTER_IPV6, || {
+                read::<{ AFTER_IPV6 + TCP_LENGTH_AND_FLAGS }, _>(ctx)
+            })
+        }
+        (version, words) => {
+            let (protocol, offset) = match version {
+                4 => (protocol, usize::from(words) * 4),
+                6 => behind_extensions(ctx, next)?,
+                _ => return None,
+            };
+            upper_layer(protocol, offset, || {
+                ctx.load(offset + TCP_LENGTH_AND_FLAGS).ok()
+            })
+        }
+    }
+}
+
+/// Bytes of the headers up to the payload of a protocol that begins at `offset`.
+#[inline(always)]
+fn upper_layer(
+    protocol: u8,
+    offset: usize,
+    tcp_length_and_flags: impl FnOnce() -> Option<[u8; 2]>,
+) -> Option<(u64, bool)> {
     match protocol {
         IPPROTO_TCP => {
-            let [data_offset, flags]: [u8; 2] = read(ctx, offset + 12)?;
-            let length = u64::from(data_offset >> 4) * 4;
+            let [length, flags] = tcp_length_and_flags()?;
+            let length = u64::from(length >> 4) * 4;
             Some((offset as u64 + length, flags & (SYN | RST) == 0))
         }
         IPPROTO_UDP => Some((offset as u64 + 8, true)),
@@ -102,9 +132,9 @@ fn headers(ctx: &SkBuffContext) -> Option<(u64, bool)> {
 
 /// The protocol above IPv6 and its extension headers (RFC 8200, section 4), and where it begins.
 #[inline(always)]
-fn ipv6_upper_layer(ctx: &SkBuffContext, next: u8) -> Option<(u8, usize)> {
+fn behind_extensions(ctx: &SkBuffContext, next: u8) -> Option<(u8, usize)> {
     let mut protocol = next;
-    let mut offset = 40usize;
+    let mut offset = AFTER_IPV6;
     for _ in 0..MAX_EXTENSION_HEADERS {
         let units = match protocol {
             IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS => 8,
@@ -113,7 +143,7 @@ fn ipv6_upper_layer(ctx: &SkBuffContext, next: u8) -> Option<(u8, usize)> {
             IPPROTO_FRAGMENT => 0,
             _ => break,
         };
-        let [next, length]: [u8; 2] = read(ctx, offset)?;
+        let [next, length]: [u8; 2] = ctx.load(offset).ok()?;
         let base = if units == 0 { 0 } else { usize::from(length) };
         protocol = next;
         offset += 8 + base * units;
@@ -126,13 +156,13 @@ fn ipv6_upper_layer(ctx: &SkBuffContext, next: u8) -> Option<(u8, usize)> {
 #[inline(always)]
 pub fn class(ctx: &SkBuffContext, direction: Direction) -> TrafficClass {
     let local = match (
-        read::<[u8; 2]>(ctx, 0).unwrap_or_default()[0] >> 4,
+        read::<0, [u8; 2]>(ctx).unwrap_or_default()[0] >> 4,
         direction,
     ) {
-        (4, Direction::Download) => read::<u32>(ctx, 12).map(v4),
-        (4, Direction::Upload) => read::<u32>(ctx, 16).map(v4),
-        (6, Direction::Download) => read::<[u32; 4]>(ctx, 8).map(v6),
-        (6, Direction::Upload) => read::<[u32; 4]>(ctx, 24).map(v6),
+        (4, Direction::Download) => read::<12, u32>(ctx).map(v4),
+        (4, Direction::Upload) => read::<16, u32>(ctx).map(v4),
+        (6, Direction::Download) => read::<8, [u32; 4]>(ctx).map(v6),
+        (6, Direction::Upload) => read::<24, [u32; 4]>(ctx).map(v6),
         _ => None,
     };
     TrafficClass::of(local.unwrap_or(false))

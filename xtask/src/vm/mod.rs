@@ -30,7 +30,12 @@ use self::{
     kernels::{KERNELS, Kernel, Unpacked},
     qemu::{Accelerator, Machine},
 };
-use crate::{setup, tally::Tally, workspace::Workspace};
+use crate::{
+    product::{self, FromSource},
+    setup,
+    tally::Tally,
+    workspace::Workspace,
+};
 
 /// Options of `vm`.
 #[derive(clap::Args)]
@@ -38,7 +43,8 @@ pub struct Options {
     /// The kernels to run on: 5.10, 6.1, 6.12, 7.2, several with commas between, or all.
     #[arg(long = "kernel", value_delimiter = ',', default_value = "all")]
     kernels: Vec<String>,
-    /// Runs this shell command inside instead of tests, in the current directory. Builds nothing.
+    /// Runs this shell command inside instead of tests, in the current directory, beside the program
+    /// that was just built: `$CHADTHROTTLE_BIN`.
     #[arg(long, value_name = "COMMAND", conflicts_with = "filters")]
     exec: Option<String>,
     /// Stops a machine that takes longer, in seconds.
@@ -67,6 +73,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let timeout = Duration::from_secs(options.timeout);
     let mut host = Host::new(&workspace, timeout, options.mirror.clone())?;
     if let Some(command) = &options.exec {
+        // What the command most likely runs must not be of older sources.
+        product::build(&workspace, true, FromSource::IfNeeded)?;
         return execute(&mut host, &kernels, command);
     }
     let filters = match options.filters.as_slice() {
