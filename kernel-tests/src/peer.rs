@@ -147,6 +147,11 @@ impl Job {
         self.set("connections", count)
     }
 
+    /// Makes its sockets without SOCK_CLOEXEC; trickle does not know others for TCP.
+    pub fn without_cloexec(self) -> Self {
+        self.set("inherited", 1)
+    }
+
     /// Ends by itself, that long after it began, as soon as the amount is sent.
     pub fn live(self, time: Duration) -> Self {
         self.set("live_ms", time.as_millis())

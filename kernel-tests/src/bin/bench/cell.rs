@@ -269,7 +269,11 @@ fn prepare(case: &Case) -> Result<Ready> {
     let in_force = case
         .mechanism
         .put_in_force(&lab, case.limit, case.direction)?;
-    let job = (case.traffic.job(case.limit)?)
+    let mut job = case.traffic.job(case.limit)?;
+    if case.mechanism == Mechanism::Trickle {
+        job = job.without_cloexec();
+    }
+    let job = job
         .connections(case.flows)
         .segments()
         .report_every(WINDOW / 2);

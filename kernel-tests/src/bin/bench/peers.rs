@@ -82,7 +82,7 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
          token bucket is the plain one that one would write first: in cgroup_skb of the limited \
          direction, {BURST_MS} ms' worth (at least {} KiB, or the largest packets never pass), it \
          drops what it has no tokens for and counts whole IP packets. trickle with `-s`, the limit \
-         in whole KiB/s. A process that ended before its time counts as failed.\n\n{}",
+         in whole KiB/s, its flows on sockets without SOCK_CLOEXEC, as it knows no others. A process that ended before its time counts as failed.\n\n{}",
         LEAST_BURST / 1024,
         quietness(&cells.iter().collect::<Vec<_>>())
     );

@@ -14,6 +14,7 @@ use rustix::{
     net::sockopt,
     process::{Signal, set_parent_process_death_signal},
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, segments,
@@ -106,7 +107,14 @@ pub fn listen(address: SocketAddr, settings: &Settings) -> Result<TcpListener> {
 }
 
 fn connect(settings: &Settings) -> Result<TcpStream> {
-    let stream = TcpStream::connect(settings.connect()?).context("can't connect")?;
+    let address = settings.connect()?;
+    let stream = if settings.is_set("inherited") {
+        let socket = Socket::new_raw(Domain::for_address(address), Type::STREAM, None)?;
+        socket.connect(&address.into()).context("can't connect")?;
+        socket.into()
+    } else {
+        TcpStream::connect(address).context("can't connect")?
+    };
     sockopt::set_tcp_congestion(&stream, settings.congestion_control())
         .context("can't set the congestion control")?;
     Ok(stream)
