@@ -39,10 +39,18 @@ impl Cgroup {
         Self::below(&outer.path)
     }
 
+    /// A new, empty cgroup of that name inside this one. It goes away with this one, too.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        Self::at(self.path.join(name))
+    }
+
     fn below(directory: &Path) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!("{PREFIX}{}-{number}", process::id()));
+        Self::at(directory.join(format!("{PREFIX}{}-{number}", process::id())))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
         fs::create_dir(&path).with_context(|| format!("can't create {}", path.display()))?;
         Ok(Self { path })
     }
@@ -50,6 +58,12 @@ impl Cgroup {
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its path below the mount, as `/proc/PID/cgroup` shows it.
+    pub fn name(&self) -> Result<String> {
+        let below = self.path.strip_prefix(root()?)?;
+        Ok(format!("/{}", below.display()))
     }
 
     /// The file that takes PIDs.

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, ensure};
 use kernel_tests::{
     TestResult,
     clients::is_there,
+    flow::{Direction, Flow, goodput_between, judged},
     kernel_test,
     kernel_view::{can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{expect_ratio, figure, skipped},
+    outcome::{expect_ratio, figure, is_slow, kept, skipped},
     peer::{Job, Peer},
     process::{Place, Process},
     product::{self, refusal},
@@ -90,11 +91,9 @@ fn shared(program: &str, limits: &str) -> String {
 
 /// A rule for the near end of a lab, and for no other test's processes.
 fn near(lab: &Lab, limits: &str) -> Result<String> {
-    let path = lab.near().cgroup().path();
-    let below = path.strip_prefix(kernel_tests::cgroup::root()?)?;
+    let cgroup = lab.near().cgroup().name()?;
     Ok(format!(
-        "[[rule]]\nname = \"near\"\ncgroup = \"/{}\"\n{limits}\n",
-        below.display()
+        "[[rule]]\nname = \"near\"\ncgroup = \"{cgroup}\"\n{limits}\n"
     ))
 }
 
@@ -107,17 +106,28 @@ fn server(lab: &Lab) -> Result<Peer> {
 #[test]
 fn fifty_curls_at_a_time_share_a_limit_by_name() -> TestResult {
     kernel_test!(alone);
+    fifty_curls(20, 1_000_000)
+}
+
+#[test]
+fn fifty_short_curls_at_a_time_share_a_low_limit_by_name() -> TestResult {
+    kernel_test!(alone);
+    fifty_curls(5, 200_000)
+}
+
+/// Fifty at any time, each of which gets that many bytes and is followed by the next; all together
+/// limited to that many MB a second.
+fn fifty_curls(megabytes: u32, each: u32) -> TestResult {
     if !is_there("curl") {
         skipped("needs curl");
         return Ok(());
     }
-    const RATE: f64 = 20e6;
+    let rate = f64::from(megabytes) * 1e6;
     let lab = Lab::new()?;
     let server = server(&lab)?;
-    let home = Home::new(&shared("curl", "download = \"20M\""))?;
+    let home = Home::new(&shared("curl", &format!("download = \"{megabytes}M\"")))?;
     let _daemon = home.daemon()?;
-    // Each gets 1 MB and is followed by the next: 50 at any time, some 20 new ones a second.
-    let url = format!("http://{}/1000000", server.address()?);
+    let url = format!("http://{}/{each}", server.address()?);
     let script = format!(
         "end=$(($(date +%s) + 22)); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do curl -sS --noproxy '*' -o /dev/null '{url}' || exit; \
          done) & done; wait"
@@ -132,7 +142,10 @@ fn fifty_curls_at_a_time_share_a_limit_by_name() -> TestResult {
     to.wait();
     let moved = curls_moved(&home)? - before;
     let took = Moment::now().seconds_since(from);
-    expect_ratio("all together", moved / took, RATE, 0.85..=1.05)
+    figure(&format!("counted: {:.3} of the limit", moved / took / rate));
+    // What the server sent, too: what passed before a limit was in force is not in its count.
+    let sent = server.sent()?.rate(from, to)?;
+    expect_ratio("all together", sent, rate, 0.85..=1.05)
 }
 
 /// What the rule's processes have received, as the daemon counts it.
@@ -184,6 +197,42 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     figure(&format!("{after} B passed after the restart"));
     ensure!(after < 200_000, "{after} passed after the restart");
     Ok(())
+}
+
+#[test]
+fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
+    kernel_test!();
+    const RATE: f64 = 500e3;
+    let lab = Lab::new()?;
+    let home = Home::new(&near(&lab, "quota = \"5MB/day\"\nupload = \"500K\"")?)?;
+    let mut daemon = home.daemon()?;
+    let sink = lab
+        .far()
+        .traffic(Job::udp().listen(lab.far().any_port(Family::V4)))?;
+    let sender = || {
+        let job = Job::udp().connect(sink.address()?).send().rate(2_000_000);
+        lab.near().traffic(job)
+    };
+    let first = sender()?;
+    until("the quota is used up", PATIENCE, || {
+        Ok(daemon.errors().contains("has used up its 5.00 MB this day"))
+    })
+    .with_context(|| daemon.errors())?;
+    let passed = sink.received_until(Moment::now())?.total();
+    // It is counted once a second.
+    ensure!((5_000_000..9_000_000).contains(&passed), "{passed} passed");
+    expect_ratio("used up", judged(&sink, Moment::now())?, RATE, kept())?;
+    daemon.signal(Signal::TERM)?;
+    ensure!(daemon.wait(PATIENCE)?.success());
+    drop(first);
+    let _daemon = home.daemon()?;
+    let _second = sender()?;
+    expect_ratio(
+        "after a restart",
+        judged(&sink, Moment::now())?,
+        RATE,
+        kept(),
+    )
 }
 
 #[test]
@@ -257,6 +306,29 @@ fn broken_and_missing_rules_keep_the_old_ones_in_force() -> TestResult {
 }
 
 #[test]
+fn a_shared_limit_that_is_changed_to_one_each_is_one_each_from_then_on() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let upload = || Flow::start(&lab, Job::busy(), Direction::Upload, Family::V4);
+    let flows = [upload()?, upload()?];
+    let together = || -> Result<f64> {
+        let from = Moment::now() + Duration::from_secs(1);
+        let to = from + Duration::from_secs(5);
+        let goodput = |flow: &Flow| goodput_between(flow.receiver(), from, to);
+        flows.iter().map(goodput).sum()
+    };
+    let home = Home::new(&near(&lab, "upload = \"1M\"\nshared = true")?)?;
+    let _daemon = home.daemon()?;
+    for (shared, sum) in [(true, 1e6), (false, 2e6), (true, 1e6)] {
+        let rule = format!("upload = \"1M\"\nshared = {shared}");
+        home.write(&near(&lab, &rule)?)?;
+        home.say(&["rules", "apply"])?;
+        expect_ratio(&rule, together()?, sum, kept())?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_new_process_is_limited_within_milliseconds() -> TestResult {
     kernel_test!(alone);
     const STARTS: usize = 100;
@@ -297,7 +369,13 @@ fn a_new_process_is_limited_within_milliseconds() -> TestResult {
         at(0.99),
         at(1.0)
     ));
-    // What is asked for is 5 ms for 99 of 100; the others wait for a sample of all processes.
-    ensure!(at(0.5) <= 5.0, "p50 {} ms; {}", at(0.5), daemon.errors());
+    // What is asked for is 5 ms for 99 of 100, of a release build on a machine that has time for it.
+    let (half, most) = if is_slow() {
+        (20.0, 100.0)
+    } else {
+        (5.0, 50.0)
+    };
+    ensure!(at(0.5) <= half, "p50 {} ms; {}", at(0.5), daemon.errors());
+    ensure!(at(0.99) <= most, "p99 {} ms; {}", at(0.99), daemon.errors());
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
-    TestResult, cgroup,
+    TestResult,
+    cgroup::Cgroup,
     flow::{Direction, Flow, judged},
     kernel_test,
     lab::{Family, Lab},
@@ -31,7 +32,11 @@ fn sink(lab: &Lab) -> Result<Peer> {
 /// A sender to a sink, as a shell has it.
 fn shell_words(sink: &Peer) -> Result<String> {
     let job = Job::busy().at_most(Duration::from_secs(15));
-    let job = job.connect(sink.address()?).send().command()?;
+    words(&job.connect(sink.address()?).send())
+}
+
+fn words(job: &Job) -> Result<String> {
+    let job = job.command()?;
     let words = job.get_args().map(|word| word.to_string_lossy());
     let program = job.get_program().to_string_lossy();
     Ok([program]
@@ -156,8 +161,7 @@ fn a_tree_is_limited_with_the_children_to_come() -> TestResult {
 fn a_cgroup_is_limited_and_what_is_outside_is_not() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let inside = lab.near().cgroup().path().strip_prefix(cgroup::root()?)?;
-    let path = format!("/{}", inside.display());
+    let path = lab.near().cgroup().name()?;
     let limiter = limit(&["--cgroup", &path, "--shared", "--download", "1M"])?;
     let start = |place| Flow::start_in(place, &lab, Job::busy(), Direction::Download, Family::V4);
     let inside = [start(lab.near().place())?, start(lab.near().place())?];
@@ -171,6 +175,83 @@ fn a_cgroup_is_limited_and_what_is_outside_is_not() -> TestResult {
     expect_ratio("inside", sum, 1e6, kept())?;
     let free = outside.goodput_for(Duration::from_secs(1))?;
     expect_ratio("outside", free, 20e6, 0.5..=1.1)
+}
+
+#[test]
+fn a_unit_is_limited_with_its_cgroups_as_systemd_lays_them_out() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let machine = Cgroup::new()?;
+    let slice = machine.child("system.slice")?;
+    let unit = format!("ct-{}.service", std::process::id());
+    let service = slice.child(&unit)?;
+    // What a unit with Delegate= makes for its workers.
+    let worker = service.child("worker")?;
+    let other = slice.child("ct-other.service")?;
+    let limiter = limit(&["--unit", &unit, "--shared", "--upload", "1M"])?;
+    let start = |cgroup: &Cgroup| {
+        let place = lab.near().place_in(Some(cgroup));
+        Flow::start_in(place, &lab, Job::busy(), Direction::Upload, Family::V4)
+    };
+    let inside = [start(&service)?, start(&worker)?];
+    let outside = start(&other)?;
+    let together = |flows: &[Flow]| -> Result<f64> {
+        let started = Moment::now();
+        flows.iter().map(|flow| flow.judged(started)).sum()
+    };
+    expect_ratio("the unit", together(&inside)?, 1e6, kept())?;
+    let free = outside.goodput_for(Duration::from_secs(1))?;
+    expect_ratio("another unit", free, 20e6, 0.5..=1.1)?;
+    // The unit is started again: systemd removes its cgroups, and makes them anew.
+    drop(inside);
+    drop(worker);
+    drop(service);
+    let service = slice.child(&unit)?;
+    expect_ratio("started again", together(&[start(&service)?])?, 1e6, kept())?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    Ok(())
+}
+
+/// A shell's words: eight loops, each of which starts one child after the other, as `make -j8`
+/// does. Each child sends 100 kB and ends. The loops end with the shell.
+fn like_make(sink: &Peer) -> Result<String> {
+    let job = Job::tcp().connect(sink.address()?).send().amount(100_000);
+    let child = words(&job.live(Duration::from_millis(1)))?;
+    Ok(format!(
+        "for n in 1 2 3 4 5 6 7 8; do (while kill -0 $$; do {child}; done) & done; wait"
+    ))
+}
+
+#[test]
+fn a_tree_is_limited_whose_children_come_and_go() -> TestResult {
+    kernel_test!(alone);
+    let lab = Lab::new()?;
+    let sink = sink(&lab)?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("read go; {}", like_make(&sink)?)]);
+    let mut shell = Process::start(shell, lab.near().place())?;
+    let pid = shell.pid().to_string();
+    let limiter = limit(&["--tree", &pid, "--shared", "--upload", "2M"])?;
+    shell.tell("go")?;
+    let goodput = judged(&sink, Moment::now())?;
+    ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
+    expect_ratio("all together", goodput, 2e6, kept())
+}
+
+#[test]
+fn a_command_that_is_run_is_limited_when_its_children_come_and_go() -> TestResult {
+    kernel_test!(alone);
+    let lab = Lab::new()?;
+    let sink = sink(&lab)?;
+    let mut run = command(&["run", "--upload", "2M", "--", "sh", "-c"])?;
+    run.arg(like_make(&sink)?);
+    let mut run = Process::start(run, lab.near().place())?;
+    // Its first child has connected.
+    sink.event("accepted")?;
+    let goodput = judged(&sink, Moment::now())?;
+    run.signal(Signal::TERM)?;
+    run.wait(Duration::from_secs(20))?;
+    expect_ratio("all together", goodput, 2e6, kept())
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{
 use chadthrottle_common::tag::Tag;
 
 use super::{
+    Engine, LOOK_AT_ALL,
     notices::Notices,
     owners::{Owner, Owners},
 };
@@ -20,7 +21,7 @@ use crate::{
     kernel::{Kernel, SlotsExhausted, Socket},
     process::{
         Pid,
-        descriptors::{self, Family},
+        descriptors::{self, Family, SocketDescriptor},
         identity::{Identifier, Identity},
         open_pidfd,
     },
@@ -105,138 +106,9 @@ impl Attribution {
         Ok(tag)
     }
 
-    /// Looks at the sockets of one process and tags those that are not yet, or no longer, tagged
-    /// right. Returns how many it tagged.
-    pub fn look_at(
-        &mut self,
-        kernel: &mut Kernel,
-        owners: &mut Owners,
-        notices: &mut Notices,
-        pid: Pid,
-    ) -> usize {
-        self.look(kernel, owners, notices, pid, &mut Look::default())
-    }
-
-    /// Looks at all processes. Returns how many sockets it tagged.
-    pub fn look_at_all(
-        &mut self,
-        kernel: &mut Kernel,
-        owners: &mut Owners,
-        notices: &mut Notices,
-    ) -> usize {
-        self.pass += 1;
-        let mut look = Look::default();
-        let tagged = descriptors::all_processes()
-            .into_iter()
-            .map(|pid| self.look(kernel, owners, notices, pid, &mut look))
-            .sum();
-        let pass = self.pass;
-        self.known.retain(|_, known| known.pass == pass);
-        for (pid, tag) in kernel.slots.processes() {
-            // An announcement was lost if the ring buffer was full.
-            if owners.of_tag(tag).is_none() {
-                self.announced(owners, tag, pid, b"?", 0);
-            }
-        }
-        tagged
-    }
-
-    fn look(
-        &mut self,
-        kernel: &mut Kernel,
-        owners: &mut Owners,
-        notices: &mut Notices,
-        pid: Pid,
-        look: &mut Look,
-    ) -> usize {
-        let mut inet = 0;
-        let mut tagged = 0;
-        let mut pidfd = None;
-        for descriptor in descriptors::sockets(pid) {
-            let inode = descriptor.inode;
-            let known = self.known.get_mut(&inode).map(|known| {
-                known.pass = self.pass;
-                known.tag
-            });
-            match known {
-                Some(None) => continue,
-                None if descriptors::family(pid, descriptor.fd) == Family::Other => {
-                    self.remember(inode, None);
-                    continue;
-                }
-                _ => inet += 1,
-            }
-            if let Some(Some(tag)) = known
-                && rightly_tagged(owners, look, tag, pid, inode)
-            {
-                continue;
-            }
-            if pidfd.is_none() {
-                pidfd = open_pidfd(pid).ok();
-            }
-            let Some(process) = &pidfd else { break };
-            match self.tag(kernel, owners, look, pid, process, descriptor.fd, inode) {
-                Ok(Tagged::Anew) => tagged += 1,
-                Ok(Tagged::Rightly) => {}
-                Ok(Tagged::NotInet) => inet -= 1,
-                Err(error) => self.report(notices, pid, &error),
-            }
-        }
-        if let Some(owner) = owners.of_process_mut(pid)
-            && owner.ended.is_none()
-        {
-            owner.connections = inet;
-            owner.scanned = Some(Instant::now());
-            // A process that calls exec keeps its id and its sockets.
-            if let Some(identity) = self.identifier.identify(pid)
-                && identity.key == owner.identity.key
-                && identity != owner.identity
-            {
-                owner.changed = true;
-                owner.identity = identity;
-            }
-        }
-        tagged
-    }
-
     fn remember(&mut self, inode: u64, tag: Option<Tag>) {
         let pass = self.pass;
         self.known.insert(inode, Known { tag, pass });
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of it is one socket's place in the world"
-    )]
-    fn tag(
-        &mut self,
-        kernel: &mut Kernel,
-        owners: &mut Owners,
-        look: &mut Look,
-        pid: Pid,
-        process: &OwnedFd,
-        fd: i32,
-        inode: u64,
-    ) -> anyhow::Result<Tagged> {
-        let socket = match Socket::of_process(process.as_fd(), fd) {
-            // Closed since it was listed.
-            Err(error) if is_gone(&error) => return Ok(Tagged::NotInet),
-            socket => socket?,
-        };
-        if !socket.is_inet() {
-            self.remember(inode, None);
-            return Ok(Tagged::NotInet);
-        }
-        if let Some(tag) = kernel.sockets.get(&socket)?
-            && rightly_tagged(owners, look, tag, pid, inode)
-        {
-            self.remember(inode, Some(tag));
-            return Ok(Tagged::Rightly);
-        }
-        let tag = self.tag_of(kernel, owners, pid)?;
-        kernel.sockets.set(&socket, tag)?;
-        self.remember(inode, Some(tag));
-        Ok(Tagged::Anew)
     }
 
     fn report(&mut self, notices: &mut Notices, pid: Pid, error: &anyhow::Error) {
@@ -255,6 +127,124 @@ impl Attribution {
         } else {
             log::debug!("a socket of process {pid} was not tagged: {error:#}");
         }
+    }
+}
+
+impl Engine {
+    /// Looks at the sockets of one process and tags those that are not yet, or no longer, tagged
+    /// right.
+    pub(super) fn look_at(&mut self, pid: Pid) {
+        self.look(pid, &mut Look::default());
+    }
+
+    /// Looks at all processes. Returns how many sockets it tagged.
+    pub(super) fn look_at_all(&mut self) -> usize {
+        self.attribution.pass += 1;
+        let mut look = Look::default();
+        let tagged = descriptors::all_processes()
+            .into_iter()
+            .map(|pid| self.look(pid, &mut look))
+            .sum();
+        let pass = self.attribution.pass;
+        self.attribution.known.retain(|_, known| known.pass == pass);
+        // An announcement was lost if the ring buffer was full.
+        for (pid, tag) in self.kernel.slots.processes() {
+            if self.owners.of_tag(tag).is_none() {
+                self.attribution
+                    .announced(&mut self.owners, tag, pid, b"?", 0);
+            }
+        }
+        self.looked_at_all = Instant::now();
+        self.look_at_all_after = if tagged > 0 {
+            LOOK_AT_ALL[0]
+        } else {
+            (self.look_at_all_after * 2).min(LOOK_AT_ALL[1])
+        };
+        tagged
+    }
+
+    fn look(&mut self, pid: Pid, look: &mut Look) -> usize {
+        let mut inet = 0;
+        let mut tagged = 0;
+        let mut pidfd = None;
+        self.attend();
+        for descriptor in descriptors::sockets(pid) {
+            self.attend();
+            let attribution = &mut self.attribution;
+            let inode = descriptor.inode;
+            let known = attribution.known.get_mut(&inode).map(|known| {
+                known.pass = attribution.pass;
+                known.tag
+            });
+            match known {
+                Some(None) => continue,
+                None if descriptors::family(pid, descriptor.fd) == Family::Other => {
+                    attribution.remember(inode, None);
+                    continue;
+                }
+                _ => inet += 1,
+            }
+            if let Some(Some(tag)) = known
+                && rightly_tagged(&self.owners, look, tag, pid, inode)
+            {
+                continue;
+            }
+            if pidfd.is_none() {
+                pidfd = open_pidfd(pid).ok();
+            }
+            let Some(process) = &pidfd else { break };
+            match self.tag(look, pid, process, descriptor) {
+                Ok(Tagged::Anew) => tagged += 1,
+                Ok(Tagged::Rightly) => {}
+                Ok(Tagged::NotInet) => inet -= 1,
+                Err(error) => self.attribution.report(&mut self.notices, pid, &error),
+            }
+        }
+        if let Some(owner) = self.owners.of_process_mut(pid)
+            && owner.ended.is_none()
+        {
+            owner.connections = inet;
+            owner.scanned = Some(Instant::now());
+            // A process that calls exec keeps its id and its sockets.
+            if let Some(identity) = self.attribution.identify(pid)
+                && identity.key == owner.identity.key
+                && identity != owner.identity
+            {
+                owner.changed = true;
+                owner.identity = identity;
+            }
+        }
+        tagged
+    }
+
+    fn tag(
+        &mut self,
+        look: &mut Look,
+        pid: Pid,
+        process: &OwnedFd,
+        SocketDescriptor { fd, inode }: SocketDescriptor,
+    ) -> anyhow::Result<Tagged> {
+        let socket = match Socket::of_process(process.as_fd(), fd) {
+            // Closed since it was listed.
+            Err(error) if is_gone(&error) => return Ok(Tagged::NotInet),
+            socket => socket?,
+        };
+        if !socket.is_inet() {
+            self.attribution.remember(inode, None);
+            return Ok(Tagged::NotInet);
+        }
+        if let Some(tag) = self.kernel.sockets.get(&socket)?
+            && rightly_tagged(&self.owners, look, tag, pid, inode)
+        {
+            self.attribution.remember(inode, Some(tag));
+            return Ok(Tagged::Rightly);
+        }
+        let tag = self
+            .attribution
+            .tag_of(&mut self.kernel, &mut self.owners, pid)?;
+        self.kernel.sockets.set(&socket, tag)?;
+        self.attribution.remember(inode, Some(tag));
+        Ok(Tagged::Anew)
     }
 }
 

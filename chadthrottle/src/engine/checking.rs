@@ -27,6 +27,7 @@ impl Engine {
     pub(super) fn follow_moves(&mut self, busy: &[Pid]) {
         let mut moved = false;
         for pid in busy {
+            self.attend();
             if let Some(owner) = self.owners.of_process_mut(*pid)
                 && let Some(limit) = &mut owner.enforcement
                 && let Some(cgroup) = identity::cgroup_of(*pid)
@@ -47,8 +48,11 @@ impl Engine {
     /// Checks that limits meet all their packets: those for which `due` says so.
     pub(super) fn check_limits(&mut self, due: impl Fn(&Enforcement) -> bool) {
         let mut moved = false;
-        for owner in self.owners.iter_mut() {
-            let slot = owner.tag.slot;
+        for slot in self.owners.slots() {
+            self.attend();
+            let Some(owner) = self.owners.of_slot_mut(slot) else {
+                continue;
+            };
             let Some(limit) = owner.enforcement.as_mut().filter(|limit| due(limit)) else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! The limits in force: which rule counts for which process, and the cells that processes share.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeSet, HashSet},
     time::{Duration, SystemTime},
 };
@@ -249,6 +250,8 @@ impl RulesInForce {
     /// `parents` are its ancestors' ids, the nearest first; they are asked for only if they matter.
     pub fn choose(&mut self, process: &Identity, parents: impl Fn() -> Vec<Pid>) -> Choice {
         let mut choice = Choice::default();
+        let known = OnceCell::new();
+        let parents = || known.get_or_init(&parents);
         for in_force in &mut self.rules {
             let members = &mut in_force.members;
             let mut descends = |root: ProcessId| {
@@ -284,6 +287,12 @@ impl RulesInForce {
     /// Whether descendants are to be looked for.
     pub fn has_trees(&self) -> bool {
         self.rules.iter().any(InForce::has_trees)
+    }
+
+    /// The descendants that are known, and the processes they descend from.
+    pub fn descendants(&self) -> Vec<Pid> {
+        let trees = self.rules.iter().filter(|rule| rule.has_trees());
+        trees.flat_map(|tree| &tree.members).copied().collect()
     }
 
     /// Takes in the descendants that there are now, so that they are known when the processes

@@ -33,10 +33,10 @@ impl Engine {
             Command::Remove(id) => self.remove(id),
             Command::RemoveAll => {
                 let ids: Vec<LimitId> = self.rules.iter().map(|rule| rule.id).collect();
-                ids.into_iter().try_for_each(|id| self.remove(id))
+                self.withdraw(&ids)
             }
             Command::Watch(watch) => {
-                self.watching.set(watch);
+                self.watch(|watching, attend| watching.set(watch, attend));
                 Ok(())
             }
             Command::SetInterval(_) => Ok(()),
@@ -45,7 +45,16 @@ impl Engine {
 
     /// Puts a rule in force; if that fails, what was before stays in force. Returns its number, if
     /// there is anything to be in force.
-    fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
+    fn set(&mut self, rule: Rule) -> Result<Option<LimitId>, CommandError> {
+        self.set_by(rule, &mut Self::put_in_force)
+    }
+
+    /// The same, where `put` brings into the kernel what the rules say.
+    fn set_by(
+        &mut self,
+        mut rule: Rule,
+        put: &mut dyn FnMut(&mut Self, LimitId) -> anyhow::Result<()>,
+    ) -> Result<Option<LimitId>, CommandError> {
         rule.target = rule.target.resolved(&|process| self.resolve(process))?;
         let replaced = self.rules.replaced_by(&rule);
         if rule.limits.is_unlimited() && !rule.metered {
@@ -55,6 +64,7 @@ impl Engine {
             };
         }
         for process in rule.target.processes() {
+            self.attend();
             // It is given a slot before its first socket.
             self.attribution
                 .tag_of(&mut self.kernel, &mut self.owners, process.pid)
@@ -64,9 +74,10 @@ impl Engine {
         log::info!("{}: {}", rule.target, described(rule.limits));
         let Some(id) = replaced else {
             let id = self.rules.insert(rule);
-            if let Err(error) = self.put_in_force(id) {
-                self.rules.remove(id);
-                self.assign_all_or_warn();
+            if let Err(error) = put(self, id) {
+                if let Err(again) = self.withdraw(&[id]) {
+                    self.notices.warn(format!("{again:#}"));
+                }
                 return Err(kernel_error(error));
             }
             return Ok(Some(id));
@@ -75,11 +86,11 @@ impl Engine {
             return Ok(None);
         };
         let before = std::mem::replace(&mut in_force.rule, rule);
-        if let Err(error) = self.put_in_force(id) {
+        if let Err(error) = put(self, id) {
             if let Some(in_force) = self.rules.get_mut(id) {
                 in_force.rule = before;
             }
-            if let Err(again) = self.put_in_force(id) {
+            if let Err(again) = put(self, id) {
                 log::warn!("what was in force before: {again:#}");
             }
             return Err(kernel_error(error));
@@ -98,35 +109,48 @@ impl Engine {
             .filter(|old| !stays(old))
             .map(|old| old.id)
             .collect();
-        for id in gone {
-            self.remove(id)?;
-        }
+        // Every process's slot is seen to only once, however many rules there are.
+        let mut surplus = self.take_out(&gone);
         let mut order = Vec::new();
         let mut failure = Ok(());
         for rule in rules {
-            match self.set(rule) {
+            self.attend();
+            let set = self.set_by(rule, &mut |engine: &mut Self, id| {
+                engine.fit_cells(id, &mut surplus)
+            });
+            match set {
                 Ok(id) => order.extend(id),
                 // The others are put in force all the same.
                 Err(error) => failure = Err(error),
             }
         }
         self.rules.order(&order);
-        self.assign_all().map_err(kernel_error)?;
+        self.settle(surplus).map_err(kernel_error)?;
         failure
     }
 
     fn remove(&mut self, id: LimitId) -> Result<(), CommandError> {
-        let Some(removed) = self.rules.remove(id) else {
+        if self.rules.get(id).is_none() {
             return Err(CommandError::NoSuchLimit);
-        };
-        log::info!("{}: not limited any more", removed.rule.target);
-        let assigned = self.assign_all();
-        for cell in removed.shared {
-            self.kernel.limits.release(cell.cell);
         }
-        assigned
-            .and_then(|()| self.try_place_throttle_pair())
-            .map_err(kernel_error)
+        self.withdraw(&[id])
+    }
+
+    /// Ends limits that are in force.
+    fn withdraw(&mut self, ids: &[LimitId]) -> Result<(), CommandError> {
+        let surplus = self.take_out(ids);
+        self.settle(surplus).map_err(kernel_error)
+    }
+
+    /// Takes rules out. Returns their cells, which slots still name.
+    fn take_out(&mut self, ids: &[LimitId]) -> Vec<LimitCell> {
+        let removed = ids.iter().filter_map(|id| self.rules.remove(*id));
+        removed
+            .flat_map(|removed| {
+                log::info!("{}: not limited any more", removed.rule.target);
+                removed.shared
+            })
+            .collect()
     }
 
     /// Ends the limits of a process whose slot goes to another.
@@ -141,21 +165,29 @@ impl Engine {
             .filter(|rule| last(rule) || rule.is_deserted())
             .map(|rule| rule.id)
             .collect();
-        for id in ended {
-            if let Err(error) = self.remove(id) {
-                log::warn!("{error}");
-            }
+        if !ended.is_empty()
+            && let Err(error) = self.withdraw(&ended)
+        {
+            log::warn!("{error}");
         }
     }
 
     /// Brings the cells of a limit to what its rule says, and then every process's slot.
     fn put_in_force(&mut self, id: LimitId) -> anyhow::Result<()> {
+        let mut surplus = Vec::new();
+        let fitted = self.fit_cells(id, &mut surplus);
+        let settled = self.settle(surplus);
+        fitted.and(settled)
+    }
+
+    /// Brings the cells of a limit to what its rule says. Those that it needs no more go to
+    /// `surplus`, as slots still name them.
+    fn fit_cells(&mut self, id: LimitId, surplus: &mut Vec<LimitCell>) -> anyhow::Result<()> {
         let Some(in_force) = self.rules.get_mut(id) else {
             return Ok(());
         };
         let limits = in_force.rule.limits;
         let each = in_force.is_each();
-        let mut surplus = Vec::new();
         for direction in Direction::BOTH {
             let at = in_force
                 .shared
@@ -177,66 +209,57 @@ impl Engine {
                 (None, None) => {}
             }
         }
-        for cell in self
-            .owners
-            .iter()
-            .filter_map(|owner| owner.enforcement.as_ref())
-            .flat_map(|e| &e.own)
-        {
-            if cell.limit == id
-                && let Some(rate) = *limits.get(cell.direction)
-            {
-                self.kernel
-                    .limits
-                    .change(&cell.cell, cell.direction, rate)?;
+        for slot in self.owners.slots() {
+            self.attend();
+            let owner = self.owners.of_slot(slot);
+            let enforcement = owner.and_then(|owner| owner.enforcement.as_ref());
+            for cell in enforcement.iter().flat_map(|enforcement| &enforcement.own) {
+                if cell.limit == id
+                    && let Some(rate) = *limits.get(cell.direction)
+                {
+                    let cells = &mut self.kernel.limits;
+                    cells.change(&cell.cell, cell.direction, rate)?;
+                }
             }
-        }
-        let assigned = self.assign_all();
-        for cell in surplus {
-            self.kernel.limits.release(cell.cell);
-        }
-        assigned?;
-        self.try_place_throttle_pair()
-    }
-
-    /// Sees to it that the right limits count for every process.
-    fn assign_all(&mut self) -> anyhow::Result<()> {
-        let slots: Vec<u32> = self.owners.iter().map(|owner| owner.tag.slot).collect();
-        for slot in slots {
-            self.assign(slot)?;
         }
         Ok(())
     }
 
-    fn assign_all_or_warn(&mut self) {
-        if let Err(error) = self
-            .assign_all()
-            .and_then(|()| self.try_place_throttle_pair())
-        {
-            self.notices.warn(format!("{error:#}"));
+    /// Sees to it that the right limits count for every process, and that their packets meet the
+    /// throttle pair. Then cells that are `surplus` are named by no slot, and free.
+    fn settle(&mut self, surplus: Vec<LimitCell>) -> anyhow::Result<()> {
+        let assigned = self.owners.slots().into_iter().try_for_each(|slot| {
+            self.attend();
+            self.assign(slot).map(|_| ())
+        });
+        for cell in surplus {
+            self.kernel.limits.release(cell.cell);
         }
+        assigned.and_then(|()| self.try_place_throttle_pair())
     }
 
-    /// The same for processes that are new, or not what they were.
-    pub(super) fn assign_changed(&mut self, pids: impl IntoIterator<Item = Pid>) {
+    /// The same for a process that is new, or not what it was.
+    pub(super) fn assign_changed(&mut self, pid: Pid) {
         if self.rules.iter().next().is_none() {
             return;
         }
-        let mut assigned = false;
-        for pid in pids {
-            let Some(slot) = self.owners.of_process(pid).map(|owner| owner.tag.slot) else {
-                continue;
-            };
-            match self.assign(slot) {
-                Ok(changed) => assigned |= changed,
-                Err(error) => self
-                    .notices
-                    .warn(format!("process {pid} is not limited: {error:#}")),
-            }
+        let Some(slot) = self.owners.of_process(pid).map(|owner| owner.tag.slot) else {
+            return;
+        };
+        match self.assign(slot) {
+            Ok(true) if !self.meets_throttle_pair(slot) => self.place_throttle_pair(),
+            Ok(_) => {}
+            Err(error) => self
+                .notices
+                .warn(format!("process {pid} is not limited: {error:#}")),
         }
-        if assigned {
-            self.place_throttle_pair();
-        }
+    }
+
+    /// Whether a limited process's packets meet the throttle pair where it is now.
+    fn meets_throttle_pair(&self, slot: u32) -> bool {
+        let owner = self.owners.of_slot(slot);
+        let limit = owner.and_then(|owner| owner.enforcement.as_ref());
+        limit.is_some_and(|limit| self.kernel.throttles_at(&limit.cgroups))
     }
 
     /// The same for one slot. Returns whether anything changed.
@@ -256,18 +279,24 @@ impl Engine {
                 before.without(|id| self.rules.get(id).is_none())
             });
         }
-        if owner
-            .enforcement
-            .as_ref()
-            .map_or(choice.is_empty(), |now| now.choice == choice)
-        {
+        // What it is to have to itself. A rule may have come to be shared, or each process's own.
+        let own: Vec<(Direction, &InForce)> = choice
+            .cells()
+            .filter_map(|(direction, id)| Some((direction, self.rules.get(id)?)))
+            .filter(|(_, rule)| rule.is_each())
+            .collect();
+        let is_own = |cell: &LimitCell| {
+            own.iter()
+                .any(|(direction, rule)| (*direction, rule.id) == (cell.direction, cell.limit))
+        };
+        if owner.enforcement.as_ref().map_or(choice.is_empty(), |now| {
+            now.choice == choice && now.own.len() == own.len() && now.own.iter().all(is_own)
+        }) {
             return Ok(false);
         }
         let mut new = Vec::new();
-        for (direction, id) in choice.cells() {
-            let Some(in_force) = self.rules.get(id).filter(|rule| rule.is_each()) else {
-                continue;
-            };
+        for (direction, in_force) in &own {
+            let (direction, id) = (*direction, in_force.id);
             let known = owner
                 .enforcement
                 .as_ref()
@@ -302,20 +331,24 @@ impl Engine {
         };
         enforcement.own.extend(new);
         let cell = |direction: Direction, class: chadthrottle_common::address::TrafficClass| {
-            let id = choice.limits[direction.index()][class.index()]?;
-            let own = enforcement.own_cell(id, direction);
-            let cell = own.or_else(|| self.rules.get(id)?.shared_cell(direction))?;
-            Some(&cell.cell)
+            let rule = self
+                .rules
+                .get(choice.limits[direction.index()][class.index()]?)?;
+            let cell = if rule.is_each() {
+                enforcement.own_cell(rule.id, direction)
+            } else {
+                rule.shared_cell(direction)
+            };
+            Some(&cell?.cell)
         };
         self.kernel
             .slots
             .set_limits(owner.tag, cell, !choice.meters.is_empty())?;
         // Only now does no slot name them any more.
-        let surplus = enforcement.own.extract_if(.., |cell| {
-            !choice
-                .cells()
-                .any(|wanted| wanted == (cell.direction, cell.limit))
-        });
+        let surplus: Vec<LimitCell> = enforcement
+            .own
+            .extract_if(.., |cell| !is_own(cell))
+            .collect();
         for cell in surplus {
             if let Some(in_force) = self.rules.get_mut(cell.limit) {
                 in_force.before.add(&cell);

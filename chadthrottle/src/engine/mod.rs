@@ -15,12 +15,11 @@ pub mod snapshot;
 mod watching;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     time::{Duration, Instant, SystemTime},
 };
 
 use chadthrottle_common::{
-    event::ProcessSeen,
     tag::{Tag, UNATTRIBUTED},
     traffic::Counters,
 };
@@ -30,7 +29,7 @@ pub use run::{EngineThread, start};
 use crate::{
     kernel::Kernel,
     pacing::{Pacing, Windows},
-    process::{Pid, ancestry, descriptors},
+    process::{Pid, ProcessKey, ancestry, descriptors},
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
@@ -117,49 +116,50 @@ impl Engine {
         engine
     }
 
-    fn look_at_all(&mut self) -> usize {
-        let tagged =
+    /// Takes in the processes that the kernel gave slots, each with what counts for it. It costs
+    /// next to nothing when there are none; so whatever may take longer than a millisecond calls it
+    /// in between, and no new process waits for it.
+    fn attend(&mut self) {
+        while let Some(seen) = self.kernel.announcements.next() {
+            let pid = Pid(seen.pid);
             self.attribution
-                .look_at_all(&mut self.kernel, &mut self.owners, &mut self.notices);
-        self.looked_at_all = Instant::now();
-        self.look_at_all_after = if tagged > 0 {
-            LOOK_AT_ALL[0]
-        } else {
-            (self.look_at_all_after * 2).min(LOOK_AT_ALL[1])
-        };
-        tagged
-    }
-
-    fn look_at(&mut self, pid: Pid) {
-        self.attribution
-            .look_at(&mut self.kernel, &mut self.owners, &mut self.notices, pid);
-    }
-
-    /// The kernel gave these processes slots.
-    fn announced(&mut self, seen: &[ProcessSeen]) {
-        for event in seen {
-            let pid = Pid(event.pid);
-            self.attribution
-                .announced(&mut self.owners, event.tag, pid, event.name(), event.uid);
+                .announced(&mut self.owners, seen.tag, pid, seen.name(), seen.uid);
+            self.assign_changed(pid);
         }
-        self.assign_changed(seen.iter().map(|event| Pid(event.pid)));
     }
 
     /// What is done between samples: notice processes that ended, and bytes that limits miss.
     fn turn(&mut self) {
         self.notice_ended();
         if self.rules.has_trees() {
-            self.rules
-                .look_for_descendants(descriptors::children, ancestry::is_alive);
+            self.look_for_descendants();
         }
         self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
         self.see_to_devices();
+    }
+
+    fn look_for_descendants(&mut self) {
+        let mut found: HashMap<Pid, Option<Vec<Pid>>> = HashMap::new();
+        let mut next = self.rules.descendants();
+        while let Some(pid) = next.pop() {
+            self.attend();
+            if let Entry::Vacant(place) = found.entry(pid) {
+                let children = ancestry::is_alive(pid).then(|| descriptors::children(pid));
+                next.extend(children.iter().flatten());
+                place.insert(children);
+            }
+        }
+        let children = |pid| found.get(&pid).cloned().flatten().unwrap_or_default();
+        // Whoever was taken in meanwhile is looked at the next time.
+        let alive = |pid| found.get(&pid).is_none_or(Option::is_some);
+        self.rules.look_for_descendants(children, alive);
     }
 
     fn notice_ended(&mut self) {
         let now = Instant::now();
         let ended = ended_processes(&self.owners);
         for pid in &ended {
+            self.attend();
             let Some(owner) = self.owners.of_process_mut(*pid) else {
                 continue;
             };
@@ -193,9 +193,13 @@ impl Engine {
         self.notice_lost_devices();
         self.check_limits(|_| true);
         let owners = self.owners.iter();
-        let with_sockets = owners.filter(|owner| owner.ended.is_none() && owner.connections > 0);
-        self.watching
-            .sample(interval, with_sockets.map(|owner| owner.identity.key));
+        let with_sockets: Vec<ProcessKey> = owners
+            .filter(|owner| owner.ended.is_none() && owner.connections > 0)
+            .map(|owner| owner.identity.key)
+            .collect();
+        self.watch(|watching, attend| {
+            watching.sample(interval, with_sockets.into_iter(), attend);
+        });
         let before = self.totals.bytes;
         let bytes = PerDirection::of(|direction| {
             *self.departed.get(direction)
@@ -220,13 +224,31 @@ impl Engine {
         self.look_around(&busy, strangers, now);
         let changed = self.owners.iter().filter(|owner| owner.changed);
         let changed: Vec<Pid> = changed.map(Owner::pid).collect();
-        self.assign_changed(changed);
+        for pid in changed {
+            self.assign_changed(pid);
+            self.attend();
+        }
         snapshot
+    }
+
+    /// Reads connections, and attends to new processes meanwhile.
+    fn watch(&mut self, read: impl FnOnce(&mut Watching, &mut dyn FnMut())) {
+        let mut watching = std::mem::take(&mut self.watching);
+        read(&mut watching, &mut || self.attend());
+        self.watching = watching;
     }
 
     /// What is known now, without new readings: after a command, its effect is on the screen at
     /// once. It has the sequence number of the sample before.
-    fn picture(&self) -> Snapshot {
+    fn picture(&mut self) -> Snapshot {
+        let mut processes = Vec::with_capacity(self.owners.len());
+        let expected = self.pacing.expected();
+        for slot in self.owners.slots() {
+            self.attend();
+            if let Some(owner) = self.owners.of_slot(slot) {
+                processes.push(self.row(owner, &expected, self.totals.interval));
+            }
+        }
         let expected = self.pacing.expected();
         let (mechanism, why_policing) = self.mechanism(&expected);
         Snapshot {
@@ -238,11 +260,7 @@ impl Engine {
             unattributed: PerDirection::of(|direction| {
                 Bytes::new(self.unattributed.passed(direction).payload)
             }),
-            processes: self
-                .owners
-                .iter()
-                .map(|owner| self.row(owner, &expected, self.totals.interval))
-                .collect(),
+            processes,
             limits: self.limit_rows(&expected),
             mechanism,
             why_policing,
@@ -254,7 +272,11 @@ impl Engine {
     /// Returns the processes that moved something.
     fn read_counters(&mut self, interval: Duration, now: Instant) -> Vec<Pid> {
         let mut busy = Vec::new();
-        for owner in self.owners.iter_mut() {
+        for slot in self.owners.slots() {
+            self.attend();
+            let Some(owner) = self.owners.of_slot_mut(slot) else {
+                continue;
+            };
             match self.kernel.counters.read(owner.tag.slot) {
                 Ok(counters) => {
                     if owner.sample(counters, interval, now) {
@@ -286,14 +308,18 @@ impl Engine {
             self.look_at_all();
             return;
         }
+        let mut pids: BTreeSet<Pid> = busy.iter().copied().collect();
+        for pid in busy {
+            self.attend();
+            pids.extend(descriptors::children(*pid));
+        }
         let due = self.owners.iter().filter(|owner| {
             let again = owner
                 .scanned
                 .is_none_or(|scanned| now.duration_since(scanned) >= LOOK_AGAIN);
-            owner.ended.is_none() && (again || busy.contains(&owner.pid()))
+            owner.ended.is_none() && again
         });
-        let mut pids: BTreeSet<Pid> = due.map(Owner::pid).collect();
-        pids.extend(busy.iter().flat_map(|pid| descriptors::children(*pid)));
+        pids.extend(due.map(Owner::pid));
         for pid in pids {
             self.look_at(pid);
         }
@@ -308,11 +334,16 @@ impl Engine {
             .filter(|owner| owner.departed(linger, now))
             .map(|owner| owner.tag)
             .collect();
+        let any = !departed.is_empty();
         for tag in departed {
+            self.attend();
             if let Err(error) = self.retire(tag) {
                 // The slot stays out of use; nothing else is wrong.
                 log::warn!("slot {} could not be freed: {error:#}", tag.slot);
             }
+        }
+        if any {
+            self.place_throttle_pair();
         }
     }
 
@@ -329,7 +360,6 @@ impl Engine {
                 self.kernel.limits.release(cell.cell);
             }
             self.forget_limits_of(owner.identity.key);
-            self.place_throttle_pair();
         }
         self.kernel.counters.clear(tag.slot)?;
         self.kernel.slots.release(next)

@@ -193,6 +193,16 @@ impl Owners {
         Some(owner)
     }
 
+    /// Their slots, for going through them while others may come and go.
+    pub fn slots(&self) -> Vec<u32> {
+        self.by_slot.keys().copied().collect()
+    }
+
+    /// A slot's owner.
+    pub fn of_slot(&self, slot: u32) -> Option<&Owner> {
+        self.by_slot.get(&slot)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_slot.len()

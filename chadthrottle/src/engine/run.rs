@@ -95,6 +95,13 @@ async fn run(
         tokio::select! {
             biased;
             _ = &mut stopped => break,
+            seen = events.announced() => match seen {
+                Ok(()) => engine.attend(),
+                Err(error) => {
+                    log::error!("the kernel's events can't be read any more: {error}");
+                    break;
+                }
+            },
             request = requests.recv() => {
                 let Some((command, answer)) = request else { break };
                 if let Command::SetInterval(every) = command {
@@ -105,13 +112,6 @@ async fn run(
                 // Whoever asked may be gone.
                 let _ = answer.send(result);
             }
-            seen = events.next() => match seen {
-                Ok(seen) => engine.announced(&seen),
-                Err(error) => {
-                    log::error!("the kernel's events can't be read any more: {error}");
-                    break;
-                }
-            },
             _ = samples.tick() => {
                 publish.send_replace(Arc::new(engine.sample()));
             }

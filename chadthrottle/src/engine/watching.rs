@@ -42,8 +42,9 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Something else is wanted from now on.
-    pub fn set(&mut self, watch: Watch) {
+    /// Something else is wanted from now on. `between` two sockets the caller may see to something
+    /// else.
+    pub fn set(&mut self, watch: Watch, between: &mut dyn FnMut()) {
         if self.watch.process != watch.process {
             self.before.clear();
             self.watched.details = None;
@@ -57,22 +58,32 @@ impl Watching {
             && self.watched.details.is_none()
         {
             // At once, though without rates.
-            self.watched.details = Some(Arc::new(self.details(key, Duration::ZERO)));
+            self.watched.details = Some(Arc::new(self.details(key, Duration::ZERO, between)));
         }
     }
 
-    /// Reads what is wanted. `processes` are those that have sockets.
-    pub fn sample(&mut self, interval: Duration, processes: impl Iterator<Item = ProcessKey>) {
+    /// Reads what is wanted. `processes` are those that have sockets; `between` as above.
+    pub fn sample(
+        &mut self,
+        interval: Duration,
+        processes: impl Iterator<Item = ProcessKey>,
+        between: &mut dyn FnMut(),
+    ) {
         if let Some(key) = self.watch.process {
-            self.watched.details = Some(Arc::new(self.details(key, interval)));
+            self.watched.details = Some(Arc::new(self.details(key, interval, between)));
         }
         if self.watch.ports {
-            self.read_ports(processes, FOR_PORTS);
+            self.read_ports(processes, FOR_PORTS, between);
         }
     }
 
     /// Reads the ports of those that were read longest ago, or never, for so long.
-    fn read_ports(&mut self, processes: impl Iterator<Item = ProcessKey>, budget: Duration) {
+    fn read_ports(
+        &mut self,
+        processes: impl Iterator<Item = ProcessKey>,
+        budget: Duration,
+        between: &mut dyn FnMut(),
+    ) {
         let begin = Instant::now();
         self.turn += 1;
         let mut known = std::mem::take(&mut self.ports);
@@ -88,7 +99,7 @@ impl Watching {
         order.sort_unstable();
         for (_, key) in order {
             // Whoever has vanished, or can't be looked at, has none.
-            let ports = sockets::ports(key.pid, MOST).unwrap_or_default();
+            let ports = sockets::ports(key.pid, MOST, between).unwrap_or_default();
             self.ports.insert(key, (self.turn, ports));
             if begin.elapsed() >= budget {
                 break;
@@ -106,8 +117,13 @@ impl Watching {
         self.watched.clone()
     }
 
-    fn details(&mut self, key: ProcessKey, interval: Duration) -> Details {
-        let (readings, missing) = match read(key) {
+    fn details(
+        &mut self,
+        key: ProcessKey,
+        interval: Duration,
+        between: &mut dyn FnMut(),
+    ) -> Details {
+        let (readings, missing) = match read(key, between) {
             Ok((readings, false)) => (readings, None),
             Ok((readings, true)) => (readings, Some(format!("only {MOST} are read"))),
             Err(error) => (Vec::new(), Some(error)),
@@ -136,8 +152,8 @@ impl Watching {
     }
 }
 
-fn read(key: ProcessKey) -> Result<(Vec<Reading>, bool), String> {
-    let readings = sockets::read(key.pid, MOST).map_err(|error| error.to_string())?;
+fn read(key: ProcessKey, between: &mut dyn FnMut()) -> Result<(Vec<Reading>, bool), String> {
+    let readings = sockets::read(key.pid, MOST, between).map_err(|error| error.to_string())?;
     // Afterwards: if it is still the same process now, it was while it was read.
     match identity::start_time(key.pid) {
         Some(start_time) if start_time == key.start_time => Ok(readings),
@@ -204,18 +220,21 @@ mod tests {
             accepted.rate.unwrap().download.bytes_per_second()
         };
         let mut watching = Watching::default();
-        watching.sample(Duration::from_secs(1), std::iter::empty());
+        watching.sample(Duration::from_secs(1), std::iter::empty(), &mut || ());
         assert_eq!(watching.watched(), Watched::default());
         send(5000);
-        watching.set(Watch {
-            process: Some(key),
-            ports: false,
-        });
+        watching.set(
+            Watch {
+                process: Some(key),
+                ports: false,
+            },
+            &mut || (),
+        );
         assert_eq!(received(&watching), 0);
         send(3000);
-        watching.sample(Duration::from_millis(500), std::iter::empty());
+        watching.sample(Duration::from_millis(500), std::iter::empty(), &mut || ());
         assert_eq!(received(&watching), 6000);
-        watching.set(Watch::default());
+        watching.set(Watch::default(), &mut || ());
         assert_eq!(watching.watched(), Watched::default());
     }
 
@@ -229,20 +248,25 @@ mod tests {
         };
         let (me, other) = (key(std::process::id()), key(u32::MAX));
         let mut watching = Watching::default();
-        watching.set(Watch {
-            process: None,
-            ports: true,
-        });
+        watching.set(
+            Watch {
+                process: None,
+                ports: true,
+            },
+            &mut || (),
+        );
         // Time for one of them only.
         let mut has = |times: usize| {
-            (0..times).for_each(|_| watching.read_ports([me, other].into_iter(), Duration::ZERO));
+            (0..times).for_each(|_| {
+                watching.read_ports([me, other].into_iter(), Duration::ZERO, &mut || ())
+            });
             watching.watched().ports.unwrap().of(me).contains(&port)
         };
         has(1);
         assert!(has(1), "after two turns both were read");
-        watching.read_ports(std::iter::once(other), Duration::ZERO);
+        watching.read_ports(std::iter::once(other), Duration::ZERO, &mut || ());
         assert!(watching.watched().ports.unwrap().of(me).is_empty());
-        watching.set(Watch::default());
+        watching.set(Watch::default(), &mut || ());
         assert_eq!(watching.watched(), Watched::default());
     }
 
@@ -250,10 +274,13 @@ mod tests {
     fn another_process_with_the_id_is_not_looked_at() {
         let pid = Pid(std::process::id());
         let mut watching = Watching::default();
-        watching.set(Watch {
-            process: Some(ProcessKey { pid, start_time: 1 }),
-            ports: false,
-        });
+        watching.set(
+            Watch {
+                process: Some(ProcessKey { pid, start_time: 1 }),
+                ports: false,
+            },
+            &mut || (),
+        );
         let details = watching.watched().details.unwrap();
         assert!(details.connections.is_empty() && details.missing.is_some());
     }

@@ -108,6 +108,11 @@ impl Attachments {
         Ok(())
     }
 
+    /// Whether a pair is at each of these cgroups, or above it.
+    pub(super) fn cover(&self, cgroups: &BTreeSet<PathBuf>) -> bool {
+        all_below(cgroups, |path| self.pairs.contains_key(path))
+    }
+
     /// Makes the pairs be at `wanted`, less what lies below another wanted cgroup: programs of a
     /// cgroup's ancestors run too, and a packet must not be charged twice. In test mode they are
     /// at the root, whatever is wanted.
@@ -144,6 +149,11 @@ impl Attachments {
         });
         Ok(())
     }
+}
+
+/// Whether each of `cgroups` is one of those that `has` says so of, or lies below one.
+fn all_below(cgroups: &BTreeSet<PathBuf>, has: impl Fn(&Path) -> bool) -> bool {
+    cgroups.iter().all(|path| path.ancestors().any(&has))
 }
 
 /// Those of `cgroups` that lie below no other of them.
@@ -222,7 +232,10 @@ mod tests {
             (&["/a/b", "/a/c"], &["/a/b", "/a/c"]),
         ] {
             assert_eq!(topmost(&set(wanted)), set(attached));
+            assert!(all_below(&set(wanted), |path| set(attached).contains(path)));
         }
+        assert!(!all_below(&set(&["/a", "/b"]), |path| path == "/a"));
+        assert!(!all_below(&set(&["/ab"]), |path| path == "/a"));
     }
 
     #[test]

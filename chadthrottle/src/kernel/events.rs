@@ -1,6 +1,12 @@
 //! What the kernel tells: new processes, and the programs' log messages.
 
-use std::{future::poll_fn, os::fd::AsRawFd, task::Poll};
+use std::{
+    future::poll_fn,
+    os::fd::{AsFd as _, AsRawFd, OwnedFd},
+    task::Poll,
+};
+
+use anyhow::Context as _;
 
 use aya::{
     Ebpf,
@@ -10,21 +16,43 @@ use aya_log::EbpfLogger;
 use chadthrottle_common::{event::ProcessSeen, names::MAP_EVENTS};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The ring buffers, waiting to be watched.
+/// The processes that the kernel gave slots.
+pub struct Announcements(RingBuf<MapData>);
+
+impl Iterator for Announcements {
+    type Item = ProcessSeen;
+
+    /// The next of them. When there is none, that is known without a system call.
+    fn next(&mut self) -> Option<ProcessSeen> {
+        while let Some(record) = self.0.next() {
+            match ProcessSeen::from_bytes(&record) {
+                Some(seen) => return Some(seen),
+                None => log::warn!("an event of {} bytes is none that is known", record.len()),
+            }
+        }
+        None
+    }
+}
+
+/// What becomes readable when the kernel tells something, waiting to be watched.
 pub struct Events {
-    processes: RingBuf<MapData>,
+    /// The ring buffer of the announcements, which somebody else reads.
+    announced: OwnedFd,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl Events {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<(Announcements, Self)> {
         let logger = EbpfLogger::init(ebpf)
             .inspect_err(|error| log::warn!("messages of the eBPF programs can't be read: {error}"))
             .ok();
-        Ok(Self {
-            processes: super::take_map(ebpf, MAP_EVENTS)?,
+        let ring: RingBuf<MapData> = super::take_map(ebpf, MAP_EVENTS)?;
+        let announced = ring.as_fd().try_clone_to_owned();
+        let events = Self {
+            announced: announced.context("the ring buffer's descriptor")?,
             logger,
-        })
+        };
+        Ok((Announcements(ring), events))
     }
 }
 
@@ -36,33 +64,34 @@ impl Events {
     /// The runtime's.
     pub fn watch(self) -> std::io::Result<WatchedEvents> {
         Ok(WatchedEvents {
-            processes: watch(self.processes)?,
+            announced: watch(self.announced)?,
             logger: self.logger.map(watch).transpose()?,
         })
     }
 }
 
 fn watch<T: AsRawFd>(ring: T) -> std::io::Result<AsyncFd<T>> {
-    // SAFETY: both kinds of ring buffer own the one descriptor that they return each time, until
-    // they are dropped, and `AsyncFd` drops its registration before them.
+    // SAFETY: both own the one descriptor that they return each time, until they are dropped, and
+    // `AsyncFd` drops its registration before them.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(Into::into)
 }
 
-/// The ring buffers, watched.
+/// The same, watched.
 pub struct WatchedEvents {
-    processes: AsyncFd<RingBuf<MapData>>,
+    announced: AsyncFd<OwnedFd>,
     logger: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
 }
 
 impl WatchedEvents {
-    /// Waits until the kernel has told something, passes log messages on to the log, and returns
-    /// the processes that were announced. Can be dropped while it waits without losing any.
+    /// Waits until processes may have been announced; passes log messages on to the log meanwhile.
+    /// Can be dropped while it waits without losing anything, if [`Announcements`] are read after
+    /// each time.
     ///
     /// # Errors
     ///
     /// The runtime's.
-    pub async fn next(&mut self) -> std::io::Result<Vec<ProcessSeen>> {
-        let Self { processes, logger } = self;
+    pub async fn announced(&mut self) -> std::io::Result<()> {
+        let Self { announced, logger } = self;
         poll_fn(|context| {
             if let Some(logger) = logger {
                 while let Poll::Ready(guard) = logger.poll_read_ready_mut(context) {
@@ -71,29 +100,12 @@ impl WatchedEvents {
                     guard.clear_ready();
                 }
             }
-            loop {
-                let Poll::Ready(guard) = processes.poll_read_ready_mut(context) else {
-                    return Poll::Pending;
-                };
-                let mut guard = guard?;
-                let seen = drain(guard.get_inner_mut());
-                guard.clear_ready();
-                if !seen.is_empty() {
-                    return Poll::Ready(Ok(seen));
-                }
-            }
+            announced.poll_read_ready_mut(context).map(|guard| {
+                // What comes from now on makes it ready again.
+                guard?.clear_ready();
+                Ok(())
+            })
         })
         .await
     }
-}
-
-fn drain(ring: &mut RingBuf<MapData>) -> Vec<ProcessSeen> {
-    let mut seen = Vec::new();
-    while let Some(record) = ring.next() {
-        match ProcessSeen::from_bytes(&record) {
-            Some(event) => seen.push(event),
-            None => log::warn!("an event of {} bytes is none that is known", record.len()),
-        }
-    }
-    seen
 }

@@ -26,7 +26,7 @@ use aya::Ebpf;
 use chadthrottle_common::{names::PROGRAM_WINDOW, tag::slots_for};
 
 pub use attach::cgroup_root;
-pub use events::{Events, WatchedEvents};
+pub use events::{Announcements, Events, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells};
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};
@@ -45,6 +45,8 @@ pub struct Kernel {
     pub counters: CounterMap,
     /// The cells that limits live in.
     pub limits: LimitCells,
+    /// Which processes were given slots.
+    pub announcements: Announcements,
     attachments: Attachments,
     /// Whether downloads can be limited by the window that they advertise.
     pub window: Result<(), WithoutWindow>,
@@ -53,8 +55,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the embedded object and attaches the observers at the cgroup v2 root. What the kernel
-    /// tells from then on comes from the second value.
+    /// Loads the embedded object and attaches the observers at the cgroup v2 root. The second value
+    /// tells when there is something to be read of what the kernel tells from then on.
     ///
     /// # Errors
     ///
@@ -69,12 +71,13 @@ impl Kernel {
             log::info!("downloads are limited without the window that they advertise: {why}");
         }
         let mut attachments = Attachments::new(root);
-        let events = Events::take(&mut ebpf)?;
+        let (announcements, events) = Events::take(&mut ebpf)?;
         let kernel = Self {
             slots: Slots::take(&mut ebpf, slots)?,
             sockets: SocketTags::take(&mut ebpf)?,
             counters: CounterMap::take(&mut ebpf)?,
             limits: LimitCells::take(&mut ebpf)?,
+            announcements,
             attachments: {
                 attachments.observe(&mut ebpf)?;
                 attachments
@@ -100,6 +103,11 @@ impl Kernel {
         self.attachments
             .set(&mut self.ebpf, cgroups)
             .context("limits can't be enforced")
+    }
+
+    /// Whether the packets of all these cgroups meet the throttle pair already.
+    pub fn throttles_at(&self, cgroups: &BTreeSet<PathBuf>) -> bool {
+        self.attachments.cover(cgroups)
     }
 
     /// Attaches the program that advertises windows to what leaves by a device of a network

@@ -16,11 +16,12 @@ pub struct SocketDescriptor {
 }
 
 /// The sockets that a process holds, of any family; none if it has ended.
-pub fn sockets(pid: Pid) -> Vec<SocketDescriptor> {
-    let Ok(descriptors) = Process::new(pid.0.cast_signed()).and_then(|process| process.fd()) else {
-        return Vec::new();
-    };
-    descriptors
+/// Each is read when it is asked for.
+pub fn sockets(pid: Pid) -> impl Iterator<Item = SocketDescriptor> {
+    Process::new(pid.0.cast_signed())
+        .and_then(|process| process.fd())
+        .into_iter()
+        .flatten()
         .filter_map(Result::ok)
         .filter_map(|descriptor| match descriptor.target {
             FDTarget::Socket(inode) => Some(SocketDescriptor {
@@ -29,15 +30,11 @@ pub fn sockets(pid: Pid) -> Vec<SocketDescriptor> {
             }),
             _ => None,
         })
-        .collect()
 }
 
 /// The inodes of [`sockets`].
 pub fn socket_inodes(pid: Pid) -> HashSet<u64> {
-    sockets(pid)
-        .into_iter()
-        .map(|socket| socket.inode)
-        .collect()
+    sockets(pid).map(|socket| socket.inode).collect()
 }
 
 /// What a socket speaks, as far as it matters here.
@@ -114,7 +111,7 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let unix = UnixDatagram::unbound().unwrap();
-        let found = sockets(me);
+        let found: Vec<_> = sockets(me).collect();
         for (fd, expected) in [
             (tcp.as_raw_fd(), Family::Inet),
             (udp.as_raw_fd(), Family::Inet),
@@ -129,6 +126,6 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_has_no_sockets() {
         // Above the largest pid_max there can be.
-        assert_eq!(sockets(Pid(5_000_000)), []);
+        assert_eq!(sockets(Pid(5_000_000)).count(), 0);
     }
 }

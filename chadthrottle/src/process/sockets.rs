@@ -75,13 +75,14 @@ pub struct TcpReading {
 /// The sockets of a process that have addresses, at most so many; and whether there are more.
 ///
 /// Each is duplicated for some microseconds: it works in any network namespace, and costs only
-/// what this one process has, however many there are on the machine.
+/// what this one process has, however many there are on the machine. `between` two of them the
+/// caller may see to something else.
 ///
 /// # Errors
 ///
 /// The process has gone, or the kernel forbids to look (`EPERM`).
-pub fn read(pid: Pid, most: usize) -> io::Result<(Vec<Reading>, bool)> {
-    let (mut readings, more) = each(pid, most, reading)?;
+pub fn read(pid: Pid, most: usize, between: &mut dyn FnMut()) -> io::Result<(Vec<Reading>, bool)> {
+    let (mut readings, more) = each(pid, most, between, reading)?;
     // A socket may be held by several descriptors.
     readings.sort_by_key(|reading| reading.cookie);
     readings.dedup_by_key(|reading| reading.cookie);
@@ -93,8 +94,8 @@ pub fn read(pid: Pid, most: usize) -> io::Result<(Vec<Reading>, bool)> {
 /// # Errors
 ///
 /// As of [`read`].
-pub fn ports(pid: Pid, most: usize) -> io::Result<Vec<u16>> {
-    let (addresses, _) = each(pid, most, addresses)?;
+pub fn ports(pid: Pid, most: usize, between: &mut dyn FnMut()) -> io::Result<Vec<u16>> {
+    let (addresses, _) = each(pid, most, between, addresses)?;
     let both = addresses
         .into_iter()
         .flat_map(|(local, remote)| [Some(local), remote]);
@@ -108,11 +109,13 @@ pub fn ports(pid: Pid, most: usize) -> io::Result<Vec<u16>> {
 fn each<T>(
     pid: Pid,
     most: usize,
+    between: &mut dyn FnMut(),
     look: impl Fn(&OwnedFd) -> Option<T>,
 ) -> io::Result<(Vec<T>, bool)> {
     let process = super::open_pidfd(pid)?;
     let mut found: Vec<T> = Vec::new();
     for descriptor in descriptors::sockets(pid) {
+        between();
         if descriptors::family(pid, descriptor.fd) == Family::Other {
             continue;
         }
@@ -248,7 +251,7 @@ mod tests {
         let udp = UdpSocket::bind("[::1]:0").unwrap();
         udp.connect("[::1]:9").unwrap();
 
-        let (readings, more) = read(Pid(std::process::id()), 1000).unwrap();
+        let (readings, more) = read(Pid(std::process::id()), 1000, &mut || ()).unwrap();
         assert!(!more);
         let find = |local, remote| {
             let mut found = readings.iter();
@@ -278,8 +281,8 @@ mod tests {
             UdpSocket::bind("127.0.0.1:0").unwrap(),
             UdpSocket::bind("127.0.0.1:0").unwrap(),
         ];
-        let (readings, more) = read(Pid(std::process::id()), 1).unwrap();
+        let (readings, more) = read(Pid(std::process::id()), 1, &mut || ()).unwrap();
         assert_eq!((readings.len(), more), (1, true));
-        assert!(read(Pid(5_000_000), 1).is_err());
+        assert!(read(Pid(5_000_000), 1, &mut || ()).is_err());
     }
 }
