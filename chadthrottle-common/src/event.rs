@@ -1,22 +1,22 @@
 //! What the kernel tells user space.
 
-use crate::{map_value, tag::Tag};
+use crate::{map_value, newcomer::Kind, tag::Tag};
 
 /// A process that was given a slot, because it created its first inet socket since chadthrottle
 /// watches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessSeen {
+    /// What is known of it; all there is to know if it ends at once.
+    pub kind: Kind,
     /// The slot it was given.
     pub tag: Tag,
     /// Its process id (thread group id) in the initial PID namespace.
     pub pid: u32,
-    /// Its user id.
-    pub uid: u32,
-    /// Its name as in `/proc/PID/comm`, NUL-padded; all there is to know if it ends at once.
-    pub name: [u8; 16],
+    /// Nothing.
+    pub reserved: u32,
 }
-map_value!(ProcessSeen, 32);
+map_value!(ProcessSeen, 56);
 
 impl ProcessSeen {
     /// Reads a record of the ring buffer; nothing if it has another size.
@@ -25,22 +25,15 @@ impl ProcessSeen {
         let word = |at: usize| {
             u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let mut name = [0; 16];
-        name.copy_from_slice(&bytes[16..]);
         Some(Self {
+            kind: Kind::from_bytes(bytes)?,
             tag: Tag {
-                slot: word(0),
-                generation: word(4),
+                slot: word(40),
+                generation: word(44),
             },
-            pid: word(8),
-            uid: word(12),
-            name,
+            pid: word(48),
+            reserved: word(52),
         })
-    }
-
-    /// The name up to its NUL.
-    pub fn name(&self) -> &[u8] {
-        self.name.split(|byte| *byte == 0).next().unwrap_or(&[])
     }
 }
 
@@ -50,15 +43,20 @@ mod tests {
 
     #[test]
     fn a_record_is_read_field_by_field() {
-        let mut bytes = [0u8; 32];
-        for (at, value) in [(0, 7u32), (4, 3), (8, 4242), (12, 1000)] {
+        let mut bytes = [0u8; 56];
+        for (at, value) in [(16, 1000u32), (40, 7), (44, 3), (48, 4242)] {
             bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
-        bytes[16..20].copy_from_slice(b"curl");
+        for (at, value) in [(0, 1u64 << 40), (8, 5)] {
+            bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        }
+        bytes[24..28].copy_from_slice(b"curl");
         let seen = ProcessSeen::from_bytes(&bytes).unwrap();
         assert_eq!((seen.tag.slot, seen.tag.generation), (7, 3));
+        let kind = seen.kind;
+        assert_eq!((kind.cgroup, kind.trees), (1 << 40, 5));
         assert_eq!(
-            (seen.pid, seen.uid, seen.name()),
+            (seen.pid, kind.uid, kind.name()),
             (4242, 1000, &b"curl"[..])
         );
         assert_eq!(ProcessSeen::from_bytes(&bytes[1..]), None);

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod event;
 pub mod limit;
 pub mod names;
+pub mod newcomer;
 pub mod tag;
 pub mod traffic;
 pub mod window;

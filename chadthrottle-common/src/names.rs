@@ -13,6 +13,14 @@ pub const PROGRAM_EGRESS: &str = "chadthrottle_egress";
 /// tc egress at the devices where downloads are paced: advertises the windows that are granted.
 pub const PROGRAM_WINDOW: &str = "chadthrottle_window";
 
+/// Raw tracepoint `sched_process_fork`: children belong to the trees of their parents.
+pub const PROGRAM_FORK: &str = "chadthrottle_fork";
+
+/// Constants of the programs: where `task_struct.pid` and `.tgid` are, in bytes.
+pub const TASK_PID_OFFSET: &str = "TASK_PID_OFFSET";
+/// See [`TASK_PID_OFFSET`].
+pub const TASK_TGID_OFFSET: &str = "TASK_TGID_OFFSET";
+
 /// Constant of the programs: where `tcp_sock.rx_opt.rcv_wscale` is, in bits; 0 for unknown.
 pub const WINDOW_SCALE_OFFSET: &str = "WINDOW_SCALE_OFFSET";
 
@@ -32,5 +40,10 @@ pub const MAP_LIMITS: &str = "LIMITS";
 pub const MAP_ENFORCED: &str = "ENFORCED";
 /// Array by slot: [`crate::limit::Paced`].
 pub const MAP_PACED: &str = "PACED";
+/// Hash from a [`crate::newcomer::Kind`] of process to the [`crate::newcomer::Beginning`] of the
+/// next of that kind.
+pub const MAP_BEGINNINGS: &str = "BEGINNINGS";
+/// Hash from process id to the [`crate::newcomer::Trees`] it belongs to.
+pub const MAP_FAMILIES: &str = "FAMILIES";
 /// Ring buffer of [`crate::event::ProcessSeen`].
 pub const MAP_EVENTS: &str = "EVENTS";

@@ -13,6 +13,7 @@
 #![feature(core_intrinsics)]
 
 mod count;
+mod family;
 mod maps;
 mod packet;
 mod socket;
@@ -22,8 +23,8 @@ mod window;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
-    macros::{cgroup_skb, cgroup_sock, classifier},
-    programs::{SkBuffContext, SockContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, classifier, raw_tracepoint},
+    programs::{RawTracePointContext, SkBuffContext, SockContext, TcContext},
 };
 use chadthrottle_common::traffic::Direction;
 
@@ -64,6 +65,12 @@ pub fn chadthrottle_egress(ctx: SkBuffContext) -> i32 {
 pub fn chadthrottle_window(ctx: TcContext) -> i32 {
     window::advertise(&ctx);
     TC_ACT_UNSPEC
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn chadthrottle_fork(ctx: RawTracePointContext) -> i32 {
+    family::forked(&ctx);
+    0
 }
 
 #[cfg(not(test))]

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use chadthrottle_common::{
     event::ProcessSeen,
     limit::{Enforced, Limit, MAX_LIMITS, Paced},
+    newcomer::{Beginning, Kind, MAX_KINDS, Trees},
     tag::{MAX_SLOTS, SlotState, Tag},
     traffic::Counters,
     window::Grant,
@@ -57,7 +58,16 @@ pub static ENFORCED: Array<Enforced, { MAX_LIMITS as usize }> = Array::new();
 #[btf_map]
 pub static PACED: Array<Paced, { MAX_SLOTS as usize }> = Array::new();
 
-/// Bound: 256 KiB, some 6,500 announcements. Full: the announcement is lost, the slot is not;
+/// Bound: 4096 kinds of processes. Full: user space forgets all of them, and the next process of
+/// each kind begins without limits.
+#[btf_map]
+pub static BEGINNINGS: HashMap<Kind, Beginning, { MAX_KINDS as usize }> = HashMap::new();
+
+/// Bound: as many as there are slots. Full: user space looks for further children.
+#[btf_map]
+pub static FAMILIES: HashMap<u32, Trees, { MAX_SLOTS as usize }> = HashMap::new();
+
+/// Bound: 256 KiB, some 4,000 announcements. Full: the announcement is lost, the slot is not;
 /// user space finds it in `PROCESS_SLOTS`.
 #[btf_map]
 pub static EVENTS: RingBuf<ProcessSeen, { 256 * 1024 }> = RingBuf::new();

@@ -3,17 +3,21 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_NOEXIST,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::bpf_get_current_cgroup_id,
+    },
     programs::{SkBuffContext, SockContext},
 };
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
     event::ProcessSeen,
+    newcomer::Kind,
     tag::{SlotState, Tag, UNATTRIBUTED},
 };
 
 use crate::{
-    maps::{EVENTS, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS},
+    maps::{BEGINNINGS, EVENTS, FAMILIES, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS},
     socket,
 };
 
@@ -33,7 +37,7 @@ fn known(pid: u32) -> Option<Tag> {
     unsafe { PROCESS_SLOTS.get(&pid) }.copied()
 }
 
-/// Gives a process its slot and announces it. When slots have run out the socket stays untagged.
+/// Gives a process its slot, with what processes of its kind begin with, and announces it. When slots have run out the socket stays untagged.
 #[inline(always)]
 fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
     let Ok(Some(tag)) = FREE_SLOTS.pop() else {
@@ -51,16 +55,46 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
         }
     }
     debug!(ctx, "process {} gets slot {}", pid, tag.slot);
+    let kind = Kind {
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        // SAFETY: as above in `known`.
+        trees: unsafe { FAMILIES.get(&pid) }.copied().unwrap_or(0),
+        uid: bpf_get_current_uid_gid() as u32,
+        reserved: 0,
+        name: bpf_get_current_comm().unwrap_or_default(),
+    };
+    begin(tag, &kind);
     if let Some(mut entry) = EVENTS.reserve(0) {
         entry.write(ProcessSeen {
+            kind,
             tag,
             pid,
-            uid: bpf_get_current_uid_gid() as u32,
-            name: bpf_get_current_comm().unwrap_or_default(),
+            reserved: 0,
         });
         entry.submit(0);
     }
     Some(tag)
+}
+
+/// Limits a new process as the last one of its kind was. Whatever is written here, user space writes
+/// again when the process is announced.
+#[inline(always)]
+fn begin(tag: Tag, kind: &Kind) {
+    // SAFETY: as above in `known`.
+    let mut beginning = unsafe { BEGINNINGS.get(kind) }.copied();
+    if beginning.is_none() && kind.trees != 0 {
+        // SAFETY: the same.
+        beginning = unsafe { BEGINNINGS.get(&Kind::any_in(kind.trees)) }.copied();
+    }
+    let (Some(beginning), Some(state)) = (beginning, SLOTS.get_ptr_mut(tag.slot)) else {
+        return;
+    };
+    // SAFETY: an existing array element, whose generation is the tag's already.
+    unsafe {
+        (&raw mut (*state).metered).write_volatile(beginning.metered);
+        (&raw mut (*state).limits).write_volatile(beginning.limits);
+    }
 }
 
 /// The packet's slot and what is known of it; [`UNATTRIBUTED`] when it has no full socket, its

@@ -22,7 +22,7 @@ use kernel_tests::{
     process::{Place, Process},
     product::{self, refusal},
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, setpriority_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -143,7 +143,8 @@ fn fifty_curls(megabytes: u32, each: u32) -> TestResult {
     let moved = curls_moved(&home)? - before;
     let took = Moment::now().seconds_since(from);
     figure(&format!("counted: {:.3} of the limit", moved / took / rate));
-    // What the server sent, too: what passed before a limit was in force is not in its count.
+    // What the server sent: what passed before a limit was in force is not in the daemon's count.
+    server.received_until(to)?;
     let sent = server.sent()?.rate(from, to)?;
     expect_ratio("all together", sent, rate, 0.85..=1.05)
 }
@@ -328,12 +329,20 @@ fn a_shared_limit_that_is_changed_to_one_each_is_one_each_from_then_on() -> Test
     Ok(())
 }
 
+/// Lets a process's threads have the processors before all others, so that what is measured is how
+/// long it takes, not how busy the machine is.
+fn put_first(process: &Process) -> Result<()> {
+    for thread in fs::read_dir(format!("/proc/{}/task", process.pid()))? {
+        let thread = thread?.file_name().to_string_lossy().parse()?;
+        setpriority_process(Pid::from_raw(thread), -20)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_new_process_is_limited_within_milliseconds() -> TestResult {
     kernel_test!(alone);
-    const STARTS: usize = 100;
     const RATE: u64 = 20_000_000;
-    const CHUNK: u32 = 1000;
     let lab = Lab::new()?;
     // The last of 100 rules is the one that counts.
     let mut rules: String = (0..99)
@@ -349,19 +358,30 @@ fn a_new_process_is_limited_within_milliseconds() -> TestResult {
     let idle = Job::many_processes(1000).connect(sink.address()?);
     let _idle = lab.near().traffic(idle.amount(1000).rate(1000))?;
     let daemon = home.daemon()?;
+    put_first(&daemon)?;
     thread::sleep(Duration::from_secs(2));
-    let mut leaked = Vec::new();
+    let job = Job::udp().connect(sink.address()?).send();
+    let job = job.rate(RATE).chunk(1000).command()?;
     let mut before = sink.received_until(Moment::now())?.total();
-    for _ in 0..STARTS {
-        let job = Job::udp().connect(sink.address()?).send();
-        let _sender = lab.near().traffic(job.rate(RATE).chunk(CHUNK))?;
+    // What a sender of this name moves before it is limited.
+    let mut leaked = |name: &str| -> Result<u64> {
+        let path = home.path().join(name);
+        if !path.exists() {
+            std::os::unix::fs::symlink(job.get_program(), &path)?;
+        }
+        let mut sender = Command::new(path);
+        sender.args(job.get_args());
+        let _sender = Peer::from_command(sender, lab.near().place())?;
         let settled = Moment::now() + Duration::from_millis(120);
         let now = sink.received_until(settled)?.total();
-        leaked.push((now - before) as f64 / RATE as f64 * 1e3);
-        before = now;
-    }
-    leaked.sort_by(f64::total_cmp);
-    let at = |part: f64| leaked[((leaked.len() - 1) as f64 * part).round() as usize];
+        Ok(now - std::mem::replace(&mut before, now))
+    };
+    // Each the first of its kind: it is compared with the rules.
+    let mut first = (0..100)
+        .map(|n| Ok(leaked(&format!("sender-{n}"))? as f64 / RATE as f64 * 1e3))
+        .collect::<Result<Vec<f64>>>()?;
+    first.sort_by(f64::total_cmp);
+    let at = |part: f64| first[((first.len() - 1) as f64 * part).round() as usize];
     figure(&format!(
         "ms of traffic before the limit: p50 {:.2}, p90 {:.2}, p99 {:.2}, most {:.2}",
         at(0.5),
@@ -373,9 +393,14 @@ fn a_new_process_is_limited_within_milliseconds() -> TestResult {
     let (half, most) = if is_slow() {
         (20.0, 100.0)
     } else {
-        (5.0, 50.0)
+        (5.0, 25.0)
     };
     ensure!(at(0.5) <= half, "p50 {} ms; {}", at(0.5), daemon.errors());
     ensure!(at(0.99) <= most, "p99 {} ms; {}", at(0.99), daemon.errors());
+    // The next of a kind begin with what was found out.
+    for _ in 0..20 {
+        let bytes = leaked("sender-0")?;
+        ensure!(bytes == 0, "{bytes} bytes passed; {}", daemon.errors());
+    }
     Ok(())
 }

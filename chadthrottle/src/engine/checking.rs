@@ -8,7 +8,7 @@ use chadthrottle_common::{address::TrafficClass, limit::MAX_PACED, traffic::Dire
 use super::{
     Engine,
     enforcement::{Check, Enforcement, Expected},
-    in_force::Done,
+    in_force::{Done, InForce},
     owners::{Owner, rate_of},
     snapshot::{
         Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow,
@@ -81,7 +81,7 @@ impl Engine {
                 }
             }
         }
-        for cell in self.rules.iter_mut().flat_map(|rule| &mut rule.shared) {
+        for cell in self.rules.iter_mut().flat_map(InForce::common_cells_mut) {
             if let Err(error) = cell.read(&self.kernel.limits) {
                 log::warn!("{error:#}");
             }
@@ -215,8 +215,7 @@ impl Engine {
             let mut done = rule.before;
             let own = enforcements().flat_map(|enforcement| &enforcement.own);
             for cell in rule
-                .shared
-                .iter()
+                .common_cells()
                 .chain(own.filter(|cell| cell.limit == rule.id))
             {
                 done.add(cell);
@@ -298,7 +297,7 @@ impl Engine {
             .map(|rule| (rule.id, rule.rule.limits))
             .collect();
         let own = self.owners.limits().flat_map(|limit| &limit.own);
-        for cell in self.rules.iter().flat_map(|rule| &rule.shared).chain(own) {
+        for cell in self.rules.iter().flat_map(InForce::common_cells).chain(own) {
             if let Some(limits) = rules.get(&cell.limit)
                 && let Some(rate) = *limits.get(cell.direction)
                 && let Err(error) = self.kernel.limits.change(&cell.cell, cell.direction, rate)

@@ -2,11 +2,16 @@
 
 use std::{
     cell::OnceCell,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
-use chadthrottle_common::{address::TrafficClass, limit::Enforced, traffic::Direction};
+use chadthrottle_common::{
+    address::TrafficClass,
+    limit::Enforced,
+    newcomer::{MAX_TREES, Trees},
+    traffic::Direction,
+};
 
 use super::snapshot::{LimitId, PerDirection};
 use crate::{
@@ -87,6 +92,12 @@ impl Done {
         let delay = self.delay.get_mut(direction);
         *delay = (*delay).max(cell.delay);
     }
+
+    /// Adds what a cell did that does nothing any more.
+    pub fn take_over(&mut self, cell: &LimitCell) {
+        self.add(cell);
+        *self.delay.get_mut(cell.direction) = Duration::ZERO;
+    }
 }
 
 /// A rule in force.
@@ -99,6 +110,8 @@ pub struct InForce {
     pub since: SystemTime,
     /// The cells that its processes share.
     pub shared: Vec<LimitCell>,
+    /// Where each process has cells of its own: those that new processes share until they do.
+    pub newcomers: Vec<LimitCell>,
     /// What cells did whose processes have left.
     pub before: Done,
     /// What its processes moved.
@@ -107,6 +120,8 @@ pub struct InForce {
     pub achieved: PerDirection<Rate>,
     /// Of a [`Target::Tree`]: its processes, as far as they were seen.
     members: HashSet<Pid>,
+    /// The bit by which the kernel knows its tree; 0 for none.
+    trees: Trees,
     /// Its place among those of the same precedence: the lowest first.
     place: i64,
     /// The process it was for has ended; it is in force for what that left to be sent.
@@ -129,6 +144,24 @@ impl Choice {
     /// Whether nothing does.
     pub fn is_empty(&self) -> bool {
         self.limits == Chosen::default() && self.meters.is_empty()
+    }
+
+    /// A rule matches that comes after those that were added before.
+    fn add(&mut self, in_force: &InForce) {
+        if in_force.rule.metered {
+            self.meters.push(in_force.id);
+        }
+        for direction in Direction::BOTH {
+            if in_force.rule.limits.get(direction).is_none() {
+                continue;
+            }
+            for class in TrafficClass::BOTH {
+                let place = &mut self.limits[direction.index()][class.index()];
+                if place.is_none() && in_force.rule.scope.covers(class) {
+                    *place = Some(in_force.id);
+                }
+            }
+        }
     }
 
     /// The cells that it takes: each direction of each limit, once.
@@ -170,6 +203,8 @@ impl Choice {
 pub struct RulesInForce {
     rules: Vec<InForce>,
     last: u64,
+    /// Trees that had a bit so far.
+    trees: u32,
 }
 
 impl RulesInForce {
@@ -208,21 +243,73 @@ impl RulesInForce {
             Origin::Hand => -self.last.cast_signed(),
             Origin::File(_) => i64::MAX,
         };
-        let members = rule.target.roots().iter().map(|root| root.pid).collect();
+        let members: HashSet<Pid> = rule.target.roots().iter().map(|root| root.pid).collect();
+        let trees = if members.is_empty() {
+            0
+        } else {
+            self.free_bit()
+        };
         self.rules.push(InForce {
             id,
             rule,
             since: SystemTime::now(),
             shared: Vec::new(),
+            newcomers: Vec::new(),
             before: Done::default(),
             bytes: PerDirection::default(),
             achieved: PerDirection::default(),
             members,
+            trees,
             place,
             ended: false,
         });
         self.sort();
         id
+    }
+
+    /// A bit for a further tree: the one that was used longest ago. None is free when there are
+    /// too many trees; the children of further ones are only looked for.
+    fn free_bit(&mut self) -> Trees {
+        let used = self.rules.iter().fold(0, |used, rule| used | rule.trees);
+        for _ in 0..MAX_TREES {
+            let bit = 1 << (self.trees % MAX_TREES);
+            self.trees = self.trees.wrapping_add(1);
+            if used & bit == 0 {
+                return bit;
+            }
+        }
+        0
+    }
+
+    /// The kernel knows that a process belongs to these trees.
+    pub fn join(&mut self, pid: Pid, trees: Trees) {
+        for in_force in &mut self.rules {
+            if in_force.trees & trees != 0 {
+                in_force.members.insert(pid);
+            }
+        }
+    }
+
+    /// The processes of all trees, as the kernel is to know them.
+    pub fn families(&self) -> HashMap<Pid, Trees> {
+        let mut families = HashMap::new();
+        for in_force in self.rules.iter().filter(|rule| rule.trees != 0) {
+            for pid in &in_force.members {
+                *families.entry(*pid).or_default() |= in_force.trees;
+            }
+        }
+        families
+    }
+
+    /// What counts for a process of which nothing is known but the trees that it belongs to.
+    pub fn choose_in(&self, trees: Trees) -> Choice {
+        let mut choice = Choice::default();
+        for in_force in &self.rules {
+            if in_force.trees & trees != 0 {
+                choice.add(in_force);
+            }
+        }
+        choice
     }
 
     /// Brings the rules of a file into the file's order.
@@ -266,20 +353,7 @@ impl RulesInForce {
             if !in_force.rule.target.matches(process, &mut descends) {
                 continue;
             }
-            if in_force.rule.metered {
-                choice.meters.push(in_force.id);
-            }
-            for direction in Direction::BOTH {
-                if in_force.rule.limits.get(direction).is_none() {
-                    continue;
-                }
-                for class in TrafficClass::BOTH {
-                    let place = &mut choice.limits[direction.index()][class.index()];
-                    if place.is_none() && in_force.rule.scope.covers(class) {
-                        *place = Some(in_force.id);
-                    }
-                }
-            }
+            choice.add(in_force);
         }
         choice
     }
@@ -348,6 +422,31 @@ impl InForce {
     /// Whether it is for descendants, too.
     fn has_trees(&self) -> bool {
         !self.rule.target.roots().is_empty()
+    }
+
+    /// The bit by which the kernel knows its tree; 0 for none.
+    pub fn trees(&self) -> Trees {
+        self.trees
+    }
+
+    /// All cells that several processes share.
+    pub fn common_cells(&self) -> impl Iterator<Item = &LimitCell> {
+        self.shared.iter().chain(&self.newcomers)
+    }
+
+    /// All of them, to be changed.
+    pub fn common_cells_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
+        self.shared.iter_mut().chain(&mut self.newcomers)
+    }
+
+    /// The cell with which new processes begin.
+    pub fn newcomers_cell(&self, direction: Direction) -> Option<&LimitCell> {
+        let cells = if self.is_each() {
+            &self.newcomers
+        } else {
+            &self.shared
+        };
+        cells.iter().find(|cell| cell.direction == direction)
     }
 
     /// The cell that its processes share in a direction.
@@ -495,5 +594,32 @@ mod tests {
         );
         rules.look_for_descendants(|_| Vec::new(), |_| false);
         assert!(rules.get(tree).unwrap().is_deserted());
+    }
+
+    #[test]
+    fn trees_have_bits_by_which_the_kernel_knows_them() {
+        let mut rules = RulesInForce::default();
+        let tree = |pid| Rule::by_hand(Target::Tree(Pid(pid).into()), limits(1, 1));
+        let [outer, inner] = [10, 11].map(|pid| rules.insert(tree(pid)));
+        let bits = |rules: &RulesInForce, id| rules.get(id).unwrap().trees();
+        let (first, second) = (bits(&rules, outer), bits(&rules, inner));
+        assert_eq!((first, second), (1, 2));
+        rules.join(Pid(12), first | second);
+        rules.join(Pid(13), 1 << 40);
+        let families = [(10, first), (11, second), (12, first | second)];
+        let families = families.map(|(pid, trees)| (Pid(pid), trees));
+        assert_eq!(rules.families(), HashMap::from(families));
+        let choice = rules.choose(&process(12, "make"), Vec::new);
+        assert_eq!(choice.ids(), BTreeSet::from([inner]), "the newest");
+        assert_eq!(rules.choose_in(first | second), choice);
+        assert_eq!(rules.choose_in(first).ids(), BTreeSet::from([outer]));
+        // A bit is not used again at once, and never twice.
+        rules.remove(outer);
+        let next = rules.insert(tree(14));
+        assert_eq!(bits(&rules, next), 4);
+        let many: Vec<_> = (20..82).map(|pid| rules.insert(tree(pid))).collect();
+        assert_eq!(bits(&rules, many[61]), first);
+        let more = rules.insert(tree(100));
+        assert_eq!(bits(&rules, more), 0, "too many");
     }
 }

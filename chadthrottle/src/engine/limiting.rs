@@ -6,16 +6,18 @@ use std::{
     time::Instant,
 };
 
-use chadthrottle_common::traffic::Direction;
+use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::{
     Engine,
     command::{Command, CommandError},
     enforcement::Enforcement,
-    in_force::{Choice, InForce, LimitCell},
+    in_force::{Choice, InForce, LimitCell, RulesInForce},
+    owners::Owner,
     snapshot::{LimitId, Limits},
 };
 use crate::{
+    kernel::Kernel,
     process::{Pid, ProcessKey, ancestry, open_pidfd},
     rate::Rate,
     rules::{
@@ -227,11 +229,14 @@ impl Engine {
 
     /// Sees to it that the right limits count for every process, and that their packets meet the
     /// throttle pair. Then cells that are `surplus` are named by no slot, and free.
-    fn settle(&mut self, surplus: Vec<LimitCell>) -> anyhow::Result<()> {
+    fn settle(&mut self, mut surplus: Vec<LimitCell>) -> anyhow::Result<()> {
+        surplus.extend(self.forget_newcomers());
         let assigned = self.owners.slots().into_iter().try_for_each(|slot| {
             self.attend();
             self.assign(slot).map(|_| ())
         });
+        // Who began with one of them meanwhile.
+        self.attend();
         for cell in surplus {
             self.kernel.limits.release(cell.cell);
         }
@@ -240,9 +245,6 @@ impl Engine {
 
     /// The same for a process that is new, or not what it was.
     pub(super) fn assign_changed(&mut self, pid: Pid) {
-        if self.rules.iter().next().is_none() {
-            return;
-        }
         let Some(slot) = self.owners.of_process(pid).map(|owner| owner.tag.slot) else {
             return;
         };
@@ -269,15 +271,18 @@ impl Engine {
         };
         let pid = owner.pid();
         owner.changed = false;
+        let began = owner.began.take();
         let mut choice = self
             .rules
             .choose(&owner.identity, || ancestry::ancestors(pid));
         if owner.ended.is_some() {
             // What it left to be sent stays under the limits that are still there, and no others.
             let before = owner.enforcement.as_ref().map(|before| &before.choice);
-            choice = before.map_or_else(Choice::default, |before| {
-                before.without(|id| self.rules.get(id).is_none())
-            });
+            choice = before
+                .or(began.as_ref())
+                .map_or_else(Choice::default, |before| {
+                    before.without(|id| self.rules.get(id).is_none())
+                });
         }
         // What it is to have to itself. A rule may have come to be shared, or each process's own.
         let own: Vec<(Direction, &InForce)> = choice
@@ -292,6 +297,10 @@ impl Engine {
         if owner.enforcement.as_ref().map_or(choice.is_empty(), |now| {
             now.choice == choice && now.own.len() == own.len() && now.own.iter().all(is_own)
         }) {
+            if began.is_some() {
+                // What it began with may be more than what counts for it.
+                set_limits(&mut self.kernel, &self.rules, owner)?;
+            }
             return Ok(false);
         }
         let mut new = Vec::new();
@@ -323,36 +332,34 @@ impl Engine {
                 enforcement
             }
             none => {
-                // What an earlier limit of this slot found out may not hold any more.
-                self.kernel.limits.pace(owner.tag.slot, &[])?;
                 let cgroup = owner.identity.cgroup.clone();
-                none.insert(Enforcement::new(choice.clone(), &cgroup, &counters, now))
+                let new = Enforcement::new(choice.clone(), &cgroup, &counters, now);
+                let enforcement = none.insert(new);
+                if owner.ended.is_some() {
+                    // Where it was is not known; those like it meet the pair already.
+                    enforcement.cgroups.clear();
+                } else {
+                    // Paced from the start where others are.
+                    for device in self.pacing.ready(pid) {
+                        enforcement.add_road(device.index, Ok(device));
+                    }
+                }
+                // What an earlier limit of this slot found out may not hold any more.
+                let devices = enforcement.paced_indexes();
+                self.kernel.limits.pace(owner.tag.slot, &devices)?;
+                enforcement
             }
         };
         enforcement.own.extend(new);
-        let cell = |direction: Direction, class: chadthrottle_common::address::TrafficClass| {
-            let rule = self
-                .rules
-                .get(choice.limits[direction.index()][class.index()]?)?;
-            let cell = if rule.is_each() {
-                enforcement.own_cell(rule.id, direction)
-            } else {
-                rule.shared_cell(direction)
-            };
-            Some(&cell?.cell)
-        };
-        self.kernel
-            .slots
-            .set_limits(owner.tag, cell, !choice.meters.is_empty())?;
+        set_limits(&mut self.kernel, &self.rules, owner)?;
         // Only now does no slot name them any more.
-        let surplus: Vec<LimitCell> = enforcement
-            .own
-            .extract_if(.., |cell| !is_own(cell))
+        let own_cells = owner.enforcement.iter_mut().map(|limit| &mut limit.own);
+        let surplus: Vec<LimitCell> = own_cells
+            .flat_map(|cells| cells.extract_if(.., |cell| !is_own(cell)))
             .collect();
         for cell in surplus {
             if let Some(in_force) = self.rules.get_mut(cell.limit) {
-                in_force.before.add(&cell);
-                *in_force.before.delay.get_mut(cell.direction) = Default::default();
+                in_force.before.take_over(&cell);
             }
             self.kernel.limits.release(cell.cell);
         }
@@ -403,6 +410,24 @@ impl Engine {
         }
         Ok(identity.key)
     }
+}
+
+/// Writes what the kernel looks at for every packet of a process.
+fn set_limits(kernel: &mut Kernel, rules: &RulesInForce, owner: &Owner) -> anyhow::Result<()> {
+    let enforcement = owner.enforcement.as_ref();
+    let cell = |direction: Direction, class: TrafficClass| {
+        let enforcement = enforcement?;
+        let id = enforcement.choice.limits[direction.index()][class.index()]?;
+        let rule = rules.get(id)?;
+        let cell = if rule.is_each() {
+            enforcement.own_cell(id, direction)
+        } else {
+            rule.shared_cell(direction)
+        };
+        Some(&cell?.cell)
+    };
+    let metered = enforcement.is_some_and(|limit| !limit.choice.meters.is_empty());
+    kernel.slots.set_limits(owner.tag, cell, metered)
 }
 
 /// A cgroup's path, or that of the nearest above it that exists.

@@ -8,6 +8,7 @@ pub mod connections;
 mod enforcement;
 pub(crate) mod in_force;
 mod limiting;
+mod newcomers;
 mod notices;
 mod owners;
 mod run;
@@ -15,7 +16,7 @@ pub mod snapshot;
 mod watching;
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::BTreeSet,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,11 +30,12 @@ pub use run::{EngineThread, start};
 use crate::{
     kernel::Kernel,
     pacing::{Pacing, Windows},
-    process::{Pid, ProcessKey, ancestry, descriptors},
+    process::{Pid, ProcessKey, descriptors},
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
 use in_force::RulesInForce;
+use newcomers::Expected;
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
 use snapshot::{PerDirection, Snapshot};
@@ -71,6 +73,7 @@ struct Engine {
     windows: Windows,
     owners: Owners,
     rules: RulesInForce,
+    expected: Expected,
     attribution: Attribution,
     notices: Notices,
     watching: Watching,
@@ -93,6 +96,7 @@ impl Engine {
             windows: Windows::default(),
             owners: Owners::default(),
             rules: RulesInForce::default(),
+            expected: Expected::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),
             watching: Watching::default(),
@@ -116,18 +120,6 @@ impl Engine {
         engine
     }
 
-    /// Takes in the processes that the kernel gave slots, each with what counts for it. It costs
-    /// next to nothing when there are none; so whatever may take longer than a millisecond calls it
-    /// in between, and no new process waits for it.
-    fn attend(&mut self) {
-        while let Some(seen) = self.kernel.announcements.next() {
-            let pid = Pid(seen.pid);
-            self.attribution
-                .announced(&mut self.owners, seen.tag, pid, seen.name(), seen.uid);
-            self.assign_changed(pid);
-        }
-    }
-
     /// What is done between samples: notice processes that ended, and bytes that limits miss.
     fn turn(&mut self) {
         self.notice_ended();
@@ -136,23 +128,6 @@ impl Engine {
         }
         self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
         self.see_to_devices();
-    }
-
-    fn look_for_descendants(&mut self) {
-        let mut found: HashMap<Pid, Option<Vec<Pid>>> = HashMap::new();
-        let mut next = self.rules.descendants();
-        while let Some(pid) = next.pop() {
-            self.attend();
-            if let Entry::Vacant(place) = found.entry(pid) {
-                let children = ancestry::is_alive(pid).then(|| descriptors::children(pid));
-                next.extend(children.iter().flatten());
-                place.insert(children);
-            }
-        }
-        let children = |pid| found.get(&pid).cloned().flatten().unwrap_or_default();
-        // Whoever was taken in meanwhile is looked at the next time.
-        let alive = |pid| found.get(&pid).is_none_or(Option::is_some);
-        self.rules.look_for_descendants(children, alive);
     }
 
     fn notice_ended(&mut self) {
@@ -362,6 +337,8 @@ impl Engine {
             self.forget_limits_of(owner.identity.key);
         }
         self.kernel.counters.clear(tag.slot)?;
+        // The next owner may be in another network namespace.
+        self.kernel.limits.pace(tag.slot, &[])?;
         self.kernel.slots.release(next)
     }
 }

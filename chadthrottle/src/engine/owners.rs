@@ -14,6 +14,7 @@ use chadthrottle_common::{
 
 use super::{
     enforcement::Enforcement,
+    in_force::Choice,
     snapshot::{PerDirection, ProcessRow},
 };
 use crate::{
@@ -33,6 +34,8 @@ pub struct Owner {
     pub enforcement: Option<Enforcement>,
     /// Its identity changed, so that other rules may count for it.
     pub changed: bool,
+    /// What the kernel let it begin with, until it is seen to.
+    pub began: Option<Choice>,
     /// Open inet sockets, when last looked.
     pub connections: u32,
     /// When its descriptors were last looked at.
@@ -59,6 +62,7 @@ impl Owner {
             pidfd,
             enforcement: None,
             changed: false,
+            began: None,
             connections: 0,
             scanned: None,
             counters: Counters::default(),

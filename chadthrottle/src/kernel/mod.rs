@@ -9,6 +9,7 @@ mod counters;
 mod events;
 pub mod features;
 mod limits;
+mod newcomers;
 pub mod object;
 pub mod probe;
 mod slots;
@@ -28,12 +29,14 @@ use chadthrottle_common::{names::PROGRAM_WINDOW, tag::slots_for};
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells};
+pub use newcomers::Newcomers;
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};
 pub use window::{WindowLink, WithoutWindow};
 
 use attach::Attachments;
 use counters::CounterMap;
+use newcomers::Forks;
 
 /// The loaded programs and their maps.
 pub struct Kernel {
@@ -47,7 +50,10 @@ pub struct Kernel {
     pub limits: LimitCells,
     /// Which processes were given slots.
     pub announcements: Announcements,
+    /// What new processes begin with.
+    pub newcomers: Newcomers,
     attachments: Attachments,
+    forks: Forks,
     /// Whether downloads can be limited by the window that they advertise.
     pub window: Result<(), WithoutWindow>,
     // Last, so that maps and links go first. Holds the programs.
@@ -66,7 +72,11 @@ impl Kernel {
         let root = cgroup_root()?;
         lift_resource_limits();
         let slots = slots_for(cpus()?);
-        let (mut ebpf, window) = object::load(slots)?;
+        let object::Loaded {
+            mut ebpf,
+            window,
+            forks,
+        } = object::load(slots)?;
         if let Err(why) = &window {
             log::info!("downloads are limited without the window that they advertise: {why}");
         }
@@ -78,6 +88,8 @@ impl Kernel {
             counters: CounterMap::take(&mut ebpf)?,
             limits: LimitCells::take(&mut ebpf)?,
             announcements,
+            newcomers: Newcomers::take(&mut ebpf)?,
+            forks: Forks::new(forks),
             attachments: {
                 attachments.observe(&mut ebpf)?;
                 attachments
@@ -103,6 +115,13 @@ impl Kernel {
         self.attachments
             .set(&mut self.ebpf, cgroups)
             .context("limits can't be enforced")
+    }
+
+    /// Sees to it that children belong to the trees of their parents, or does not. Returns whether
+    /// they do.
+    pub fn follow_forks(&mut self, wanted: bool) -> bool {
+        self.forks.follow(&mut self.ebpf, wanted);
+        self.forks.are_followed()
     }
 
     /// Whether the packets of all these cgroups meet the throttle pair already.

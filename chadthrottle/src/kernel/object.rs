@@ -3,15 +3,16 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSkb, CgroupSock, Program, SchedClassifier},
+    programs::{CgroupSkb, CgroupSock, Program, RawTracePoint, SchedClassifier},
 };
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
-    MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_INGRESS,
-    PROGRAM_TRACK, PROGRAM_WINDOW, WINDOW_SCALE_OFFSET,
+    MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
+    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, TASK_PID_OFFSET, TASK_TGID_OFFSET,
+    WINDOW_SCALE_OFFSET,
 };
 
-use super::{btf::Btf, window::WithoutWindow};
+use super::{btf::Btf, newcomers, window::WithoutWindow};
 
 /// The object itself.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chadthrottle.o"));
@@ -22,31 +23,68 @@ pub const FINGERPRINT: &str = env!("CHADTHROTTLE_FINGERPRINT");
 /// Whether the object was built on this machine (`fresh`) or is the committed one.
 pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 
-/// Loads all programs, and maps for so many slots; attaches nothing. The second value says why
-/// downloads are limited without the window, if they are.
-pub(super) fn load(slots: u32) -> anyhow::Result<(Ebpf, Result<(), WithoutWindow>)> {
-    let offset = match window_scale_offset() {
-        Ok(offset) => offset,
-        Err(why) => return Ok((load_with(slots, 0)?, Err(why))),
-    };
-    match load_with(slots, offset) {
-        Ok(mut ebpf) => {
+/// Where the kernel keeps what the programs read of its structs; 0 for unknown.
+#[derive(Clone, Copy, Default)]
+struct Offsets {
+    /// See [`WINDOW_SCALE_OFFSET`].
+    window_scale: u32,
+    /// See [`TASK_PID_OFFSET`].
+    task_pid: u32,
+    /// See [`TASK_TGID_OFFSET`].
+    task_tgid: u32,
+}
+
+/// What was loaded.
+pub(super) struct Loaded {
+    /// The object.
+    pub(super) ebpf: Ebpf,
+    /// Why downloads are limited without the window, if they are.
+    pub(super) window: Result<(), WithoutWindow>,
+    /// Why forks are not seen, if they are not.
+    pub(super) forks: Result<(), String>,
+}
+
+/// Loads all programs, and maps for so many slots; attaches nothing.
+pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
+    let btf = Btf::of_kernel().map_err(|error| WithoutWindow::Btf(error.to_string()));
+    let mut offsets = Offsets::default();
+    if let Ok(btf) = &btf {
+        let bytes = |field| {
+            btf.bit_offset("task_struct", field)
+                .map_or(0, |bits| bits / 8)
+        };
+        offsets.task_pid = bytes("pid");
+        offsets.task_tgid = bytes("tgid");
+    }
+    let scale = btf.and_then(|btf| window_scale_offset(&btf));
+    let with_window = scale.map(|window_scale| Offsets {
+        window_scale,
+        ..offsets
+    });
+    let (mut ebpf, window) = match with_window.map(|offsets| load_with(slots, offsets)) {
+        Ok(Ok(mut ebpf)) => {
             let loaded = sched_cls(&mut ebpf, PROGRAM_WINDOW)?.load();
             let loaded = loaded.map_err(|error| WithoutWindow::Refused(error.to_string()));
-            Ok((ebpf, loaded))
+            (ebpf, loaded)
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             // Everything else is worth more than this.
-            let ebpf = load_with(slots, 0)?;
+            let ebpf = load_with(slots, offsets)?;
             log::warn!("{error:#}");
-            Ok((ebpf, Err(WithoutWindow::Refused(format!("{error:#}")))))
+            (ebpf, Err(WithoutWindow::Refused(format!("{error:#}"))))
         }
-    }
+        Err(why) => (load_with(slots, offsets)?, Err(why)),
+    };
+    let forks = newcomers::load(&mut ebpf, offsets.task_tgid != 0);
+    Ok(Loaded {
+        ebpf,
+        window,
+        forks: forks.map_err(|error| format!("{error:#}")),
+    })
 }
 
 /// Where the kernel keeps the scale of the windows that a TCP socket advertises, in bits.
-fn window_scale_offset() -> Result<u32, WithoutWindow> {
-    let btf = Btf::of_kernel().map_err(|error| WithoutWindow::Btf(error.to_string()))?;
+fn window_scale_offset(btf: &Btf) -> Result<u32, WithoutWindow> {
     let options = btf.bit_offset("tcp_sock", "rx_opt");
     let scale = btf.bit_offset("tcp_options_received", "rcv_wscale");
     options
@@ -55,7 +93,7 @@ fn window_scale_offset() -> Result<u32, WithoutWindow> {
         .ok_or_else(|| WithoutWindow::Btf("it has no tcp_sock.rx_opt.rcv_wscale".to_owned()))
 }
 
-fn load_with(slots: u32, window_scale_offset: u32) -> anyhow::Result<Ebpf> {
+fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
     log::debug!(
         "embedded object: {ORIGIN}, fingerprint {FINGERPRINT}, {} bytes",
         OBJECT.len()
@@ -69,7 +107,9 @@ fn load_with(slots: u32, window_scale_offset: u32) -> anyhow::Result<Ebpf> {
     };
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &level, true)
-        .override_global(WINDOW_SCALE_OFFSET, &window_scale_offset, true)
+        .override_global(WINDOW_SCALE_OFFSET, &offsets.window_scale, true)
+        .override_global(TASK_PID_OFFSET, &offsets.task_pid, true)
+        .override_global(TASK_TGID_OFFSET, &offsets.task_tgid, true)
         .map_max_entries(MAP_SLOTS, slots)
         .map_max_entries(MAP_FREE_SLOTS, slots)
         .map_max_entries(MAP_PROCESS_SLOTS, slots)
@@ -131,6 +171,11 @@ pub(super) fn cgroup_sock<'a>(
     name: &str,
 ) -> anyhow::Result<&'a mut CgroupSock> {
     program(ebpf, name)
+}
+
+/// The program that sees forks.
+pub(super) fn fork(ebpf: &mut Ebpf) -> anyhow::Result<&mut RawTracePoint> {
+    program(ebpf, PROGRAM_FORK)
 }
 
 /// The program that advertises windows.

@@ -23,6 +23,14 @@ const BPF_NOEXIST: u64 = 1;
 #[error("{0} processes are being told apart already, which is the most this machine's slots allow")]
 pub struct SlotsExhausted(pub u32);
 
+/// The places of cells, by direction and class; 0 for unlimited.
+pub(super) fn indexes<'a>(
+    cell: impl Fn(Direction, TrafficClass) -> Option<&'a Cell>,
+) -> [[u32; 2]; 2] {
+    let index = |direction, class| cell(direction, class).map_or(0, Cell::index);
+    Direction::BOTH.map(|direction| TrafficClass::BOTH.map(|class| index(direction, class)))
+}
+
 /// The slot maps.
 pub struct Slots {
     states: Array<MapData, SlotState>,
@@ -110,12 +118,10 @@ impl Slots {
         cell: impl Fn(Direction, TrafficClass) -> Option<&'a Cell>,
         metered: bool,
     ) -> anyhow::Result<()> {
-        let index = |direction, class| cell(direction, class).map_or(0, Cell::index);
         let state = SlotState {
             generation: tag.generation,
             metered: metered.into(),
-            limits: Direction::BOTH
-                .map(|direction| TrafficClass::BOTH.map(|class| index(direction, class))),
+            limits: indexes(cell),
         };
         self.states
             .set(tag.slot, state, 0)

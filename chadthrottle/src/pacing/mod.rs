@@ -187,6 +187,18 @@ impl Pacing {
         }
     }
 
+    /// The devices of a process's network namespace on which fq holds packets already.
+    pub fn ready(&self, pid: Pid) -> Vec<Device> {
+        if self.installed.is_empty() {
+            return Vec::new();
+        }
+        let number = namespace_of(pid).map(|(_, number)| number).ok();
+        let devices = self.installed.keys().copied();
+        devices
+            .filter(|device| Some(device.namespace) == number)
+            .collect()
+    }
+
     /// Takes fq away from devices that are not `used` any more, once they hold no packets.
     pub fn retain(&mut self, used: &HashSet<Device>) {
         let now = Instant::now();

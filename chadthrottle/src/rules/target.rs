@@ -121,6 +121,25 @@ impl Target {
         }
     }
 
+    /// Whether a process is meant for what the kernel knows of it when it makes its first socket (see
+    /// [`chadthrottle_common::newcomer::Kind`]), so that all of its kind are. `in_tree` tells whether
+    /// it belongs to the target's tree.
+    pub fn matches_kind(&self, process: &Identity, in_tree: bool) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Tree(_) => in_tree,
+            Self::Program { by, pattern } => {
+                *by == ProgramField::Name && short_name_matches(pattern, &process.name)
+            }
+            Self::Cgroup(_) | Self::Unit(_) | Self::User { .. } => {
+                self.matches(process, &mut |_| false)
+            }
+            Self::Any(targets) => targets
+                .iter()
+                .any(|target| target.matches_kind(process, in_tree)),
+        }
+    }
+
     /// How narrowly it aims: of two limits set by hand, the one with the lower number counts.
     pub fn breadth(&self) -> u8 {
         match self {
@@ -198,11 +217,16 @@ fn name_matches(pattern: &Pattern, process: &Identity) -> bool {
     let file = file.and_then(|name| name.to_str()).unwrap_or("");
     // The name of a file that was replaced since, as after an update.
     let file = file.strip_suffix(" (deleted)").unwrap_or(file);
-    let cut = process.name.len() == NAME_LENGTH
+    short_name_matches(pattern, &process.name) || (!file.is_empty() && pattern.matches(file))
+}
+
+/// The same for a name that the kernel may have cut off.
+fn short_name_matches(pattern: &Pattern, name: &str) -> bool {
+    let cut = name.len() == NAME_LENGTH
         && pattern
             .exact()
-            .is_some_and(|text| text.len() > NAME_LENGTH && text.starts_with(&*process.name));
-    pattern.matches(&process.name) || (!file.is_empty() && pattern.matches(file)) || cut
+            .is_some_and(|text| text.len() > NAME_LENGTH && text.starts_with(name));
+    pattern.matches(name) || cut
 }
 
 impl fmt::Display for Target {
@@ -275,6 +299,31 @@ mod tests {
         assert!(matches(&Target::Tree(Pid(42).into())));
         assert!(matches(&Target::Tree(Pid(1).into())));
         assert!(!matches(&Target::Tree(Pid(2).into())));
+    }
+
+    #[test]
+    fn what_the_kernel_knows_of_a_new_process() {
+        use ProgramField::{CommandLine, Name, Path};
+        let user = Target::User {
+            uid: 1000,
+            name: "alice".into(),
+        };
+        for (target, expected) in [
+            (Target::Process(Pid(42).into()), false),
+            (Target::Tree(Pid(1).into()), true),
+            (by(Name, "chromium-browser"), true),
+            // Only its file is called so: another process with its name may have another.
+            (by(Name, "*-browser"), false),
+            (by(Path, "*"), false),
+            (by(CommandLine, "*"), false),
+            (Target::Unit("app.service".into()), true),
+            (Target::Cgroup("/other".into()), false),
+            (Target::Any(vec![by(Path, "*"), user.clone()]), true),
+            (user, true),
+        ] {
+            assert_eq!(target.matches_kind(&process(), true), expected, "{target}");
+        }
+        assert!(!Target::Tree(Pid(1).into()).matches_kind(&process(), false));
     }
 
     #[test]

@@ -1,0 +1,191 @@
+//! New processes: what counts for them, and with what the next of their kind are to begin.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use chadthrottle_common::{
+    event::ProcessSeen,
+    newcomer::{Kind, MAX_KINDS, Trees},
+};
+
+use super::{
+    Engine,
+    in_force::{Choice, LimitCell},
+};
+use crate::process::{Pid, ancestry, descriptors};
+
+/// What counts for the next processes of each kind, as far as it was found out.
+#[derive(Default)]
+pub struct Expected(HashMap<Kind, Choice>);
+
+impl Expected {
+    /// With what the kernel let a process begin.
+    fn of(&self, kind: Kind) -> Choice {
+        let in_trees = || self.0.get(&Kind::any_in(kind.trees));
+        let known = self.0.get(&kind);
+        let known = known.or_else(|| in_trees().filter(|_| kind.trees != 0));
+        known.cloned().unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Takes in the processes that the kernel gave slots, each with what counts for it. It costs
+    /// next to nothing when there are none; so whatever may take longer than a millisecond calls it
+    /// in between, and no new process waits for it.
+    pub(super) fn attend(&mut self) {
+        while let Some(seen) = self.kernel.announcements.next() {
+            self.announced(&seen);
+        }
+    }
+
+    fn announced(&mut self, seen: &ProcessSeen) {
+        let ProcessSeen { kind, tag, .. } = *seen;
+        let pid = Pid(seen.pid);
+        self.attribution
+            .announced(&mut self.owners, tag, pid, kind.name(), kind.uid);
+        if let Some(owner) = self.owners.of_slot_mut(tag.slot)
+            && owner.tag == tag
+        {
+            owner.began = Some(self.expected.of(kind));
+        }
+        self.rules.join(pid, kind.trees);
+        self.assign_changed(pid);
+        if let Err(error) = self.learn(tag.slot, kind) {
+            log::warn!("processes like {pid} begin without limits: {error:#}");
+        }
+    }
+
+    /// What counts for a process counts for the next of its kind, as far as that is all it takes.
+    fn learn(&mut self, slot: u32, kind: Kind) -> anyhow::Result<()> {
+        let Some(owner) = self.owners.of_slot(slot) else {
+            return Ok(());
+        };
+        let identity = &owner.identity;
+        if owner.ended.is_some() || identity.name.as_bytes() != kind.name() {
+            return Ok(());
+        }
+        let choice = owner.enforcement.as_ref().map(|limit| &limit.choice);
+        let choice = choice.cloned().unwrap_or_default();
+        let choice = choice.without(|id| {
+            !self.rules.get(id).is_some_and(|rule| {
+                let in_tree = rule.trees() & kind.trees != 0;
+                rule.rule.target.matches_kind(identity, in_tree)
+            })
+        });
+        self.expect(kind, choice)
+    }
+
+    fn expect(&mut self, kind: Kind, choice: Choice) -> anyhow::Result<()> {
+        let known = self.expected.0.get(&kind);
+        if known.map_or(choice.is_empty(), |known| *known == choice) {
+            return Ok(());
+        }
+        if self.expected.0.len() >= MAX_KINDS as usize {
+            self.expected.0.clear();
+            self.kernel.newcomers.forget();
+        }
+        for (direction, id) in choice.cells() {
+            if let Some(rule) = self.rules.get_mut(id)
+                && rule.newcomers_cell(direction).is_none()
+                && let Some(rate) = *rule.rule.limits.get(direction)
+            {
+                let cell = LimitCell::allocate(&mut self.kernel.limits, id, direction, rate)?;
+                rule.newcomers.push(cell);
+            }
+        }
+        let cell = |direction: chadthrottle_common::traffic::Direction,
+                    class: chadthrottle_common::address::TrafficClass| {
+            let id = choice.limits[direction.index()][class.index()]?;
+            let cell = self.rules.get(id)?.newcomers_cell(direction)?;
+            Some(&cell.cell)
+        };
+        let metered = !choice.meters.is_empty();
+        self.kernel.newcomers.expect(kind, cell, metered)?;
+        self.expected.0.insert(kind, choice);
+        Ok(())
+    }
+
+    /// The rules have changed: what was found out may not hold any more. Returns the cells that
+    /// processes began with; slots may name them until the announcements are read.
+    pub(super) fn forget_newcomers(&mut self) -> Vec<LimitCell> {
+        self.kernel.newcomers.forget();
+        self.expected.0.clear();
+        let mut cells = Vec::new();
+        for rule in self.rules.iter_mut() {
+            for cell in rule.newcomers.drain(..) {
+                rule.before.take_over(&cell);
+                cells.push(cell);
+            }
+        }
+        self.follow_trees();
+        cells
+    }
+
+    /// Sees to it that the kernel knows the trees that limits are for, and what their processes
+    /// begin with that are like none seen before.
+    fn follow_trees(&mut self) {
+        let wanted = self.rules.has_trees();
+        let followed = self.kernel.follow_forks(wanted);
+        if wanted {
+            self.look_for_descendants();
+        } else {
+            for pid in self.kernel.newcomers.families().into_keys() {
+                self.kernel.newcomers.leave(pid);
+            }
+        }
+        if !followed {
+            return;
+        }
+        let all: Vec<Trees> = self.rules.iter().map(|rule| rule.trees()).collect();
+        for trees in all.into_iter().filter(|trees| *trees != 0) {
+            let choice = self.rules.choose_in(trees);
+            if let Err(error) = self.expect(Kind::any_in(trees), choice) {
+                log::warn!("descendants begin without limits: {error:#}");
+            }
+        }
+    }
+
+    /// Takes in the descendants that there are now.
+    pub(super) fn look_for_descendants(&mut self) {
+        let followed = self.kernel.follow_forks(true);
+        let forked = if followed {
+            self.kernel.newcomers.families()
+        } else {
+            HashMap::new()
+        };
+        for (pid, trees) in &forked {
+            self.rules.join(*pid, *trees);
+        }
+        let mut found: HashMap<Pid, Option<Vec<Pid>>> = HashMap::new();
+        let mut next = self.rules.descendants();
+        while let Some(pid) = next.pop() {
+            self.attend();
+            if let Entry::Vacant(place) = found.entry(pid) {
+                let children = ancestry::is_alive(pid).then(|| descriptors::children(pid));
+                next.extend(children.iter().flatten());
+                place.insert(children);
+            }
+        }
+        let children = |pid| found.get(&pid).cloned().flatten().unwrap_or_default();
+        // Whoever was taken in meanwhile is looked at the next time.
+        let alive = |pid| found.get(&pid).is_none_or(Option::is_some);
+        self.rules.look_for_descendants(children, alive);
+        if followed {
+            self.tell_families(&forked);
+        }
+    }
+
+    /// Brings what the kernel knows of trees to what is known here.
+    fn tell_families(&mut self, there: &HashMap<Pid, Trees>) {
+        let families = self.rules.families();
+        for pid in there.keys().filter(|pid| !families.contains_key(pid)) {
+            self.kernel.newcomers.leave(*pid);
+        }
+        for (pid, trees) in families {
+            if there.get(&pid) != Some(&trees)
+                && let Err(error) = self.kernel.newcomers.join(pid, trees)
+            {
+                log::debug!("{error:#}");
+            }
+        }
+    }
+}
