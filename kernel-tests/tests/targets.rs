@@ -212,6 +212,33 @@ fn a_unit_is_limited_with_its_cgroups_as_systemd_lays_them_out() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn a_cgroup_that_is_made_anew_is_limited_where_it_is() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let outer = Cgroup::new()?;
+    let cgroup = outer.child("again")?;
+    let name = cgroup.name()?;
+    let mut limiter = limit_command(&[], &["--cgroup", &name, "--upload", "1M"])?;
+    limiter.env("RUST_LOG", "info");
+    let limiter = Limiter::from_command(limiter)?;
+    let upload = |cgroup: &Cgroup| {
+        let place = lab.near().place_in(Some(cgroup));
+        Flow::start_in(place, &lab, Job::busy(), Direction::Upload, Family::V4)
+    };
+    let flow = upload(&cgroup)?;
+    expect_ratio("first", flow.judged(Moment::now())?, 1e6, kept())?;
+    drop(flow);
+    drop(cgroup);
+    let cgroup = outer.child("again")?;
+    let flow = upload(&cgroup)?;
+    expect_ratio("again", flow.judged(Moment::now())?, 1e6, kept())?;
+    // Not by looking for it at the root: that would be the machine's packets.
+    let errors = limiter.errors();
+    ensure!(!errors.contains("moves to the root"), "{errors}");
+    Ok(())
+}
+
 /// A shell's words: eight loops, each of which starts one child after the other, as `make -j8`
 /// does. Each child sends 100 kB and ends. The loops end with the shell.
 fn like_make(sink: &Peer) -> Result<String> {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -54,8 +55,17 @@ pub fn cgroup_root() -> anyhow::Result<PathBuf> {
 
 /// A throttle pair at one cgroup; dropping it detaches it.
 struct ThrottlePair {
+    /// The inode of the cgroup, by which it is told from one that is made in its place.
+    inode: u64,
     _ingress: CgroupSkbLink,
     _egress: CgroupSkbLink,
+}
+
+impl ThrottlePair {
+    /// Whether it is at the cgroup that has this path now.
+    fn is_at(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|there| there.ino() == self.inode)
+    }
 }
 
 /// Everything that is attached.
@@ -110,7 +120,10 @@ impl Attachments {
 
     /// Whether a pair is at each of these cgroups, or above it.
     pub(super) fn cover(&self, cgroups: &BTreeSet<PathBuf>) -> bool {
-        all_below(cgroups, |path| self.pairs.contains_key(path))
+        all_below(cgroups, |cgroup| {
+            let pair = self.pairs.get(cgroup);
+            pair.is_some_and(|pair| pair.is_at(&below(&self.root, cgroup)))
+        })
     }
 
     /// Makes the pairs be at `wanted`, less what lies below another wanted cgroup: programs of a
@@ -126,11 +139,19 @@ impl Attachments {
         } else {
             topmost(wanted)
         };
+        // A unit that was started again has a new cgroup in the old one's place.
+        self.pairs
+            .retain(|cgroup, pair| pair.is_at(&below(&self.root, cgroup)));
         for cgroup in &wanted {
             if !self.pairs.contains_key(cgroup) {
                 let path = below(&self.root, cgroup);
+                if !path.exists() {
+                    // Gone with all its processes.
+                    continue;
+                }
                 let file = open(&path)?;
                 let pair = ThrottlePair {
+                    inode: file.metadata().context("a cgroup's inode")?.ino(),
                     _ingress: attach(ebpf, PROGRAM_INGRESS, Direction::Download, &file, &path)?,
                     _egress: attach(ebpf, PROGRAM_EGRESS, Direction::Upload, &file, &path)?,
                 };
