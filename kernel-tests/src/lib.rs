@@ -13,7 +13,6 @@
 //! - [`flow`]: a transfer between the two ends of a lab
 //! - [`goodput`]: what a receiver got, over time
 //! - [`product`]: chadthrottle itself, as a person runs it
-//! - [`qdisc`]: queueing disciplines
 //! - [`reaction`]: how soon a limit is kept, and gone
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
