@@ -47,3 +47,5 @@ pub const MAP_BEGINNINGS: &str = "BEGINNINGS";
 pub const MAP_FAMILIES: &str = "FAMILIES";
 /// Ring buffer of [`crate::event::ProcessSeen`].
 pub const MAP_EVENTS: &str = "EVENTS";
+/// Ring buffer of slots whose packets leave by a device that they are not paced on.
+pub const MAP_ROADS: &str = "ROADS";

@@ -71,3 +71,8 @@ pub static FAMILIES: HashMap<u32, Trees, { MAX_SLOTS as usize }> = HashMap::new(
 /// user space finds it in `PROCESS_SLOTS`.
 #[btf_map]
 pub static EVENTS: RingBuf<ProcessSeen, { 256 * 1024 }> = RingBuf::new();
+
+/// Bound: 64 KiB, 4,096 slots. Full: user space finds the device when it checks the limit, within a
+/// second.
+#[btf_map]
+pub static ROADS: RingBuf<u32, { 64 * 1024 }> = RingBuf::new();

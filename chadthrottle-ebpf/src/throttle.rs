@@ -15,7 +15,7 @@ use chadthrottle_common::{
 
 use crate::{
     PASS, count,
-    maps::{ENFORCED, LIMITS, PACED},
+    maps::{ENFORCED, LIMITS, PACED, ROADS},
     packet, tag, window,
 };
 
@@ -113,7 +113,7 @@ fn ktime() -> u64 {
 }
 
 /// How packets of the slot are enforced on the packet's device. A device that packets leave by and
-/// that has no pacing is noted, for user space to see to it.
+/// that has no pacing is noted, for user space to see to it, and told if it is the first.
 #[inline(always)]
 fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
     let Some(paced) = PACED.get_ptr_mut(slot) else {
@@ -126,8 +126,16 @@ fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
         if (*paced).on(device) {
             return Enforcing::Pacing;
         }
-        if matches!(direction, Direction::Upload) && (*paced).other != device {
+        let other = (*paced).other;
+        if matches!(direction, Direction::Upload) && other != device {
             (*paced).other = device;
+            // Of a process that uses two by turns, each packet would be news.
+            if other == 0
+                && let Some(mut entry) = ROADS.reserve(0)
+            {
+                entry.write(slot);
+                entry.submit(0);
+            }
         }
     }
     Enforcing::Policing

@@ -45,6 +45,20 @@ impl Engine {
         }
     }
 
+    /// Packets of a slot's process leave by a device that nothing was done about yet. Sooner than
+    /// the next check, because until then they are policed, and a flow that begins loses much of
+    /// what it sends.
+    pub(super) fn see_to_road(&mut self, slot: u32) {
+        let Some(owner) = self.owners.of_slot_mut(slot) else {
+            return;
+        };
+        let pid = owner.pid();
+        if let Some(limit) = &mut owner.enforcement {
+            pace(&mut self.kernel, &mut self.pacing, slot, pid, limit);
+            self.see_to_devices();
+        }
+    }
+
     /// Checks that limits meet all their packets: those for which `due` says so.
     pub(super) fn check_limits(&mut self, due: impl Fn(&Enforcement) -> bool) {
         let mut moved = false;

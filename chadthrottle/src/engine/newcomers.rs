@@ -28,12 +28,16 @@ impl Expected {
 }
 
 impl Engine {
-    /// Takes in the processes that the kernel gave slots, each with what counts for it. It costs
-    /// next to nothing when there are none; so whatever may take longer than a millisecond calls it
-    /// in between, and no new process waits for it.
+    /// Takes in the processes that the kernel gave slots, each with what counts for it, and the
+    /// devices that limited packets came to leave by. It costs next to nothing when there are none;
+    /// so whatever may take longer than a millisecond calls it in between, and nothing new waits for
+    /// it.
     pub(super) fn attend(&mut self) {
         while let Some(seen) = self.kernel.announcements.next() {
             self.announced(&seen);
+        }
+        while let Some(slot) = self.kernel.roads.next() {
+            self.see_to_road(slot);
         }
     }
 

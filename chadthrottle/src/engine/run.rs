@@ -95,7 +95,7 @@ async fn run(
         tokio::select! {
             biased;
             _ = &mut stopped => break,
-            seen = events.announced() => match seen {
+            seen = events.told() => match seen {
                 Ok(()) => engine.attend(),
                 Err(error) => {
                     log::error!("the kernel's events can't be read any more: {error}");

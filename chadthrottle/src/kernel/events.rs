@@ -13,7 +13,10 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use aya_log::EbpfLogger;
-use chadthrottle_common::{event::ProcessSeen, names::MAP_EVENTS};
+use chadthrottle_common::{
+    event::ProcessSeen,
+    names::{MAP_EVENTS, MAP_ROADS},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The processes that the kernel gave slots.
@@ -34,25 +37,42 @@ impl Iterator for Announcements {
     }
 }
 
+/// The slots whose packets leave by a device that they are not paced on, each told at the first such
+/// packet.
+pub struct Roads(RingBuf<MapData>);
+
+impl Iterator for Roads {
+    type Item = u32;
+
+    /// The next of them. When there is none, that is known without a system call.
+    fn next(&mut self) -> Option<u32> {
+        let record = self.0.next()?;
+        record.first_chunk().copied().map(u32::from_ne_bytes)
+    }
+}
+
 /// What becomes readable when the kernel tells something, waiting to be watched.
 pub struct Events {
-    /// The ring buffer of the announcements, which somebody else reads.
-    announced: OwnedFd,
+    /// The ring buffers, which somebody else reads.
+    rings: Vec<OwnedFd>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl Events {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<(Announcements, Self)> {
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<(Announcements, Roads, Self)> {
         let logger = EbpfLogger::init(ebpf)
             .inspect_err(|error| log::warn!("messages of the eBPF programs can't be read: {error}"))
             .ok();
-        let ring: RingBuf<MapData> = super::take_map(ebpf, MAP_EVENTS)?;
-        let announced = ring.as_fd().try_clone_to_owned();
-        let events = Self {
-            announced: announced.context("the ring buffer's descriptor")?,
-            logger,
-        };
-        Ok((Announcements(ring), events))
+        let announced: RingBuf<MapData> = super::take_map(ebpf, MAP_EVENTS)?;
+        let roads: RingBuf<MapData> = super::take_map(ebpf, MAP_ROADS)?;
+        let rings = [&announced, &roads].map(|ring| ring.as_fd().try_clone_to_owned());
+        let rings: Result<_, _> = rings.into_iter().collect();
+        let rings = rings.context("the ring buffers' descriptors")?;
+        Ok((
+            Announcements(announced),
+            Roads(roads),
+            Self { rings, logger },
+        ))
     }
 }
 
@@ -64,7 +84,11 @@ impl Events {
     /// The runtime's.
     pub fn watch(self) -> std::io::Result<WatchedEvents> {
         Ok(WatchedEvents {
-            announced: watch(self.announced)?,
+            rings: self
+                .rings
+                .into_iter()
+                .map(watch)
+                .collect::<Result<_, _>>()?,
             logger: self.logger.map(watch).transpose()?,
         })
     }
@@ -78,20 +102,20 @@ fn watch<T: AsRawFd>(ring: T) -> std::io::Result<AsyncFd<T>> {
 
 /// The same, watched.
 pub struct WatchedEvents {
-    announced: AsyncFd<OwnedFd>,
+    rings: Vec<AsyncFd<OwnedFd>>,
     logger: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
 }
 
 impl WatchedEvents {
-    /// Waits until processes may have been announced; passes log messages on to the log meanwhile.
-    /// Can be dropped while it waits without losing anything, if [`Announcements`] are read after
-    /// each time.
+    /// Waits until something may have been told; passes log messages on to the log meanwhile. Can
+    /// be dropped while it waits without losing anything, if [`Announcements`] and [`Roads`] are
+    /// read after each time.
     ///
     /// # Errors
     ///
     /// The runtime's.
-    pub async fn announced(&mut self) -> std::io::Result<()> {
-        let Self { announced, logger } = self;
+    pub async fn told(&mut self) -> std::io::Result<()> {
+        let Self { rings, logger } = self;
         poll_fn(|context| {
             if let Some(logger) = logger {
                 while let Poll::Ready(guard) = logger.poll_read_ready_mut(context) {
@@ -100,11 +124,15 @@ impl WatchedEvents {
                     guard.clear_ready();
                 }
             }
-            announced.poll_read_ready_mut(context).map(|guard| {
-                // What comes from now on makes it ready again.
-                guard?.clear_ready();
-                Ok(())
-            })
+            let mut told = Poll::Pending;
+            for ring in rings.iter_mut() {
+                if let Poll::Ready(guard) = ring.poll_read_ready_mut(context) {
+                    // What comes from now on makes it ready again.
+                    guard?.clear_ready();
+                    told = Poll::Ready(Ok(()));
+                }
+            }
+            told
         })
         .await
     }

@@ -27,7 +27,7 @@ use aya::Ebpf;
 use chadthrottle_common::{names::PROGRAM_WINDOW, tag::slots_for};
 
 pub use attach::cgroup_root;
-pub use events::{Announcements, Events, WatchedEvents};
+pub use events::{Announcements, Events, Roads, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells};
 pub use newcomers::Newcomers;
 pub use slots::{Slots, SlotsExhausted};
@@ -52,6 +52,8 @@ pub struct Kernel {
     pub announcements: Announcements,
     /// What new processes begin with.
     pub newcomers: Newcomers,
+    /// Whose packets came to leave by a device without pacing.
+    pub roads: Roads,
     attachments: Attachments,
     forks: Forks,
     /// Whether downloads can be limited by the window that they advertise.
@@ -81,7 +83,7 @@ impl Kernel {
             log::info!("downloads are limited without the window that they advertise: {why}");
         }
         let mut attachments = Attachments::new(root);
-        let (announcements, events) = Events::take(&mut ebpf)?;
+        let (announcements, roads, events) = Events::take(&mut ebpf)?;
         let kernel = Self {
             slots: Slots::take(&mut ebpf, slots)?,
             sockets: SocketTags::take(&mut ebpf)?,
@@ -90,6 +92,7 @@ impl Kernel {
             announcements,
             newcomers: Newcomers::take(&mut ebpf)?,
             forks: Forks::new(forks),
+            roads,
             attachments: {
                 attachments.observe(&mut ebpf)?;
                 attachments
