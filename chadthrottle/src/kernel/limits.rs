@@ -41,6 +41,16 @@ const QUEUE: u64 = 150 * TICKS_PER_SECOND / 1000;
 /// fall into retransmission timeouts.
 const QUEUE_BYTES: u64 = 32 * 1448;
 
+/// What a paced download lets through in any case: what eight flows send before they hear anything
+/// (RFC 6928). To drop it would cost more than to wait for it.
+const BEGINNING: u64 = 8 * 10 * 1448;
+
+/// How far pacing lets a download's clock run ahead, for senders that can't be told, or not fast
+/// enough.
+fn download_pacing_bound(rate: u64) -> u64 {
+    (signal_after(rate) + POLICING_BOUND).max(clock::cost(BEGINNING, rate.max(1)))
+}
+
 /// How far ahead the clock is when senders are told to slow down.
 fn signal_after(rate: u64) -> u64 {
     QUEUE.max(clock::cost(QUEUE_BYTES, rate.max(1)))
@@ -145,8 +155,7 @@ impl LimitCells {
             rate,
             policing_bound: policing_bound(rate),
             pacing_bound: match direction {
-                // For senders that can't be told, or not fast enough.
-                Direction::Download => signal_after(rate) + POLICING_BOUND,
+                Direction::Download => download_pacing_bound(rate),
                 Direction::Upload => UPLOAD_PACING_BOUND,
             },
             signal_after: signal_after(rate),
@@ -228,14 +237,20 @@ mod tests {
     #[test]
     fn bounds_are_times_and_at_low_rates_segments() {
         let ms = TICKS_PER_SECOND / 1000;
-        for (rate, policing, signal) in [
-            (1_000_000, 350 * ms, 150 * ms),
-            (10_000_000_000, 350 * ms, 150 * ms),
-            (8_000, 724 * ms, 5792 * ms),
+        for (rate, policing, signal, download) in [
+            (1_000_000, 350 * ms, 150 * ms, 500 * ms),
+            (10_000_000_000, 350 * ms, 150 * ms, 500 * ms),
+            (80_000, 350 * ms, clock::cost(32 * 1448, 80_000), 1448 * ms),
+            (8_000, 724 * ms, 5792 * ms, 14_480 * ms),
         ] {
             assert_eq!(
-                (policing_bound(rate), signal_after(rate)),
-                (policing, signal)
+                (
+                    policing_bound(rate),
+                    signal_after(rate),
+                    download_pacing_bound(rate)
+                ),
+                (policing, signal, download),
+                "{rate}"
             );
         }
     }
