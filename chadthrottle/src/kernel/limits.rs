@@ -46,9 +46,11 @@ const QUEUE_BYTES: u64 = 32 * 1448;
 const BEGINNING: u64 = 8 * 10 * 1448;
 
 /// How far pacing lets a download's clock run ahead, for senders that can't be told, or not fast
-/// enough.
+/// enough; not further than fq holds what is sent for it.
 fn download_pacing_bound(rate: u64) -> u64 {
-    (signal_after(rate) + POLICING_BOUND).max(clock::cost(BEGINNING, rate.max(1)))
+    (signal_after(rate) + POLICING_BOUND)
+        .max(clock::cost(BEGINNING, rate.max(1)))
+        .min(UPLOAD_PACING_BOUND)
 }
 
 /// How far ahead the clock is when senders are told to slow down.
@@ -241,7 +243,7 @@ mod tests {
             (1_000_000, 350 * ms, 150 * ms, 500 * ms),
             (10_000_000_000, 350 * ms, 150 * ms, 500 * ms),
             (80_000, 350 * ms, clock::cost(32 * 1448, 80_000), 1448 * ms),
-            (8_000, 724 * ms, 5792 * ms, 14_480 * ms),
+            (8_000, 724 * ms, 5792 * ms, 8000 * ms),
         ] {
             assert_eq!(
                 (
