@@ -9,6 +9,7 @@ pub mod demo;
 pub mod engine;
 pub mod kernel;
 pub mod launch;
+pub mod listing;
 pub mod log_sink;
 pub mod pacing;
 pub mod process;

@@ -7,14 +7,12 @@
 pub mod action;
 pub mod columns;
 pub mod dialog;
-pub mod filter;
 pub mod history;
 pub mod keymap;
 mod machine;
 pub mod notices;
 pub mod preferences;
 pub mod reach;
-pub mod rows;
 mod session;
 pub mod state;
 pub mod terminal;

@@ -10,13 +10,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    columns::Column,
-    rows::{Sort, View},
-    view::theme::Palette,
-};
+use super::view::theme::Palette;
 use crate::{
     engine::snapshot::{Limits, PerDirection},
+    listing::{
+        column::Column,
+        rows::{Sort, View},
+    },
     rate::{Rate, Units},
 };
 

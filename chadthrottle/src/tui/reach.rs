@@ -2,12 +2,10 @@
 
 use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
-use super::{
-    rows::Subject,
-    text::{counted, subject as named},
-};
+use super::text::{counted, subject as named};
 use crate::{
     engine::snapshot::{LimitId, LimitRow, ProcessRow},
+    listing::rows::Subject,
     process::{identity::Identity, unit},
     rules::{
         rule::{Rule, Sharing},

@@ -15,18 +15,20 @@ use super::{
     action::{Ask, Undo},
     columns::Layout,
     dialog::Dialog,
-    filter::Filter,
     history::History,
     keymap::Context,
     notices::Notices,
     preferences::Preferences,
-    rows::{Row, Subject, View, rows},
     view,
 };
 use crate::{
     engine::{
         connections::Watch,
         snapshot::{LimitId, LimitRow, ProcessRow, Snapshot},
+    },
+    listing::{
+        filter::Filter,
+        rows::{Row, Subject, View, rows},
     },
     process::ProcessKey,
 };

@@ -8,12 +8,11 @@ use std::time::SystemTime;
 
 use super::{
     action::{Action, Effect, Message, Step},
-    rows::Subject,
     state::{DetailsPane, LogPane, LogPart, Overlay, Selection, State, Yes},
     text::counted,
     view,
 };
-use crate::engine::snapshot::Severity;
+use crate::{engine::snapshot::Severity, listing::rows::Subject};
 
 /// Changes the state as the message says.
 pub fn update(state: &mut State, message: Message, now: SystemTime) -> Option<Effect> {

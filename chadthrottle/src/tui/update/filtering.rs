@@ -3,12 +3,16 @@
 use tui_input::{Input, InputRequest};
 
 use super::say;
-use crate::tui::{
-    columns::Column,
-    dialog::first_line,
-    filter::Filter,
-    rows::{Sort, Subject, View},
-    state::{Selection, State},
+use crate::{
+    listing::{
+        column::Column,
+        filter::Filter,
+        rows::{Sort, Subject, View},
+    },
+    tui::{
+        dialog::first_line,
+        state::{Selection, State},
+    },
 };
 
 /// Longer than any filter; what is pasted beyond it is cut.

@@ -8,6 +8,7 @@ use crate::{
         command::Command,
         snapshot::{LimitId, LimitRow, Limits, ProcessRow, Severity},
     },
+    listing::rows::Subject,
     rules::{
         rule::{Origin, Rule},
         target::Target,
@@ -16,7 +17,6 @@ use crate::{
         action::{Ask, Effect, Restore, Undo},
         dialog::{Button, Dialog, Part},
         reach::{Reach, limits_of},
-        rows::Subject,
         state::{LimitsPane, Overlay, Probation, Question, State, Yes},
         text::{counted, subject, terms},
     },

@@ -16,6 +16,7 @@ use crate::{
         command::Command,
         snapshot::{LimitId, LimitState, Limits, Mechanism, PerDirection, ProcessRow, Snapshot},
     },
+    listing::{column::Column, rows::View},
     process::ProcessKey,
     rate::{Bytes, Rate, Units},
     rules::{
@@ -24,11 +25,9 @@ use crate::{
     },
     tui::{
         action::{Ask, Mouse},
-        columns::Column,
         dialog::{BLOCKED, Button, Choice, Dialog, Part},
         keymap,
         preferences::Preferences,
-        rows::View,
         text::subject,
     },
 };

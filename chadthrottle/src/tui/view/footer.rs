@@ -11,12 +11,12 @@ use unicode_width::UnicodeWidthStr;
 use super::{text::cut, theme::Theme};
 use crate::{
     engine::snapshot::{LimitState, ProcessRow, Severity},
+    listing::rows::{Subject, limit_of},
     rate::Units,
     tui::{
         action::Action,
         keymap,
         notices::Entry,
-        rows::{Subject, limit_of},
         state::{Overlay, State},
         text::{subject, terms},
     },

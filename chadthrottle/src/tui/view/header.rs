@@ -216,7 +216,7 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     }
     let view = state.preferences.view;
     let rows = match view {
-        crate::tui::rows::View::Processes => {
+        crate::listing::rows::View::Processes => {
             counted(snapshot.processes.len(), "process", "processes")
         }
         _ => format!("{} {}", state.rows.len(), view.name()),

@@ -24,11 +24,10 @@ use ratatui::{
 
 use super::{
     action::Action,
-    columns::Column,
     dialog::{Choice, Part},
     state::{Overlay, State},
 };
-use crate::rate::Rate;
+use crate::{listing::column::Column, rate::Rate};
 use theme::Theme;
 
 /// The smallest terminal that everything fits in.

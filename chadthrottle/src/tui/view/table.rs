@@ -17,11 +17,14 @@ use super::{
 };
 use crate::{
     engine::snapshot::{LimitState, Limits, ProcessRow},
+    listing::{
+        column::Column,
+        rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
+    },
     process::unit,
     rate::{Rate, Units},
     tui::{
-        columns::{Column, GAUGE, fitting},
-        rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
+        columns::{GAUGE, fitting},
         state::State,
     },
 };

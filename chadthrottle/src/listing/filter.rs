@@ -1,9 +1,9 @@
 //! What the person wants to see: words that all must hold.
 
+use super::rows::limit_of;
 use crate::{
     engine::{connections::Ports, snapshot::ProcessRow},
     process::unit,
-    tui::rows::limit_of,
 };
 
 /// A filter, as it was typed and as it was understood.

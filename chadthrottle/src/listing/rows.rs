@@ -9,7 +9,7 @@ use std::{
 use chadthrottle_common::traffic::Direction;
 use serde::{Deserialize, Serialize};
 
-use super::{columns::Column, filter::Filter};
+use super::{column::Column, filter::Filter};
 use crate::{
     engine::connections::Ports,
     engine::snapshot::{LimitState, PerDirection, ProcessRow, Snapshot},
