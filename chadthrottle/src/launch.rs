@@ -103,10 +103,8 @@ pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    if let Err(error) = Invoker::of_sudo().map_or(Ok(()), |invoker| invoker.become_on(&mut command))
-    {
-        eprintln!("chadthrottle: root can't be given up: {error}");
-        return FAILED;
+    if let Some(invoker) = Invoker::of_sudo() {
+        invoker.run(&mut command);
     }
     let error = command.exec();
     eprintln!("chadthrottle: {}: {error}", program.display());
