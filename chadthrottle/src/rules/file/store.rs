@@ -55,13 +55,23 @@ pub enum StoreError {
         error: io::Error,
     },
     /// It can't be written; it is as it was.
-    #[error("{} can't be written, and is as it was: {error}", .path.display())]
+    #[error("{} can't be written, and is as it was: {error}{}", .path.display(), remedy(.error))]
     Write {
         /// Which.
         path: PathBuf,
         /// Why.
         error: io::Error,
     },
+}
+
+/// What helps against an error of writing, where that is known.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing, or name another file",
+        io::ErrorKind::PermissionDenied => "; are you root?",
+        _ => "",
+    }
 }
 
 /// A folder that nobody else can change, and a name in it.
