@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod rules;
+pub mod target;
 
 use std::{ffi::OsString, time::Duration};
 
@@ -8,14 +9,14 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     engine::snapshot::Limits,
-    process::{Pid, identity},
+    listing::{column::Column, filter::Filter, rows::View},
     rate::Rate,
     rules::{
-        pattern::Pattern,
         rule::{Rule, Scope, Sharing},
-        target::{ProgramField, Target},
+        target::Target,
     },
 };
+use target::TargetArgs;
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
 #[derive(Debug, Parser)]
@@ -121,8 +122,12 @@ pub struct LimitArgs {
 
 impl LimitArgs {
     /// The rules that were asked for.
-    pub fn rules(&self) -> Vec<Rule> {
-        let mut targets = self.targets.targets();
+    ///
+    /// # Errors
+    ///
+    /// A user that doesn't exist.
+    pub fn rules(&self) -> Result<Vec<Rule>, String> {
+        let mut targets = self.targets.targets()?;
         if self.shared && targets.len() > 1 {
             targets = vec![Target::Any(targets)];
         }
@@ -135,66 +140,7 @@ impl LimitArgs {
             },
             ..Rule::by_hand(target, self.rates.limits())
         };
-        targets.into_iter().map(rule).collect()
-    }
-}
-
-/// What a limit applies to.
-#[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("targets").required(true).multiple(true))]
-pub struct TargetArgs {
-    /// A process; this and the others may be given several times, each gets a limit of its own
-    #[arg(long = "pid", value_name = "PID", group = "targets", value_parser = parse_pid)]
-    pub pids: Vec<Pid>,
-    /// A process and its descendants, those there are and those to come
-    #[arg(long = "tree", value_name = "PID", group = "targets", value_parser = parse_pid)]
-    pub trees: Vec<Pid>,
-    /// A program by its name: a name, a glob such as 'chrom*', or 're:' and a regular expression
-    #[arg(long = "program", value_name = "NAME", group = "targets")]
-    pub names: Vec<Pattern>,
-    /// A program by the path of its file; a glob or a regular expression, too
-    #[arg(long = "path", value_name = "PATH", group = "targets")]
-    pub paths: Vec<Pattern>,
-    /// Programs by their command line; a glob or a regular expression, too
-    #[arg(long = "command-line", value_name = "PATTERN", group = "targets")]
-    pub command_lines: Vec<Pattern>,
-    /// A cgroup and those below it, for example /user.slice
-    #[arg(long = "cgroup", value_name = "PATH", group = "targets", value_parser = parse_cgroup)]
-    pub cgroups: Vec<String>,
-    /// A systemd unit, for example nginx.service
-    #[arg(long = "unit", value_name = "UNIT", group = "targets", value_parser = parse_unit)]
-    pub units: Vec<String>,
-    /// A user, by name or number
-    #[arg(long = "user", value_name = "USER", group = "targets", value_parser = parse_user)]
-    pub users: Vec<Target>,
-}
-
-impl TargetArgs {
-    /// The targets, each once.
-    pub fn targets(&self) -> Vec<Target> {
-        let by = |by, patterns: &[Pattern]| -> Vec<Target> {
-            let program = |pattern: &Pattern| Target::Program {
-                by,
-                pattern: pattern.clone(),
-            };
-            patterns.iter().map(program).collect()
-        };
-        let mut targets: Vec<Target> = Vec::new();
-        targets.extend(self.pids.iter().map(|pid| Target::from(*pid)));
-        targets.extend(self.trees.iter().map(|pid| Target::Tree((*pid).into())));
-        targets.extend(by(ProgramField::Name, &self.names));
-        targets.extend(by(ProgramField::Path, &self.paths));
-        targets.extend(by(ProgramField::CommandLine, &self.command_lines));
-        targets.extend(self.cgroups.iter().cloned().map(Target::Cgroup));
-        targets.extend(self.units.iter().cloned().map(Target::Unit));
-        targets.extend(self.users.iter().cloned());
-        let mut once: Vec<Target> = Vec::with_capacity(targets.len());
-        for target in targets {
-            if !once.contains(&target) {
-                once.push(target);
-            }
-        }
-        once
+        Ok(targets.into_iter().map(rule).collect())
     }
 }
 
@@ -258,6 +204,7 @@ failed, 126 the command can't be run, 127 there is no such command.";
 
 /// `chadthrottle top`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = TOP_EXAMPLES)]
 pub struct TopArgs {
     /// Print one sample and end; the same as --count 1
     #[arg(long, conflicts_with = "count")]
@@ -268,51 +215,36 @@ pub struct TopArgs {
     /// End after so many samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Print a line of JSON a sample
+    /// What a row is
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub by: View,
+    /// What the order is by, numbers from the largest, words from A [default: what moves most]
+    #[arg(long, value_enum, value_name = "COLUMN")]
+    pub sort: Option<Column>,
+    /// The order the other way round
     #[arg(long)]
+    pub reverse: bool,
+    /// Only what this text means, as after '/' in the interface: 'firefox', 'user:ada !port:443'
+    #[arg(long, value_name = "TEXT", value_parser = Filter::complete)]
+    pub filter: Option<Filter>,
+    /// Print a line of JSON a sample
+    #[arg(long, conflicts_with = "csv")]
     pub json: bool,
+    /// Print comma-separated values: a heading, then a line a row
+    #[arg(long)]
+    pub csv: bool,
 }
 
-fn parse_pid(text: &str) -> Result<Pid, String> {
-    match text.parse() {
-        Ok(0) => Err("0 is no process".to_owned()),
-        Ok(pid) => Ok(Pid(pid)),
-        Err(_) => Err("a process id is a number, as ps shows it".to_owned()),
-    }
-}
+const TOP_EXAMPLES: &str = "\
+Examples:
+  sudo chadthrottle top --by program --sort total-download
+  sudo chadthrottle top --filter 'user:ada !port:443'
+  sudo chadthrottle top --filter limited --interval 10s --csv >> limits.csv
+  sudo chadthrottle top --once --json | jq '.processes[0].name'
 
-fn parse_cgroup(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err(
-            "a cgroup is a path below the cgroup v2 mount, for example /user.slice; \
-             `chadthrottle top --json` shows each process's"
-                .to_owned(),
-        );
-    }
-    Ok(match text.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
-    })
-}
-
-fn parse_unit(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains('/') {
-        return Err("a unit is a name as systemctl shows it, for example nginx.service".to_owned());
-    }
-    Ok(if text.contains('.') {
-        text.to_owned()
-    } else {
-        // As systemctl has it.
-        format!("{text}.service")
-    })
-}
-
-fn parse_user(text: &str) -> Result<Target, String> {
-    let (uid, name) = identity::user(text).ok_or_else(|| {
-        format!("there is no user '{text}' on this machine; type a name or a number")
-    })?;
-    Ok(Target::User { uid, name })
-}
+A filter's words must all hold; '!' turns one round. Words: a text (in name, path, user or cgroup, or
+a process id), program:, user:, unit:, pid:, port: and a text each, limited, blocked.
+Rates are bytes a second, amounts bytes since the start, in JSON and CSV.";
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
@@ -334,6 +266,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Pid;
     use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, String> {
@@ -352,10 +285,10 @@ mod tests {
         let Some(Action::Limit(limit)) = cli.action else {
             panic!("limit")
         };
-        assert_eq!(limit.targets.pids, [Pid(7), Pid(8)]);
         assert_eq!(limit.duration, Some(Duration::from_secs(30)));
-        let rules = limit.rules();
-        assert_eq!(rules.len(), 2);
+        let rules = limit.rules().unwrap();
+        let targets: Vec<&Target> = rules.iter().map(|rule| &rule.target).collect();
+        assert_eq!(targets, [&Target::from(Pid(7)), &Target::from(Pid(8))]);
         let half_a_megabyte = Some(Rate::from_bytes_per_second(500_000));
         for rule in rules {
             assert_eq!(
@@ -369,14 +302,14 @@ mod tests {
     #[test]
     fn targets_of_all_kinds_are_read() {
         let cli = parse(
-            "chadthrottle limit --tree 7 --program curl --path /opt/* --command-line re:x \
+            "chadthrottle limit --tree 7 --program curl --path /opt/* --command re:x \
              --cgroup /a/ --unit nginx --user 0 --user 0 --block --shared --traffic local",
         )
         .unwrap();
         let Some(Action::Limit(limit)) = cli.action else {
             panic!("limit")
         };
-        let rules = limit.rules();
+        let rules = limit.rules().unwrap();
         assert_eq!(
             rules[0].target.to_string(),
             "process 7 and its descendants, program curl, program file /opt/*, command line re:x, \
@@ -390,6 +323,51 @@ mod tests {
     }
 
     #[test]
+    fn users_of_a_limit_must_exist() {
+        let line = "chadthrottle limit --user nobody-has-this-name --block";
+        let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
+            panic!("limit")
+        };
+        let error = limit.rules().unwrap_err();
+        assert!(
+            error.contains("there is no user 'nobody-has-this-name'"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn limit_and_rules_name_targets_alike() {
+        let command = Cli::command();
+        let options = |path: &[&str]| {
+            let mut command = &command;
+            for name in path {
+                command = command.find_subcommand(name).unwrap();
+            }
+            let named = ["program", "path", "command", "cgroup", "unit", "user"];
+            named.map(|name| {
+                let mut all = command.get_arguments();
+                let option = all.find(|option| option.get_long() == Some(name)).unwrap();
+                option.get_help().unwrap().to_string()
+            })
+        };
+        assert_eq!(options(&["limit"]), options(&["rules", "add"]));
+        assert_eq!(options(&["limit"]), options(&["rules", "edit"]));
+    }
+
+    #[test]
+    fn a_table_is_ordered_and_narrowed() {
+        let cli = parse("chadthrottle top --by program --sort used --reverse --filter user:ada");
+        let Some(Action::Top(top)) = cli.unwrap().action else {
+            panic!("top")
+        };
+        assert_eq!(
+            (top.by, top.sort, top.reverse),
+            (View::Programs, Some(Column::OfLimit), true)
+        );
+        assert_eq!(top.filter, Some(Filter::new("user:ada")));
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (line, message) in [
             ("chadthrottle limit --pid 7", "--download <RATE>"),
@@ -400,11 +378,11 @@ mod tests {
             ),
             (
                 "chadthrottle limit --cgroup user.slice --block",
-                "a path below the cgroup v2 mount",
+                "a path from the root of the hierarchy",
             ),
             (
-                "chadthrottle limit --user nobody-has-this-name --block",
-                "there is no user",
+                "chadthrottle limit --program /bin/x --block",
+                "'path' means its file",
             ),
             (
                 "chadthrottle limit --program re:( --block",
@@ -436,6 +414,10 @@ mod tests {
             ),
             ("chadthrottle top --interval 1ms", "between 100ms and 1h"),
             ("chadthrottle top --count 0", "1.."),
+            ("chadthrottle top --json --csv", "cannot be used with"),
+            ("chadthrottle top --by cgruop", "'cgroup'"),
+            ("chadthrottle top --sort mark", "total-download"),
+            ("chadthrottle top --filter port:x", "port:443"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(message), "{line}: {error}");

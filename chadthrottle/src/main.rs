@@ -13,12 +13,12 @@ use std::{
 
 use anyhow::Context as _;
 use chadthrottle::{
-    cli::{Action, Cli, LimitArgs, RunArgs, TopArgs},
+    cli::{Action, Cli, LimitArgs, RunArgs},
     demo,
     engine::{self, command::EngineHandle},
     kernel::{Kernel, features},
     launch, log_sink, report,
-    rules::rule::Sharing,
+    rules::rule::{Rule, Sharing},
     tui,
 };
 use clap::Parser as _;
@@ -50,7 +50,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.action {
         Some(Action::Limit(args)) => {
             log_sink::to_stderr();
-            with_engine(EVERY_SECOND, |engine, end| until(end, limit(engine, *args)))?;
+            let rules = args.rules().map_err(anyhow::Error::msg)?;
+            let limiting = |engine| limit(engine, rules, &args);
+            with_engine(EVERY_SECOND, |engine, end| until(end, limiting(engine)))?;
         }
         Some(Action::Run(args)) => {
             log_sink::to_stderr();
@@ -61,7 +63,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Action::Top(args)) => {
             log_sink::to_stderr();
-            with_engine(args.interval, |engine, end| until(end, top(engine, args)))?;
+            with_engine(args.interval, |engine, end| {
+                until(end, report::top::run(engine, &args))
+            })?;
         }
         Some(Action::Doctor { fix, json }) => {
             log_sink::to_stderr();
@@ -218,17 +222,12 @@ fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn limit(engine: EngineHandle, args: LimitArgs) -> anyhow::Result<()> {
-    let limiting = report::limit::run(engine, args.rules(), args.json);
+async fn limit(engine: EngineHandle, rules: Vec<Rule>, args: &LimitArgs) -> anyhow::Result<()> {
+    let limiting = report::limit::run(engine, rules, args.json);
     match args.duration {
         None => limiting.await,
         Some(duration) => tokio::time::timeout(duration, limiting)
             .await
             .unwrap_or(Ok(())),
     }
-}
-
-async fn top(engine: EngineHandle, args: TopArgs) -> anyhow::Result<()> {
-    let count = if args.once { Some(1) } else { args.count };
-    report::top::run(engine, count, args.json).await
 }

@@ -7,11 +7,12 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::target::LastingArgs;
 use crate::{
     log_sink::Format,
     rate::Rate,
     rules::{
-        file::{self, FileRule, FileTarget},
+        file::{self, FileRule},
         quota::{Allowance, Count, Quota, Then},
         rule::{Scope, Sharing},
         schedule::{self, Days},
@@ -224,7 +225,7 @@ pub enum Block {
 #[derive(Debug, Default, Args)]
 pub struct RuleArgs {
     #[command(flatten)]
-    target: TargetArgs,
+    target: LastingArgs,
     /// The most it may receive, for example 500K or 8mbit; 0 blocks
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     download: Option<Rate>,
@@ -276,48 +277,6 @@ pub struct RuleArgs {
     enable: bool,
 }
 
-/// Whom a rule is about.
-#[derive(Debug, Default, Args)]
-#[group(multiple = false)]
-struct TargetArgs {
-    /// Every process with this name: curl, 'chrom*', 're:^python3'
-    #[arg(long, value_name = "PATTERN")]
-    program: Option<String>,
-    /// Every process whose program file has this path
-    #[arg(long, value_name = "PATTERN")]
-    path: Option<String>,
-    /// Every process with this command line
-    #[arg(long, value_name = "PATTERN")]
-    command: Option<String>,
-    /// Every process in this cgroup or below it
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<String>,
-    /// Every process of this systemd unit
-    #[arg(long, value_name = "UNIT")]
-    unit: Option<String>,
-    /// Every process of this user, by name or number
-    #[arg(long, value_name = "USER")]
-    user: Option<String>,
-}
-
-impl TargetArgs {
-    fn target(&self) -> Result<Option<FileTarget>, String> {
-        let given = [
-            ("program", &self.program),
-            ("path", &self.path),
-            ("command", &self.command),
-            ("cgroup", &self.cgroup),
-            ("unit", &self.unit),
-            ("user", &self.user),
-        ];
-        given
-            .into_iter()
-            .find_map(|(key, value)| Some((key, value.as_deref()?)))
-            .map(|(key, value)| FileTarget::from_key(key, value))
-            .transpose()
-    }
-}
-
 impl RuleArgs {
     /// A new rule.
     ///
@@ -325,10 +284,10 @@ impl RuleArgs {
     ///
     /// What is missing or wrong.
     pub fn rule(&self, name: &str) -> Result<FileRule, String> {
-        let target = self.target.target()?.ok_or(
+        let target = self.target.one()?.ok_or(
             "whom is the rule about? Add --program, --path, --command, --cgroup, --unit or --user",
         )?;
-        let mut rule = FileRule::new(name, target);
+        let mut rule = FileRule::new(name, target.clone());
         self.change(&mut rule)?;
         Ok(rule)
     }
@@ -339,8 +298,8 @@ impl RuleArgs {
     ///
     /// What is wrong.
     pub fn change(&self, rule: &mut FileRule) -> Result<(), String> {
-        if let Some(target) = self.target.target()? {
-            rule.target = target;
+        if let Some(target) = self.target.one()? {
+            rule.target = target.clone();
         }
         if let Some(rate) = self.download {
             rule.limits.download = Some(rate);
@@ -516,7 +475,8 @@ mod tests {
             ("add a --program x --then block", "belong to a quota"),
             ("add a --program x --days mno", "did you mean 'mon'?"),
             ("add a --program x --quota 5GB", "\"500MB/day\""),
-            ("add a --unit x --download 1M", "x.service"),
+            ("add a --user x --user y --block", "add a rule for each"),
+            ("add a --unit a/x --download 1M", "'cgroup' means a path"),
             ("add a --program x --from 9pm", "no time of day"),
             ("add a --program x --from 9:00 --until 9:00", "same time"),
             ("remvoe a", "remove"),

@@ -2,6 +2,8 @@
 
 use chadthrottle_common::traffic::Direction;
 
+use clap::{ValueEnum, builder::PossibleValue};
+
 use super::rows::View;
 
 /// A column of the table.
@@ -82,7 +84,7 @@ impl Column {
         matches!(self, Id | Connections | Rate(_) | Total(_) | OfLimit)
     }
 
-    /// What it is called where preferences are kept.
+    /// What it is called where preferences are kept, and on the command line.
     pub const fn key(self) -> &'static str {
         match self {
             Mark => "mark",
@@ -125,6 +127,24 @@ impl Column {
             (Some(at), false) => at - 1,
         };
         SORTABLE.get(next).copied()
+    }
+}
+
+impl ValueEnum for Column {
+    fn value_variants<'a>() -> &'a [Self] {
+        SORTABLE
+    }
+
+    /// By the names of `top --by` and of the headings, too.
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let aliases: &[&str] = match self {
+            Id => &["pid", "processes"],
+            Name => &["program"],
+            Unit => &["cgroup"],
+            OfLimit => &["used"],
+            _ => &[],
+        };
+        Some(PossibleValue::new(self.key()).aliases(aliases))
     }
 }
 

@@ -40,6 +40,28 @@ impl Filter {
         }
     }
 
+    /// Understands a text that nobody types on at: what is not complete is a mistake.
+    ///
+    /// # Errors
+    ///
+    /// What is not, and what to type.
+    pub fn complete(text: &str) -> Result<Self, String> {
+        for word in text.split_whitespace() {
+            match term(word) {
+                None => {
+                    return Err(format!(
+                        "'{word}' says nothing yet; type for example user:ada, pid:42 or port:443"
+                    ));
+                }
+                Some(term) if term.what == What::Port(None) => {
+                    return Err(format!("'{word}' is no port; type for example port:443"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Self::new(text))
+    }
+
     /// As it was typed.
     pub fn text(&self) -> &str {
         &self.text
@@ -162,6 +184,21 @@ mod tests {
                 Mechanism::Pacing,
             )),
             ended: false,
+        }
+    }
+
+    #[test]
+    fn what_is_not_complete_is_a_mistake_in_a_script() {
+        for text in ["", "nginx !user:root", "foo:bar", "port:443"] {
+            assert_eq!(Filter::complete(text), Ok(Filter::new(text)));
+        }
+        for (text, message) in [
+            ("nginx user:", "'user:' says nothing yet"),
+            ("!", "'!' says nothing yet"),
+            ("port:https", "type for example port:443"),
+        ] {
+            let error = Filter::complete(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
         }
     }
 

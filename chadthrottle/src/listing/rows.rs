@@ -18,17 +18,21 @@ use crate::{
 };
 
 /// What a row is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
     /// A process.
     #[default]
+    #[value(name = "process")]
     Processes,
     /// All processes of a name.
+    #[value(name = "program")]
     Programs,
     /// All processes of a cgroup.
+    #[value(name = "cgroup")]
     Units,
     /// All processes of a user.
+    #[value(name = "user")]
     Users,
 }
 

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod limit;
 pub mod record;
 pub mod rules;
+mod spreadsheet;
 pub mod status;
 mod table;
 pub mod top;
@@ -13,12 +14,19 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-/// Prints a line at once; what reads it may be a pipe.
+/// Prints a line, or some, at once; what reads it may be a pipe. Processes choose their own names,
+/// so what a terminal would obey is not passed on.
 ///
 /// # Errors
 ///
 /// Standard output's; a reader that went away is [`io::ErrorKind::BrokenPipe`].
 pub fn line(text: &str) -> io::Result<()> {
+    let harmless = |c: char| match c {
+        '\n' | '\t' => c,
+        _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => c,
+    };
+    let text: String = text.chars().map(harmless).collect();
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()

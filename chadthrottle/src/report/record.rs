@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     engine::snapshot::{Effect, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow},
+    listing::rows::{Row, Subject},
     process::Pid,
     rate::{Bytes, Rate},
     rules::rule::{Scope, Sharing},
@@ -129,6 +130,7 @@ pub struct ProcessRecord<'a> {
     limit: Option<LimitRecord<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_limit: Option<LimitRecord<'a>>,
+    ended: bool,
 }
 
 impl<'a> From<&'a ProcessRow> for ProcessRecord<'a> {
@@ -146,6 +148,51 @@ impl<'a> From<&'a ProcessRow> for ProcessRecord<'a> {
             upload_rate: row.rate.upload,
             limit: row.limit.as_ref().map(Into::into),
             local_limit: row.local_limit.as_ref().map(Into::into),
+            ended: row.ended,
+        }
+    }
+}
+
+/// Processes that have something in common, together.
+#[derive(Serialize)]
+pub struct GroupRecord<'a> {
+    #[serde(flatten)]
+    of: SubjectRecord<'a>,
+    processes: u32,
+    limited: u32,
+    connections: u32,
+    download_bytes: Bytes,
+    upload_bytes: Bytes,
+    download_rate: Rate,
+    upload_rate: Rate,
+}
+
+/// What they have in common.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum SubjectRecord<'a> {
+    Pid(Pid),
+    Program(&'a str),
+    Cgroup(&'a str),
+    User(&'a str),
+}
+
+impl<'a> From<&'a Row> for GroupRecord<'a> {
+    fn from(row: &'a Row) -> Self {
+        Self {
+            of: match &row.subject {
+                Subject::Process(key) => SubjectRecord::Pid(key.pid),
+                Subject::Program(name) => SubjectRecord::Program(name),
+                Subject::Unit(cgroup) => SubjectRecord::Cgroup(cgroup),
+                Subject::User(user) => SubjectRecord::User(user),
+            },
+            processes: row.processes,
+            limited: row.limited,
+            connections: row.connections,
+            download_bytes: row.bytes.download,
+            upload_bytes: row.bytes.upload,
+            download_rate: row.rate.download,
+            upload_rate: row.rate.upload,
         }
     }
 }

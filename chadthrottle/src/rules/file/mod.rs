@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     engine::snapshot::{Limits, PerDirection},
+    process::identity,
     rate::Rate,
 };
 
@@ -90,16 +91,16 @@ impl FileTarget {
             return Err(format!("'{key}' is empty"));
         }
         match key {
-            "program" if value.contains('/') && !value.starts_with("re:") => Err(format!(
-                "a program's name has no '/'; write path = {value:?} to mean its file"
-            )),
+            "program" if value.contains('/') && !value.starts_with("re:") => {
+                Err("a program's name has no '/'; 'path' means its file".to_owned())
+            }
             "program" => program(ProgramField::Name),
             "path" => program(ProgramField::Path),
             "command" => program(ProgramField::CommandLine),
             "cgroup" => cgroup(value).map(Self::Cgroup),
-            "unit" if value.contains('/') => Err(format!(
-                "a unit's name has no '/'; write cgroup = {value:?} to mean a path"
-            )),
+            "unit" if value.contains('/') => {
+                Err("a unit's name has no '/'; 'cgroup' means a path".to_owned())
+            }
             "unit" if !value.contains('.') => Err(format!(
                 "a unit's name ends in its kind; write \"{value}.service\", \"{value}.slice\" or \
                  \"{value}.scope\""
@@ -139,11 +140,8 @@ pub struct SystemUsers;
 
 impl Users for SystemUsers {
     fn uid(&self, name: &str) -> Option<u32> {
-        match uzers::get_user_by_name(name) {
-            Some(user) => Some(user.uid()),
-            // A number needs no entry: containers' users have none.
-            None => name.parse().ok(),
-        }
+        // A number needs no entry: containers' users have none.
+        identity::user(name).map(|(uid, _)| uid)
     }
 }
 
@@ -277,7 +275,7 @@ mod tests {
             assert_eq!(target.key_and_value(), (key, value));
         }
         for (key, value, message) in [
-            ("program", "/usr/bin/curl", "write path = \"/usr/bin/curl\""),
+            ("program", "/usr/bin/curl", "'path' means its file"),
             ("program", "", "'program' is empty"),
             ("path", "re:(", "regular expression can't be understood"),
             ("cgroup", "system.slice", "for example \"/system.slice\""),
@@ -288,7 +286,7 @@ mod tests {
                 "write \"/system.slice\"",
             ),
             ("unit", "sshd", "write \"sshd.service\""),
-            ("unit", "/system.slice/a.service", "write cgroup ="),
+            ("unit", "/system.slice/a.service", "'cgroup' means a path"),
         ] {
             let error = FileTarget::from_key(key, value).unwrap_err();
             assert!(error.contains(message), "{key} {value}: {error}");
