@@ -104,6 +104,15 @@ Examples:
 
 The first rule that limits a process counts. docs/rules.md has all keys of the file.";
 
+const EDIT_EXAMPLES: &str = "\
+The editor is $VISUAL, or $EDITOR, or vi. It gets a copy, under sudo as the user who called sudo;
+the copy takes the file's place when it is right.
+
+Examples:
+  sudo --preserve-env=EDITOR chadthrottle rules edit
+  sudo chadthrottle rules edit backup --upload 2M --unset traffic
+  sudo chadthrottle rules edit backup --rename nightly --until 6:00";
+
 /// `chadthrottle rules`.
 #[derive(Debug, Args)]
 pub struct RulesArgs {
@@ -164,10 +173,11 @@ pub enum RulesAction {
         #[arg(long, value_name = "NAME")]
         before: Option<String>,
     },
-    /// Change a rule; what is not named stays
+    /// Change a rule; what is not named stays. Without options, open the file in your editor
+    #[command(after_help = EDIT_EXAMPLES)]
     Edit {
         /// Its name
-        name: String,
+        name: Option<String>,
         /// What it says.
         #[command(flatten)]
         rule: RuleArgs,
@@ -222,7 +232,7 @@ pub enum Block {
 }
 
 /// What a rule says.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, PartialEq, Args)]
 pub struct RuleArgs {
     #[command(flatten)]
     target: LastingArgs,
@@ -290,6 +300,11 @@ impl RuleArgs {
         let mut rule = FileRule::new(name, target.clone());
         self.change(&mut rule)?;
         Ok(rule)
+    }
+
+    /// Whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Changes what is given of a rule.

@@ -1,5 +1,7 @@
 //! `chadthrottle rules`: shows, checks and changes the rules file.
 
+mod editor;
+
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context as _;
@@ -57,6 +59,12 @@ pub fn run(args: &RulesArgs) -> anyhow::Result<()> {
             rename,
             unset,
         } => {
+            if args.is_empty() && rename.is_none() && unset.is_empty() {
+                return editor::edit(path);
+            }
+            let name = name
+                .as_ref()
+                .context("which rule? Add its name; `chadthrottle rules list` shows them")?;
             change(path, |document| {
                 let mut rule = match document.rules().rule(name) {
                     Some(rule) => rule.clone(),
@@ -131,9 +139,7 @@ fn change(
     path: &Path,
     change: impl FnOnce(&mut RulesDocument) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    if path == Path::new(crate::rules::file::DEFAULT) {
-        make_folder(path)?;
-    }
+    make_folder(path)?;
     store::update(path, |text| {
         let mut document: RulesDocument = text
             .unwrap_or(HEADER)
@@ -146,6 +152,9 @@ fn change(
 
 /// Only the usual folder is made: a name that was mistyped should not make others.
 fn make_folder(path: &Path) -> anyhow::Result<()> {
+    if path != Path::new(crate::rules::file::DEFAULT) {
+        return Ok(());
+    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     match std::fs::create_dir(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
