@@ -8,6 +8,7 @@
 //!
 //! - [`lab`]: two network namespaces joined by a veth pair
 //! - [`cgroup`]: cgroups that go away with their owner
+//! - [`home`]: a daemon, and everything it has on disk
 //! - [`process`]: child processes that end with their owner
 //! - [`peer`]: the `traffic` program as one end of a transfer
 //! - [`flow`]: a transfer between the two ends of a lab
@@ -23,6 +24,7 @@ pub mod cgroup;
 pub mod clients;
 pub mod flow;
 pub mod goodput;
+pub mod home;
 pub mod kernel_view;
 pub mod lab;
 pub mod moment;

@@ -20,14 +20,22 @@ pub fn tc(end: &End, arguments: &str) -> Result<String> {
     end.run(command)
 }
 
+/// Whether the kernel has fq.
+pub fn has_fq(lab: &Lab) -> Result<bool> {
+    if tc(lab.near(), "qdisc add dev lo root fq").is_err() {
+        return Ok(false);
+    }
+    tc(lab.near(), "qdisc del dev lo root")?;
+    Ok(true)
+}
+
 /// Runs a test in a lab, if the kernel has fq; it counts as skipped on another.
 pub fn with_fq(test: impl FnOnce(&Lab) -> TestResult) -> TestResult {
     let lab = Lab::new()?;
-    if tc(lab.near(), "qdisc add dev lo root fq").is_err() {
+    if !has_fq(&lab)? {
         skipped("the kernel has no sch_fq");
         return Ok(());
     }
-    tc(lab.near(), "qdisc del dev lo root")?;
     test(&lab)
 }
 

@@ -1,100 +1,27 @@
 //! The daemon: rules without a screen, from a file, on a real kernel.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, ExitStatus},
-    thread,
-    time::Duration,
-};
+use std::{fs, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use kernel_tests::{
     TestResult,
     clients::is_there,
     flow::{Direction, Flow, goodput_between, judged},
+    home::{Home, rule_for},
     kernel_test,
     kernel_view::{can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::{Moment, until},
     outcome::{expect_ratio, figure, is_slow, kept, skipped},
     peer::{Job, Peer},
-    process::{Place, Process},
-    product::{self, refusal},
+    process::Process,
 };
 use rustix::process::{Pid, Signal, setpriority_process};
-use serde_json::Value;
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder with a rules file, a state and a socket of its own.
-struct Home {
-    folder: TempDir,
-}
-
-impl Home {
-    fn new(rules: &str) -> Result<Self> {
-        let home = Self {
-            folder: tempfile::tempdir()?,
-        };
-        home.write(rules)?;
-        Ok(home)
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn write(&self, rules: &str) -> Result<()> {
-        Ok(fs::write(self.path().join("rules.toml"), rules)?)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = product::command(arguments)?;
-        command
-            .env("CHADTHROTTLE_CONFIG", self.path().join("rules.toml"))
-            .env("CHADTHROTTLE_SOCKET", self.path().join("run/control.sock"))
-            .env("STATE_DIRECTORY", self.path().join("state"))
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("JOURNAL_STREAM");
-        Ok(command)
-    }
-
-    /// Starts a daemon, and waits until its rules are in force.
-    fn daemon(&self) -> Result<Process> {
-        let daemon = Process::start(self.command(&["daemon"])?, Place::default())?;
-        until("the daemon is ready", PATIENCE, || {
-            Ok(daemon.errors().contains("ready:"))
-        })
-        .with_context(|| daemon.errors())?;
-        Ok(daemon)
-    }
-
-    /// Runs a command that should succeed, and returns what it says.
-    fn say(&self, arguments: &[&str]) -> Result<String> {
-        kernel_tests::process::run(self.command(arguments)?, "", Place::default())
-    }
-
-    fn status(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.say(&["status", "--json"])?)?)
-    }
-
-    fn refusal(&self, arguments: &[&str]) -> Result<(ExitStatus, String)> {
-        refusal(self.command(arguments)?)
-    }
-}
-
 fn shared(program: &str, limits: &str) -> String {
     format!("[[rule]]\nname = \"all\"\nprogram = \"{program}\"\nshared = true\n{limits}\n")
-}
-
-/// A rule for the near end of a lab, and for no other test's processes.
-fn near(lab: &Lab, limits: &str) -> Result<String> {
-    let cgroup = lab.near().cgroup().name()?;
-    Ok(format!(
-        "[[rule]]\nname = \"near\"\ncgroup = \"{cgroup}\"\n{limits}\n"
-    ))
 }
 
 /// A server of the far end for downloads by HTTP.
@@ -161,7 +88,7 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
     let rule = "quota = \"5MB/day\"\nthen = \"block\"";
-    let home = Home::new(&near(&lab, rule)?)?;
+    let home = Home::new(&rule_for(lab.near(), rule)?)?;
     let mut daemon = home.daemon()?;
     let sink = lab
         .far()
@@ -205,7 +132,10 @@ fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
     kernel_test!();
     const RATE: f64 = 500e3;
     let lab = Lab::new()?;
-    let home = Home::new(&near(&lab, "quota = \"5MB/day\"\nupload = \"500K\"")?)?;
+    let home = Home::new(&rule_for(
+        lab.near(),
+        "quota = \"5MB/day\"\nupload = \"500K\"",
+    )?)?;
     let mut daemon = home.daemon()?;
     let sink = lab
         .far()
@@ -318,11 +248,11 @@ fn a_shared_limit_that_is_changed_to_one_each_is_one_each_from_then_on() -> Test
         let goodput = |flow: &Flow| goodput_between(flow.receiver(), from, to);
         flows.iter().map(goodput).sum()
     };
-    let home = Home::new(&near(&lab, "upload = \"1M\"\nshared = true")?)?;
+    let home = Home::new(&rule_for(lab.near(), "upload = \"1M\"\nshared = true")?)?;
     let _daemon = home.daemon()?;
     for (shared, sum) in [(true, 1e6), (false, 2e6), (true, 1e6)] {
         let rule = format!("upload = \"1M\"\nshared = {shared}");
-        home.write(&near(&lab, &rule)?)?;
+        home.write(&rule_for(lab.near(), &rule)?)?;
         home.say(&["rules", "apply"])?;
         expect_ratio(&rule, together()?, sum, kept())?;
     }
@@ -350,7 +280,7 @@ fn a_new_process_is_limited_within_milliseconds() -> TestResult {
             format!("[[rule]]\nname = \"{n}\"\nprogram = \"re:^other{n}.*x$\"\nupload = \"1M\"\n")
         })
         .collect();
-    rules += &near(&lab, "block = \"upload\"")?;
+    rules += &rule_for(lab.near(), "block = \"upload\"")?;
     let home = Home::new(&rules)?;
     let sink = lab
         .far()

@@ -56,13 +56,17 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Programs that the kernel tests start, and the packages that may bring each.
-const TEST_TOOLS: [(&str, &[&str]); 7] = [
+/// Programs that the kernel tests start, and the packages that may bring each. What begins with
+/// `python3-` is a module of the system's Python.
+const TEST_TOOLS: [(&str, &[&str]); 9] = [
     ("bpftool", &["bpftool", "linux-tools-generic"]),
     ("curl", &["curl"]),
     ("ip", &["iproute2"]),
     ("ps", &["procps"]),
+    // The strictest parser of OpenMetrics, by Prometheus' own people.
+    ("python3-prometheus-client", &["python3-prometheus-client"]),
     ("readelf", &["binutils"]),
+    ("setpriv", &["util-linux"]),
     ("tmux", &["tmux"]),
     ("wget", &["wget"]),
 ];
@@ -118,7 +122,7 @@ pub fn vm_tools(mode: Mode) -> Result<()> {
 fn tools(who: &str, task: &str, tools: &[(&str, &[&str])], mode: Mode) -> Result<()> {
     let missing: Vec<_> = tools
         .iter()
-        .filter(|(program, _)| find_program(program).is_none())
+        .filter(|(program, _)| !is_there(program))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -141,6 +145,19 @@ fn tools(who: &str, task: &str, tools: &[(&str, &[&str])], mode: Mode) -> Result
         apt.install(&packages)
     };
     install().with_context(|| format!("{who} need {names}: install them"))
+}
+
+fn is_there(name: &str) -> bool {
+    let Some(module) = name.strip_prefix("python3-") else {
+        return find_program(name).is_some();
+    };
+    // Not the first python3 on PATH: packages are for the system's.
+    let import = format!("import {}", module.replace('-', "_"));
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .args(["-c", &import])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 /// Where a program is.

@@ -279,3 +279,6 @@ impl Users for KnownUsers {
         uid
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,13 @@ mod notices;
 pub mod place;
 pub mod protocol;
 mod server;
+mod service;
+mod wishes;
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -30,11 +32,12 @@ use self::{
     place::Place,
     protocol::{Clear, Outcome, Request, Status, VERSION},
     server::Call,
+    service::notify,
+    wishes::Wishes,
 };
 use crate::{
     engine::{
         command::{Command, CommandError, EngineHandle},
-        connections::Watch,
         snapshot::{LimitId, Severity, Snapshot},
     },
     rules::rule::Origin,
@@ -109,7 +112,7 @@ impl Daemon {
             notices,
             publish,
             since: SystemTime::now(),
-            settings_of: None,
+            wishes: Wishes::default(),
             metrics: Metrics::default(),
             metrics_on: self.metrics,
             exporter: None,
@@ -117,8 +120,9 @@ impl Daemon {
         running.serve_metrics().await?;
         self.said.into_iter().for_each(|said| running.say(said));
         running.step().await;
-        notify(&[NotifyState::Ready]);
-        log::info!("ready: {}", running.in_words());
+        let words = running.in_words();
+        notify(&[NotifyState::Ready, NotifyState::Status(&words)]);
+        log::info!("ready: {words}");
         let mut end = std::pin::pin!(end);
         let result = loop {
             tokio::select! {
@@ -143,21 +147,13 @@ impl Daemon {
     }
 }
 
-/// Tells the service manager, if there is one.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        log::warn!("the service manager can't be told: {error}");
-    }
-}
-
 struct Running {
     engine: EngineHandle,
     keeper: Keeper,
     notices: Merged,
     publish: watch::Sender<Arc<Snapshot>>,
     since: SystemTime,
-    /// The client that said last how often and of what there are samples; its wishes end with it.
-    settings_of: Option<Weak<OwnedSemaphorePermit>>,
+    wishes: Wishes<OwnedSemaphorePermit>,
     metrics: Metrics,
     /// Where metrics are to be served, whatever the rules file says.
     metrics_on: Option<SocketAddr>,
@@ -173,16 +169,13 @@ impl Running {
             self.say(said);
         }
         self.put_in_force(&now).await;
-        if let Some(client) = &self.settings_of
-            && client.strong_count() == 0
-        {
-            self.settings_of = None;
-            for reset in [
-                Command::SetInterval(INTERVAL),
-                Command::Watch(Watch::default()),
+        if self.wishes.forget_gone() {
+            for command in [
+                Command::SetInterval(self.wishes.interval()),
+                Command::Watch(self.wishes.watched()),
             ] {
-                let reset = self.engine.ask(reset).await;
-                reset.unwrap_or_else(|error| log::warn!("{error}"));
+                let done = self.engine.ask(command).await;
+                done.unwrap_or_else(|error| log::warn!("{error}"));
             }
         }
         self.show();
@@ -253,7 +246,11 @@ impl Running {
     }
 
     async fn reload(&mut self) -> Result<usize, String> {
-        notify(&[NotifyState::Reloading]);
+        // Newer managers want to know when it began.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(_) => notify(&[NotifyState::Reloading]),
+        }
         let result = self.keeper.reload();
         match &result {
             Ok(_) => {
@@ -270,7 +267,12 @@ impl Running {
             }
         }
         self.show();
-        notify(&[NotifyState::Ready]);
+        let mut words = self.in_words();
+        if let Err(error) = &result {
+            // A line for each mistake; a status is one.
+            words = format!("{words}; {}", error.replace('\n', "; "));
+        }
+        notify(&[NotifyState::Ready, NotifyState::Status(&words)]);
         result
     }
 
@@ -297,9 +299,8 @@ impl Running {
         command: Command,
         client: &Arc<OwnedSemaphorePermit>,
     ) -> Result<Outcome, String> {
-        match &command {
+        let command = match command {
             Command::Remove(id) => {
-                let id = *id;
                 return self.clear(&Clear::Limit(id)).await.map(|_| Outcome::Done);
             }
             Command::RemoveAll => return self.clear(&Clear::All).await.map(|_| Outcome::Done),
@@ -312,11 +313,16 @@ impl Running {
             Command::Set(rule) if rule.origin != Origin::Hand => {
                 return Err("a rule set by hand is none of the file's".to_owned());
             }
-            Command::SetInterval(_) | Command::Watch(_) => {
-                self.settings_of = Some(Arc::downgrade(client));
+            Command::SetInterval(interval) => {
+                self.wishes.set_interval(client, interval);
+                Command::SetInterval(self.wishes.interval())
             }
-            Command::Set(_) => {}
-        }
+            Command::Watch(watch) => {
+                self.wishes.watch(client, watch);
+                Command::Watch(self.wishes.watched())
+            }
+            Command::Set(_) => command,
+        };
         let done = self.engine.ask(command).await;
         done.map(|()| Outcome::Done).map_err(|e| e.to_string())
     }

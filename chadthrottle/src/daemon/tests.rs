@@ -307,6 +307,22 @@ async fn a_stuck_client_stalls_nobody() {
 }
 
 #[tokio::test]
+async fn of_two_interfaces_each_gets_what_it_wants() {
+    let lab = Lab::start(RULES, None);
+    let mut fast = lab.connect().await.into_engine().await.unwrap();
+    let slow = lab.connect().await.into_engine().await.unwrap();
+    let interval = Command::SetInterval;
+    fast.ask(interval(Duration::from_millis(50))).await.unwrap();
+    // An hour: a sample that comes within the test is not the slow one's.
+    slow.ask(interval(Duration::from_secs(3600))).await.unwrap();
+    for _ in 0..3 {
+        let next = timeout(Duration::from_secs(5), fast.next_sample()).await;
+        next.unwrap().unwrap();
+    }
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn another_version_is_not_spoken_with() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control.sock");

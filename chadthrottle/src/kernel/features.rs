@@ -55,10 +55,13 @@ pub struct Capability {
     pub needed_for: &'static str,
 }
 
+const CAP_DAC_OVERRIDE: u32 = 1;
+const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// The capabilities that are needed; `CAP_SYS_ADMIN` stands for the first two.
-pub const CAPABILITIES: [Capability; 4] = [
+/// The capabilities that are needed; `CAP_SYS_ADMIN` stands for the first two, `CAP_DAC_OVERRIDE`
+/// for the last.
+pub const CAPABILITIES: [Capability; 5] = [
     Capability {
         name: "CAP_BPF",
         number: 39,
@@ -79,6 +82,11 @@ pub const CAPABILITIES: [Capability; 4] = [
         number: 19,
         needed_for: "finding the sockets of running processes",
     },
+    Capability {
+        name: "CAP_DAC_READ_SEARCH",
+        number: CAP_DAC_READ_SEARCH,
+        needed_for: "finding those of other users' processes",
+    },
 ];
 
 /// The capabilities that this process does not have.
@@ -94,8 +102,12 @@ fn missing_from(effective: u64) -> Vec<Capability> {
     CAPABILITIES
         .into_iter()
         .filter(|capability| {
-            let by_admin = capability.number >= 38 && has(CAP_SYS_ADMIN);
-            !has(capability.number) && !by_admin
+            let by_another = match capability.number {
+                38.. => has(CAP_SYS_ADMIN),
+                CAP_DAC_READ_SEARCH => has(CAP_DAC_OVERRIDE),
+                _ => false,
+            };
+            !has(capability.number) && !by_another
         })
         .collect()
 }
@@ -186,8 +198,8 @@ mod tests {
     fn capabilities() {
         let names = |bits: u64| -> Vec<_> { missing_from(bits).iter().map(|c| c.name).collect() };
         assert_eq!(names(u64::MAX), [] as [&str; 0]);
-        assert_eq!(names(0).len(), 4);
+        assert_eq!(names(0).len(), 5);
         // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON, as before Linux 5.8.
-        assert_eq!(names(1 << 21), ["CAP_NET_ADMIN", "CAP_SYS_PTRACE"]);
+        assert_eq!(names(1 << 21 | 1 << 1), ["CAP_NET_ADMIN", "CAP_SYS_PTRACE"]);
     }
 }

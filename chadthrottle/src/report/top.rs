@@ -178,7 +178,10 @@ pub async fn run(mut engine: EngineHandle, args: &TopArgs) -> anyhow::Result<()>
 async fn ports(snapshot: &Snapshot) -> anyhow::Result<Ports> {
     let keys: Vec<ProcessKey> = snapshot.processes.iter().map(|row| row.key).collect();
     // Whoever has vanished, or can't be looked at, has none.
-    let of = |key: ProcessKey| (key, sockets::ports(key.pid, usize::MAX).unwrap_or_default());
+    let of = |key: ProcessKey| {
+        let ports = sockets::ports(key.pid, usize::MAX, &mut || ());
+        (key, ports.unwrap_or_default())
+    };
     let ports = tokio::task::spawn_blocking(move || keys.into_iter().map(of).collect());
     Ok(ports.await?)
 }
