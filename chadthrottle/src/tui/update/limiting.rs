@@ -1,12 +1,17 @@
-//! Limits: setting them, removing them, taking that back.
+//! Limits: listing and setting them.
 
-use std::{collections::HashSet, time::Duration};
+mod removing;
+mod undoing;
 
 use super::say;
+pub(super) use removing::{remove, remove_all};
+use undoing::PROBATION;
+pub(super) use undoing::{answered, keep, revert_if_due, undo};
+
 use crate::{
     engine::{
         command::Command,
-        snapshot::{LimitId, LimitRow, Limits, ProcessRow, Severity},
+        snapshot::{LimitRow, Limits, ProcessRow},
     },
     listing::rows::Subject,
     rules::{
@@ -14,19 +19,13 @@ use crate::{
         target::Target,
     },
     tui::{
-        action::{Ask, Effect, Restore, Undo},
+        action::{Ask, Effect},
         dialog::{Button, Dialog, Part},
         reach::{Reach, limits_of},
-        state::{LimitsPane, Overlay, Probation, Question, State, Yes},
+        state::{LimitsPane, Overlay, Question, State, Yes},
         text::{counted, subject, terms},
     },
 };
-
-/// How long a limit of what carries the terminal stays unless the person says that it may.
-const PROBATION: Duration = Duration::from_secs(30);
-
-/// Changes that can be taken back.
-const UNDOABLE: usize = 20;
 
 /// Opens the list of limits.
 pub(super) fn list(state: &mut State) {
@@ -158,188 +157,6 @@ fn present(reaches: &[Reach], rows: &[&ProcessRow], limits: &[LimitRow]) -> Opti
     }
 }
 
-/// The rules in force, to be compared with those after a change.
-fn before(state: &State) -> Option<Vec<(LimitId, Rule)>> {
-    let limits = state.limits_in_force().iter();
-    Some(limits.map(|limit| (limit.id, limit.rule.clone())).collect())
-}
-
-/// Removes the rules that limit what is meant, or the one selected in the list.
-pub(super) fn remove(state: &mut State) -> Option<Effect> {
-    let (rules, within, words): (Vec<LimitRow>, Vec<bool>, String) =
-        if let Overlay::Limits(_) = state.overlay {
-            let limit = state.selected_limit()?.clone();
-            let words = Reach::of_rule(&limit.rule, &state.snapshot.processes).words;
-            (vec![limit], vec![true], words)
-        } else {
-            let (rows, words) = meant(state)?;
-            let mut seen = HashSet::new();
-            let all = rows
-                .iter()
-                .flat_map(|row| limits_of(row, &state.snapshot.limits));
-            let rules: Vec<LimitRow> = all.filter(|l| seen.insert(l.id)).cloned().collect();
-            let whole = reaches(state);
-            let within = rules.iter().map(|limit| {
-                let target = &limit.rule.target;
-                let is_whole = whole
-                    .first()
-                    .is_some_and(|reach| reach.targets.contains(target));
-                let named = |part: &Target| match part {
-                    Target::Process(id) => rows.iter().any(|row| id.is(row.key)),
-                    _ => false,
-                };
-                is_whole || target.parts().iter().all(named)
-            });
-            (rules.clone(), within.collect(), words)
-        };
-    if rules.is_empty() {
-        say(state, format!("{words} is not limited"));
-        return None;
-    }
-    let (mine, files): (Vec<_>, Vec<_>) = rules
-        .iter()
-        .zip(within)
-        .partition(|(limit, _)| limit.rule.origin == Origin::Hand);
-    if let (true, Some((limit, _))) = (mine.is_empty(), files.first()) {
-        let name = match &limit.rule.origin {
-            Origin::File(name) => name,
-            Origin::Hand => "",
-        };
-        let text = format!(
-            "the rule {name} is in the rules file: remove it there; a limit set here comes before it"
-        );
-        state.notices.add(Severity::Warning, text, state.now);
-        return None;
-    }
-    let wider = mine.iter().find(|(_, within)| !within);
-    let names = match mine.as_slice() {
-        [(limit, _)] => Reach::of_rule(&limit.rule, &state.snapshot.processes).words,
-        several => format!("{} limits of {words}", several.len()),
-    };
-    let more = match files.is_empty() {
-        true => "",
-        false => "; what the rules file limits stays",
-    };
-    let ask = Ask {
-        commands: mine.iter().map(|(l, _)| Command::Remove(l.id)).collect(),
-        done: format!("removed the limit of {names}{more}"),
-        before: before(state),
-        subject: names,
-        dialog: None,
-        on_probation: false,
-    };
-    let Some((limit, _)) = wider else {
-        return Some(Effect::Ask(ask));
-    };
-    let reach = Reach::of_rule(&limit.rule, &state.snapshot.processes);
-    let count = counted(limit.members as usize, "process", "processes");
-    let question = Question {
-        title: "Remove a limit of more than this".into(),
-        text: vec![
-            format!(
-                "{words} is limited as part of {}: {count} now.",
-                reach.words
-            ),
-            "Remove that limit for all of them? u takes it back.".into(),
-        ],
-        yes: Yes::Ask(Box::new(ask)),
-    };
-    state.lay_over(Overlay::Question(Box::new(question)));
-    None
-}
-
-/// Removes all limits, after asking.
-pub(super) fn remove_all(state: &mut State) {
-    let count = state.limits().count();
-    if count == 0 {
-        say(state, "nothing is limited".into());
-        return;
-    }
-    let limits = counted(count, "limit", "limits");
-    let from_file = state
-        .limits()
-        .any(|limit| matches!(limit.rule.origin, Origin::File(_)));
-    let more = match from_file {
-        true => " Rules of the file come back when it is read again.",
-        false => "",
-    };
-    let ask = Ask {
-        commands: vec![Command::RemoveAll],
-        done: format!("removed {limits}"),
-        before: before(state),
-        subject: limits.clone(),
-        dialog: None,
-        on_probation: false,
-    };
-    state.lay_over(Overlay::Question(Box::new(Question {
-        title: "Remove all limits".into(),
-        text: vec![
-            format!("This removes {limits}; u takes that back.{more}"),
-            "Remove?".into(),
-        ],
-        yes: Yes::Ask(Box::new(ask)),
-    })));
-}
-
-/// What brings the rules back that were in force before the commands, as far as the commands
-/// changed them.
-fn undo_of(commands: &[Command], before: &[(LimitId, Rule)], after: &[LimitRow]) -> Vec<Restore> {
-    let now = |id: LimitId| after.iter().find(|limit| limit.id == id);
-    let set = |rule: &Rule| Restore::Was(rule.clone());
-    let mut undo = Vec::new();
-    for command in commands {
-        match command {
-            Command::Set(new) => {
-                let replaced = before.iter().find(|(_, old)| new.replaces(old));
-                match replaced {
-                    Some((id, old)) if now(*id).is_none_or(|limit| limit.rule != *old) => {
-                        undo.push(set(old));
-                    }
-                    Some(_) => {}
-                    None => {
-                        let mut after = after.iter();
-                        let added = after.find(|limit| new.replaces(&limit.rule));
-                        undo.extend(
-                            added.map(|limit| Restore::WasNot(limit.id, limit.rule.clone())),
-                        );
-                    }
-                }
-            }
-            Command::Remove(id) if now(*id).is_none() => {
-                let old = before.iter().find(|(old, _)| old == id);
-                undo.extend(old.map(|(_, rule)| set(rule)));
-            }
-            Command::RemoveAll => {
-                let gone = before.iter().filter(|(id, _)| now(*id).is_none());
-                undo.extend(gone.map(|(_, rule)| set(rule)));
-            }
-            _ => {}
-        }
-    }
-    // Of several set by hand the newest comes first: what came first is set last.
-    undo.reverse();
-    undo
-}
-
-/// Takes the last change back.
-pub(super) fn undo(state: &mut State) -> Option<Effect> {
-    let Some(undo) = state.undo.pop() else {
-        say(state, "there is nothing to take back".into());
-        return None;
-    };
-    let commands = undo.commands(state.limits_in_force());
-    let subject = undo.subject;
-    state.probation = None;
-    Some(Effect::Ask(Ask {
-        commands,
-        done: format!("{subject}: limits are as they were before"),
-        subject,
-        before: None,
-        dialog: None,
-        on_probation: false,
-    }))
-}
-
 /// Enter in the dialog.
 pub(super) fn press(state: &mut State) -> Option<Effect> {
     let Overlay::Dialog(dialog) = &mut state.overlay else {
@@ -366,7 +183,7 @@ pub(super) fn press(state: &mut State) -> Option<Effect> {
 
 fn apply(state: &mut State) -> Option<Effect> {
     let units = state.preferences.units;
-    let before = before(state);
+    let before = undoing::before(state);
     let Overlay::Dialog(dialog) = &mut state.overlay else {
         return None;
     };
@@ -451,83 +268,4 @@ fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(chars).collect()
-}
-
-/// The engine's answer.
-pub(super) fn answered(state: &mut State, ask: Ask, result: Result<(), String>) {
-    let waiting = match &mut state.overlay {
-        Overlay::Dialog(dialog) if Some(dialog.id) == ask.dialog => Some(dialog),
-        _ => None,
-    };
-    // Of several commands some may have been carried out before one was refused.
-    let after = &state.frozen.as_ref().unwrap_or(&state.snapshot).limits;
-    let undo = ask.before.as_ref().map(|before| Undo {
-        subject: ask.subject.clone(),
-        steps: undo_of(&ask.commands, before, after),
-    });
-    if let Some(undo) = undo.filter(|undo| !undo.steps.is_empty()) {
-        if ask.on_probation {
-            state.probation = Some(Probation {
-                until: state.now + PROBATION,
-                undo: undo.clone(),
-            });
-        }
-        if state.undo.len() == UNDOABLE {
-            state.undo.remove(0);
-        }
-        state.undo.push(undo);
-    }
-    let (severity, text) = match result {
-        Ok(()) => {
-            match waiting {
-                // Typed on meanwhile: what is in the fields now was not applied.
-                Some(dialog) if dialog.changed => dialog.waiting = false,
-                Some(_) => {
-                    state.close();
-                    state.tags.clear();
-                }
-                None => {}
-            }
-            (Severity::Info, ask.done)
-        }
-        Err(error) => {
-            // Where the person is looking; the log pane has it too.
-            if let Some(dialog) = waiting {
-                dialog.waiting = false;
-                if !dialog.changed {
-                    dialog.error = Some(error.clone());
-                }
-            }
-            (Severity::Warning, format!("{}: {error}", ask.subject))
-        }
-    };
-    state.notices.add(severity, text, state.now);
-}
-
-/// The person can still see this: what was on probation stays.
-pub(super) fn keep(state: &mut State) {
-    match state.probation.take() {
-        Some(probation) => say(
-            state,
-            format!("kept the limit of {}", probation.undo.subject),
-        ),
-        None => say(state, "no limit is about to be taken back".into()),
-    }
-}
-
-/// Takes back what was on probation for long enough.
-pub(super) fn revert_if_due(state: &mut State) -> Option<Effect> {
-    let due = state.probation.as_ref()?.until <= state.now;
-    let undo = state.probation.take_if(|_| due)?.undo;
-    state.undo.retain(|other| *other != undo);
-    let commands = undo.commands(state.limits_in_force());
-    let subject = undo.subject;
-    Some(Effect::Ask(Ask {
-        commands,
-        done: format!("{subject}: the limit was taken back, because nobody pressed K"),
-        subject,
-        before: None,
-        dialog: None,
-        on_probation: false,
-    }))
 }

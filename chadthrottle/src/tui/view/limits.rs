@@ -9,7 +9,9 @@ use ratatui::{
 };
 
 use super::{
-    Areas, Spot, pane,
+    Areas, Spot,
+    fitting::fit,
+    pane,
     text::{cell, count},
     theme::Theme,
 };
@@ -88,10 +90,7 @@ fn columns(width: u16, units: Units) -> Vec<(Column, u16)> {
         (Since, 7),
         (From, 10),
     ];
-    let needed =
-        |columns: &[(Column, u16)]| columns.iter().map(|(_, width)| width + 1).sum::<u16>();
-    // These give way first.
-    for gone in [
+    let giving_way = [
         From,
         Since,
         Dropped,
@@ -101,13 +100,8 @@ fn columns(width: u16, units: Units) -> Vec<(Column, u16)> {
         Achieved(Direction::Download),
         Traffic,
         Processes,
-    ] {
-        if needed(&columns) <= width + 1 {
-            break;
-        }
-        columns.retain(|(column, _)| *column != gone);
-    }
-    let spare = (width + 1).saturating_sub(needed(&columns));
+    ];
+    let spare = fit(&mut columns, width, giving_way);
     if let Some((_, target)) = columns.first_mut() {
         *target += spare.min(60);
     }

@@ -4,6 +4,7 @@
 pub mod ascii;
 pub mod details;
 pub mod dialog;
+mod fitting;
 pub mod footer;
 mod graph;
 pub mod header;

@@ -12,6 +12,7 @@ use ratatui::{
 
 use super::{
     super::{
+        fitting::fit,
         text::{cell, cut},
         theme::Theme,
     },
@@ -58,24 +59,16 @@ fn columns(width: u16, units: Units) -> Vec<(Column, u16)> {
         (RoundTrip, 7),
         (Retransmits, 6),
     ];
-    let needed =
-        |columns: &[(Column, u16)]| columns.iter().map(|(_, width)| width + 1).sum::<u16>();
-    // These give way first.
-    for gone in [
+    let giving_way = [
         Local,
         Protocol,
         State,
         Retransmits,
         RoundTrip,
         Rate(Direction::Upload),
-    ] {
-        if needed(&columns) <= width + 1 {
-            break;
-        }
-        columns.retain(|(column, _)| *column != gone);
-    }
+    ];
     // The other end says more than this one.
-    let mut spare = (width + 1).saturating_sub(needed(&columns));
+    let mut spare = fit(&mut columns, width, giving_way);
     for (wanted, most, whole) in [
         (Remote, 30, false),
         (Local, ADDRESS, true),
