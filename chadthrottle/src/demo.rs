@@ -8,15 +8,19 @@ mod surroundings;
 mod world;
 
 use std::{
+    future,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{
-    command::{Command, EngineHandle, Request},
-    snapshot::Snapshot,
+use crate::{
+    engine::{
+        command::{Command, EngineHandle, Request},
+        snapshot::Snapshot,
+    },
+    tui::{Keeper, Outside, Shown, preferences::Preferences},
 };
 
 pub use surroundings::{MadeUpLog, MadeUpSurroundings};
@@ -36,6 +40,22 @@ pub struct Demo {
     pub past: Vec<Arc<Snapshot>>,
     /// The process that the person's terminal is said to hang on.
     pub surroundings: MadeUpSurroundings,
+}
+
+impl Demo {
+    /// All that the interface needs to show it.
+    pub fn outside(self) -> Outside<'static> {
+        let shown = Shown {
+            past: self.past,
+            ..Shown::of(self.engine, Keeper::This)
+        };
+        Outside {
+            shown: Box::pin(future::ready(Ok(shown))),
+            log: &MadeUpLog,
+            surroundings: Arc::new(self.surroundings),
+            preferences: Preferences::default(),
+        }
+    }
 }
 
 /// An engine that shows a made-up world: the handle, and the task its caller must run.

@@ -16,7 +16,7 @@ use chadthrottle::{
     cli::{Action, Cli, LimitArgs, RunArgs},
     demo,
     engine::{self, command::EngineHandle},
-    kernel::{Kernel, features},
+    kernel::features,
     launch, log_sink, report,
     rules::rule::{Rule, Sharing},
     tui,
@@ -105,36 +105,28 @@ fn interface() -> anyhow::Result<()> {
     needs_a_terminal()?;
     features::check()?;
     let log = log_sink::for_interface();
-    let of_daemon = run_to_end(async {
-        let Some(engine) = unattended::engine_of_daemon().await? else {
-            return Ok(false);
-        };
-        show(engine, asked_to_end()?, &log).await?;
-        Ok(true)
-    })?;
-    if of_daemon {
-        return Ok(());
-    }
-    with_engine(EVERY_SECOND, |engine, end| async move {
-        show(engine, end, &log).await
-    })
-}
-
-/// Shows an engine: our own, or a daemon's.
-async fn show(
-    engine: EngineHandle,
-    end: impl Future<Output = ()>,
-    log: &log_sink::LogTail,
-) -> anyhow::Result<()> {
     let (machine, preferences) = tui::Machine::here();
-    let outside = tui::Outside {
-        engine,
-        past: Vec::new(),
-        log,
-        surroundings: Arc::new(machine),
-        preferences,
-    };
-    tui::run(outside, end, tui::Options::from_env()).await
+    run_to_end(async {
+        // Before anything is put into the kernel, so that no signal can come too early.
+        let end = asked_to_end()?;
+        // Dropped last: the terminal is given back before the engine's end is waited for.
+        let mut thread = None;
+        let shown = async {
+            if let Some(shown) = unattended::engine_of_daemon().await? {
+                return Ok(shown);
+            }
+            let (engine, of_engine) = engine::start(EVERY_SECOND)?;
+            thread = Some(of_engine);
+            Ok(tui::Shown::of(engine.await?, tui::Keeper::This))
+        };
+        let outside = tui::Outside {
+            shown: Box::pin(shown),
+            log: &log,
+            surroundings: Arc::new(machine),
+            preferences,
+        };
+        tui::run(outside, end, tui::Options::from_env()).await
+    })
 }
 
 /// Opens the interface over a made-up world.
@@ -144,13 +136,7 @@ fn demo(seed: u64, processes: usize) -> anyhow::Result<()> {
         let end = asked_to_end()?;
         let (demo, world) = demo::start(seed, processes);
         let world = tokio::spawn(world);
-        let outside = tui::Outside {
-            engine: demo.engine,
-            past: demo.past,
-            log: &demo::MadeUpLog,
-            surroundings: Arc::new(demo.surroundings),
-            preferences: Default::default(),
-        };
+        let outside = demo.outside();
         let result = tui::run(outside, end, tui::Options::from_env()).await;
         world.abort();
         result
@@ -190,9 +176,8 @@ where
     run_to_end(async {
         // Before anything is put into the kernel, so that no signal can come too early.
         let asked_to_end = asked_to_end()?;
-        let (kernel, events) = Kernel::load()?;
-        let (engine, _thread) = engine::start(kernel, events, every)?;
-        body(engine, Box::pin(asked_to_end)).await
+        let (engine, _thread) = engine::start(every)?;
+        body(engine.await?, Box::pin(asked_to_end)).await
     })
 }
 

@@ -10,9 +10,9 @@ use chadthrottle::{
         client::{ClientError, Connection},
         place,
     },
-    engine::{self, command::EngineHandle},
-    kernel::{Kernel, features},
-    log_sink, report,
+    engine,
+    kernel::features,
+    log_sink, report, tui,
 };
 use futures_util::stream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,9 +62,8 @@ fn run_daemon(args: &DaemonArgs) -> anyhow::Result<()> {
             }
         };
         let reload = stream::poll_fn(move |cx| hang_up.poll_recv(cx));
-        let (kernel, events) = Kernel::load()?;
-        let (engine, _thread) = engine::start(kernel, events, daemon::INTERVAL)?;
-        daemon.run(engine, reload, end).await
+        let (engine, _thread) = engine::start(daemon::INTERVAL)?;
+        daemon.run(engine.await?, reload, end).await
     })
 }
 
@@ -74,9 +73,13 @@ fn absolute(path: &Path) -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// The engine of a running daemon, if there is one.
-pub async fn engine_of_daemon() -> anyhow::Result<Option<EngineHandle>> {
+pub async fn engine_of_daemon() -> anyhow::Result<Option<tui::Shown>> {
     match Connection::open(&place::socket()).await {
-        Ok(connection) => Ok(Some(connection.into_engine().await?)),
+        Ok(connection) => {
+            let pid = connection.pid();
+            let engine = connection.into_engine().await?;
+            Ok(Some(tui::Shown::of(engine, tui::Keeper::Daemon { pid })))
+        }
         Err(ClientError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),
     }

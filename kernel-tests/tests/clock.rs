@@ -17,7 +17,6 @@ use chadthrottle::{
         command::{Command, EngineHandle},
         snapshot::Limits,
     },
-    kernel::Kernel,
     process::Pid,
     rate::Rate,
     rules::target::Target,
@@ -79,11 +78,11 @@ struct Limiting {
 
 impl Limiting {
     fn start() -> Result<Self> {
-        let (kernel, events) = Kernel::load()?;
-        let (engine, thread) = engine::start(kernel, events, SECOND)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let (engine, thread) = engine::start(SECOND)?;
         Ok(Self {
-            runtime: tokio::runtime::Builder::new_current_thread().build()?,
-            engine,
+            engine: runtime.block_on(engine)?,
+            runtime,
             _thread: thread,
         })
     }

@@ -37,10 +37,15 @@ pub fn socket() -> PathBuf {
 ///
 /// It can't be made.
 pub fn state() -> anyhow::Result<PathBuf> {
-    // systemd sets it when the unit has StateDirectory=.
-    let path = env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(STATE), PathBuf::from);
+    let path = state_folder();
     make_folder(&path)?;
     Ok(path)
+}
+
+/// The same folder, which may not be there.
+pub fn state_folder() -> PathBuf {
+    // systemd sets it when the unit has StateDirectory=.
+    env::var_os("STATE_DIRECTORY").map_or_else(|| PathBuf::from(STATE), PathBuf::from)
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {

@@ -86,18 +86,8 @@ impl World {
             rules: RulesInForce::default(),
             watch: Watch::default(),
             snapshot: Snapshot {
-                why_policing: None,
-                sequence: 0,
-                time: start,
                 interval: Duration::from_secs(1),
-                total: PerDirection::default(),
-                total_rate: PerDirection::default(),
-                unattributed: PerDirection::default(),
-                processes: Vec::new(),
-                limits: Vec::new(),
-                mechanism: Mechanism::Pacing,
-                notices: Vec::new(),
-                watched: Default::default(),
+                ..Snapshot::empty(start)
             },
         };
         for index in 0..processes {

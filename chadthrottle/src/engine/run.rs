@@ -13,7 +13,7 @@ use super::{
     command::{Command, EngineHandle, Request},
     snapshot::Snapshot,
 };
-use crate::kernel::{Events, Kernel, WatchedEvents};
+use crate::kernel::{Kernel, WatchedEvents};
 
 /// The time between turns: how soon ended processes and missed bytes are noticed.
 const TURN: Duration = Duration::from_millis(100);
@@ -38,84 +38,116 @@ impl Drop for EngineThread {
     }
 }
 
-/// Starts the engine on a thread of its own, because reading `/proc` blocks. The first snapshot
-/// is there when this returns.
+/// Starts the engine on a thread of its own, because loading the kernel's side and reading `/proc`
+/// block. The handle comes when the engine is loaded and the first snapshot is there, or else why
+/// it can't be loaded.
 ///
 /// # Errors
 ///
-/// No thread can be had, or the kernel's events can't be watched.
+/// No thread can be had.
 pub fn start(
-    kernel: Kernel,
-    events: Events,
     every: Duration,
-) -> anyhow::Result<(EngineHandle, EngineThread)> {
-    let mut engine = Engine::new(kernel);
-    let (publish, snapshots) = watch::channel(Arc::new(engine.sample()));
-    let (commands, requests) = mpsc::channel(WAITING_COMMANDS);
+) -> anyhow::Result<(
+    impl Future<Output = anyhow::Result<EngineHandle>>,
+    EngineThread,
+)> {
     let (stop, stopped) = oneshot::channel();
+    let (announce, loaded) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("no event loop for the engine")?;
-    let events = {
-        let _entered = runtime.enter();
-        events
-            .watch()
-            .context("the kernel's events can't be watched")?
+    let live = async move || match Running::load() {
+        Ok((running, handle)) => {
+            // Where nobody waits any more there is nothing to run for.
+            if announce.send(Ok(handle)).is_ok() {
+                running.run(stopped, every).await;
+            }
+        }
+        Err(error) => drop(announce.send(Err(error))),
     };
     let thread = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || {
-            runtime.block_on(run(engine, events, requests, publish, stopped, every));
-        })
+        .spawn(move || runtime.block_on(live()))
         .context("no thread for the engine")?;
-    let handle = EngineHandle {
-        snapshots,
-        commands,
-    };
     let thread = EngineThread {
         stop: Some(stop),
         thread: Some(thread),
     };
+    let handle = async {
+        let loaded = loaded.await;
+        loaded.unwrap_or_else(|_| Err(anyhow::anyhow!("the engine panicked while it was loaded")))
+    };
     Ok((handle, thread))
 }
 
-async fn run(
-    mut engine: Engine,
-    mut events: WatchedEvents,
-    mut requests: mpsc::Receiver<Request>,
+/// The engine, and the other ends of its handle.
+struct Running {
+    engine: Engine,
+    events: WatchedEvents,
+    requests: mpsc::Receiver<Request>,
     publish: watch::Sender<Arc<Snapshot>>,
-    mut stopped: oneshot::Receiver<()>,
-    every: Duration,
-) {
-    let mut samples = sampling(every);
-    let mut turns = interval(TURN);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut stopped => break,
-            seen = events.told() => match seen {
-                Ok(()) => engine.attend(),
-                Err(error) => {
-                    log::error!("the kernel's events can't be read any more: {error}");
-                    break;
+}
+
+impl Running {
+    /// On the event loop that it will run on.
+    fn load() -> anyhow::Result<(Self, EngineHandle)> {
+        let (kernel, events) = Kernel::load()?;
+        let mut engine = Engine::new(kernel);
+        let (publish, snapshots) = watch::channel(Arc::new(engine.sample()));
+        let (commands, requests) = mpsc::channel(WAITING_COMMANDS);
+        let events = events
+            .watch()
+            .context("the kernel's events can't be watched")?;
+        let running = Self {
+            engine,
+            events,
+            requests,
+            publish,
+        };
+        let handle = EngineHandle {
+            snapshots,
+            commands,
+        };
+        Ok((running, handle))
+    }
+
+    async fn run(self, mut stopped: oneshot::Receiver<()>, every: Duration) {
+        let Self {
+            mut engine,
+            mut events,
+            mut requests,
+            publish,
+        } = self;
+        let mut samples = sampling(every);
+        let mut turns = interval(TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                seen = events.told() => match seen {
+                    Ok(()) => engine.attend(),
+                    Err(error) => {
+                        log::error!("the kernel's events can't be read any more: {error}");
+                        break;
+                    }
+                },
+                request = requests.recv() => {
+                    let Some((command, answer)) = request else { break };
+                    if let Command::SetInterval(every) = command {
+                        samples = sampling(every);
+                    }
+                    let result = engine.apply(command);
+                    publish.send_replace(Arc::new(engine.picture()));
+                    // Whoever asked may be gone.
+                    let _ = answer.send(result);
                 }
-            },
-            request = requests.recv() => {
-                let Some((command, answer)) = request else { break };
-                if let Command::SetInterval(every) = command {
-                    samples = sampling(every);
+                _ = samples.tick() => {
+                    publish.send_replace(Arc::new(engine.sample()));
                 }
-                let result = engine.apply(command);
-                publish.send_replace(Arc::new(engine.picture()));
-                // Whoever asked may be gone.
-                let _ = answer.send(result);
+                _ = turns.tick() => engine.turn(),
             }
-            _ = samples.tick() => {
-                publish.send_replace(Arc::new(engine.sample()));
-            }
-            _ = turns.tick() => engine.turn(),
         }
     }
 }

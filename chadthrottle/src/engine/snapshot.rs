@@ -301,6 +301,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Before anything was seen.
+    pub fn empty(time: SystemTime) -> Self {
+        Self {
+            sequence: 0,
+            time,
+            interval: Duration::ZERO,
+            total: PerDirection::default(),
+            total_rate: PerDirection::default(),
+            unattributed: PerDirection::default(),
+            processes: Vec::new(),
+            limits: Vec::new(),
+            mechanism: Mechanism::Pacing,
+            why_policing: None,
+            notices: Vec::new(),
+            watched: Watched::default(),
+        }
+    }
+
     /// The part of all payload since the start that belongs to known processes, 0 to 1; 1 when
     /// there was none.
     pub fn coverage(&self) -> f64 {

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use ratatui::layout::{Position, Size};
 use tui_input::InputRequest;
 
+use super::shown::Keeper;
 use crate::{
     engine::{
         command::Command,
@@ -133,6 +134,15 @@ pub enum Message {
     Mouse(Mouse, Position),
     /// A pasted text.
     Paste(String),
+    /// The engine is loaded.
+    Started {
+        /// Its latest sample.
+        snapshot: Arc<Snapshot>,
+        /// Those before, oldest first.
+        past: Vec<Arc<Snapshot>>,
+        /// What becomes of its limits when the screen is left.
+        keeper: Keeper,
+    },
     /// A new sample.
     Snapshot(Arc<Snapshot>),
     /// The engine will send no more samples.

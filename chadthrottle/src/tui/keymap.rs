@@ -3,7 +3,10 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tui_input::InputRequest;
 
-use super::action::{Action, Step};
+use super::{
+    action::{Action, Step},
+    shown::Keeper,
+};
 
 /// What the keys go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +106,16 @@ pub struct Binding {
     pub short: Option<&'static str>,
 }
 
+impl Binding {
+    /// What its keys do in words, where limits are kept so.
+    pub const fn words(&self, keeper: Keeper) -> &'static str {
+        match (self.action, keeper) {
+            (Action::Quit, Keeper::Daemon { .. }) => "quit; the daemon keeps its limits",
+            _ => self.help,
+        }
+    }
+}
+
 const fn key(code: KeyCode) -> Key {
     Key { code, ctrl: false }
 }
@@ -145,6 +158,7 @@ const UP: &[Key] = &[key(KeyCode::Up), char('k')];
 const DOWN: &[Key] = &[key(KeyCode::Down), char('j')];
 const ENTER: Key = key(KeyCode::Enter);
 const ESC: Key = key(KeyCode::Esc);
+const QUIT: &str = "quit; limits end with it";
 
 /// Every key there is.
 #[rustfmt::skip]
@@ -187,7 +201,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[Help, Log], &[ESC], Action::Back, Some("back"), "back"),
     bind(LISTS, &[char('L')], Action::Log, Some("log"), "notices and log, and back"),
     bind(LISTS, &[char('?'), char('h')], Action::Help, Some("help"), "these keys, and back"),
-    bind(LISTS, &[char('q')], Action::Quit, Some("quit"), "quit; limits end with it"),
+    bind(LISTS, &[char('q')], Action::Quit, Some("quit"), QUIT),
     bind(&[Question], &[char('y'), ENTER], Action::Apply, Some("yes"), "yes"),
     bind(&[Question], &[char('n'), ESC, char('q')], Action::Back, Some("no"), "no"),
     bind(&[Filter], &[ENTER, key(KeyCode::Down)], Action::Apply, Some("keep"), "keep it, and back to the table"),
@@ -205,7 +219,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(TEXTS, &[key(KeyCode::Backspace), ctrl('h')], Action::Edit(InputRequest::DeletePrevChar), None, "delete to the left"),
     bind(TEXTS, &[key(KeyCode::Delete), ctrl('d')], Action::Edit(InputRequest::DeleteNextChar), None, "delete to the right"),
     bind(TEXTS, &[ctrl('u'), ctrl('w')], Action::Edit(InputRequest::DeleteLine), None, "empty the field"),
-    bind(&[Table, Filter, Details, Limits, Dialog, Help, Log], &[ctrl('c')], Action::Quit, None, "quit"),
+    bind(&[Table, Filter, Details, Limits, Dialog, Help, Log], &[ctrl('c')], Action::Quit, None, QUIT),
     bind(&[Question], &[ctrl('c')], Action::QuitNow, None, "quit, whatever was asked"),
     bind(&Context::ALL, &[ctrl('l')], Action::Redraw, None, "draw the screen anew"),
     bind(&Context::ALL, &[ctrl('z')], Action::Suspend, None, "stop until fg; limits stay"),

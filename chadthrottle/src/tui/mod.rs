@@ -14,6 +14,7 @@ pub mod notices;
 pub mod preferences;
 pub mod reach;
 mod session;
+mod shown;
 pub mod state;
 pub mod terminal;
 pub mod text;
@@ -22,15 +23,15 @@ pub mod view;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use crate::{
-    engine::{command::EngineHandle, snapshot::Snapshot},
-    process::ProcessKey,
-};
+use futures_util::future::LocalBoxFuture;
+
+use crate::process::ProcessKey;
 use preferences::Preferences;
 use view::theme::Palette;
 
 pub use machine::Machine;
 pub use session::{Input, Screen, drive, run};
+pub use shown::{Keeper, Phase, Shown};
 
 /// Where the log pane gets its lines.
 pub trait LogTail {
@@ -56,10 +57,8 @@ pub trait Surroundings: Send + Sync + 'static {
 
 /// All of the outside world but the terminal.
 pub struct Outside<'a> {
-    /// The engine, real or made up.
-    pub engine: EngineHandle,
-    /// Samples from before the engine's latest, oldest first.
-    pub past: Vec<Arc<Snapshot>>,
+    /// The engine, real or made up, when it is loaded; the screen does not wait for it.
+    pub shown: LocalBoxFuture<'a, anyhow::Result<Shown>>,
     /// Log lines.
     pub log: &'a dyn LogTail,
     /// The machine.

@@ -165,7 +165,7 @@ impl Preferences {
 /// the home of whoever called `sudo`.
 pub fn path() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
-        return Some("/var/lib/chadthrottle/interface.toml".into());
+        return Some(crate::daemon::place::state_folder().join("interface.toml"));
     }
     crate::log_sink::state_home().map(|home| home.join("chadthrottle/interface.toml"))
 }

@@ -11,7 +11,7 @@ use std::{
 
 use crossterm::event::{Event, MouseButton, MouseEvent, MouseEventKind};
 use futures_util::{
-    Stream, StreamExt,
+    FutureExt as _, Stream, StreamExt,
     stream::{self, FuturesUnordered},
 };
 use ratatui::{
@@ -26,13 +26,14 @@ use super::{
     action::{Ask, Effect, Message, Mouse},
     keymap,
     preferences::Preferences,
+    shown::Source,
     state::{Overlay, State},
     terminal::{Events, Guard},
     update::update,
     view::{self, theme::Theme},
 };
 use crate::engine::{
-    command::{Command, EngineHandle},
+    command::{Command, CommandError, EngineHandle},
     connections::Watch,
 };
 
@@ -114,7 +115,7 @@ impl Screen for Guard {
 ///
 /// # Errors
 ///
-/// There is no terminal that can be used.
+/// There is no terminal that can be used, or no engine.
 pub async fn run(
     outside: Outside<'_>,
     shutdown: impl Future<Output = ()>,
@@ -136,21 +137,23 @@ pub async fn run(
             Err(io::ErrorKind::UnexpectedEof.into())
         }));
     let inputs = stream::select(terminal, stream::select(continued, stop));
-    drive(&mut guard, inputs, outside, shutdown, options).await;
-    Ok(())
+    drive(&mut guard, inputs, outside, shutdown, options).await
 }
 
 /// The loop itself, with all of the outside world handed in.
+///
+/// # Errors
+///
+/// There is no engine.
 pub async fn drive<S: Screen>(
     screen: &mut S,
     inputs: impl Stream<Item = io::Result<Input>>,
     outside: Outside<'_>,
     shutdown: impl Future<Output = ()>,
     options: Options,
-) {
+) -> anyhow::Result<()> {
     let Outside {
-        mut engine,
-        past,
+        shown,
         log,
         surroundings,
         preferences,
@@ -158,17 +161,21 @@ pub async fn drive<S: Screen>(
     let mut inputs = pin!(inputs);
     let mut shutdown = pin!(shutdown);
     let size = screen.terminal().size().unwrap_or(Size::new(80, 24));
-    let snapshot = engine.snapshots.borrow_and_update().clone();
-    let mut wishes = Wishes::new(engine.clone(), surroundings, preferences.clone());
-    let mut state = State::new(snapshot, size, SystemTime::now(), preferences, &past);
+    let mut source = Source::Starting(shown);
+    let mut wishes = Wishes::new(surroundings, preferences.clone());
+    let mut state = State::new(size, SystemTime::now(), preferences);
     update(
         &mut state,
         Message::Log(Vec::new(), log.path()),
         SystemTime::now(),
     );
+    // An engine that is there already needs no picture without it.
+    if let Some(started) = source.next().now_or_never() {
+        update(&mut state, started?, SystemTime::now());
+    }
     let mut changed = true;
 
-    loop {
+    let outcome = loop {
         if changed {
             if matches!(state.overlay, Overlay::Log(_)) {
                 let message = Message::Log(log.lines(LOG_LINES), log.path());
@@ -179,15 +186,15 @@ pub async fn drive<S: Screen>(
                 .and_then(|()| draw(screen, &state, options));
             if let Err(error) = drawn {
                 log::info!("the terminal has gone: {error:#}");
-                break;
+                break Ok(());
             }
-            wishes.grant(&state);
+            wishes.grant(&state, source.engine());
         }
         changed = true;
 
         let fades = state.changes_in(SystemTime::now());
         let message = tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut shutdown => break Ok(()),
             input = inputs.next() => match input {
                 Some(Ok(input)) => match message(&state, screen, input) {
                     Some(message) => message,
@@ -198,13 +205,13 @@ pub async fn drive<S: Screen>(
                 },
                 Some(Err(error)) => {
                     log::info!("the terminal has gone: {error}");
-                    break;
+                    break Ok(());
                 }
-                None => break,
+                None => break Ok(()),
             },
-            changed = engine.snapshots.changed(), if !state.engine_stopped => match changed {
-                Ok(()) => Message::Snapshot(engine.snapshots.borrow_and_update().clone()),
-                Err(_) => Message::EngineStopped,
+            message = source.next() => match message {
+                Ok(message) => message,
+                Err(error) => break Err(error),
             },
             Some(message) = wishes.granted.next() => match message {
                 Some(message) => message,
@@ -213,29 +220,29 @@ pub async fn drive<S: Screen>(
             () = sleep(fades.unwrap_or_default()), if fades.is_some() => Message::Tick,
         };
         if matches!(message, Message::Answered(..))
-            && engine.snapshots.has_changed().is_ok_and(|c| c)
+            && let Some(latest) = source.unseen()
         {
             // What was asked for is in the sample published before the answer.
-            let latest = engine.snapshots.borrow_and_update().clone();
             update(&mut state, Message::Snapshot(latest), SystemTime::now());
         }
         let effect = update(&mut state, message, SystemTime::now());
         let done = match effect {
             None => Ok(()),
             Some(Effect::Ask(question)) => {
-                wishes.ask(question);
+                wishes.ask(question, source.engine());
                 Ok(())
             }
             Some(Effect::Redraw) => screen.retake(),
             Some(Effect::Suspend) => screen.suspend(true),
-            Some(Effect::Quit) => break,
+            Some(Effect::Quit) => break Ok(()),
         };
         if let Err(error) = done {
             log::info!("the terminal has gone: {error}");
-            break;
+            break Ok(());
         }
-    }
+    };
     wishes.remember_now(&state.preferences).await;
+    outcome
 }
 
 /// How long preferences must be unchanged before they are written.
@@ -249,11 +256,12 @@ type Granted = Pin<Box<dyn Future<Output = Option<Message>>>>;
 /// What the state wants of the outside world, and what is under way. The state only says how it
 /// wants things to be: here is seen to it that they come to be so.
 struct Wishes {
-    engine: EngineHandle,
     surroundings: Arc<dyn Surroundings>,
     granted: FuturesUnordered<Granted>,
     watch: Watch,
-    /// What the engine, the screen and the file have.
+    /// The interval that the engine has.
+    interval: Duration,
+    /// What the file has, and what was wanted last.
     kept: Preferences,
     written: Preferences,
     saving: bool,
@@ -263,16 +271,12 @@ struct Wishes {
 }
 
 impl Wishes {
-    fn new(
-        engine: EngineHandle,
-        surroundings: Arc<dyn Surroundings>,
-        preferences: Preferences,
-    ) -> Self {
+    fn new(surroundings: Arc<dyn Surroundings>, preferences: Preferences) -> Self {
         let mut wishes = Self {
-            engine,
             surroundings,
             granted: FuturesUnordered::new(),
             watch: Watch::default(),
+            interval: Preferences::default().interval,
             kept: Preferences::default(),
             written: preferences,
             saving: false,
@@ -287,12 +291,16 @@ impl Wishes {
     }
 
     /// Asks the engine, and passes its answer on.
-    fn ask(&mut self, ask: Ask) {
-        let engine = self.engine.clone();
+    fn ask(&mut self, ask: Ask, engine: Option<&EngineHandle>) {
+        let engine = engine.cloned();
         self.granted.push(Box::pin(async move {
             let mut result = Ok(());
             for command in &ask.commands {
-                if let Err(error) = engine.ask(command.clone()).await {
+                let answer = match &engine {
+                    Some(engine) => engine.ask(command.clone()).await,
+                    None => Err(CommandError::Stopped),
+                };
+                if let Err(error) = answer {
                     log::warn!("{}: {error}", ask.subject);
                     // The others of several are carried out all the same.
                     result = result.and(Err(error.to_string()));
@@ -303,8 +311,8 @@ impl Wishes {
     }
 
     /// Tells the engine something whose answer is nobody's concern.
-    fn tell(&mut self, command: Command) {
-        let engine = self.engine.clone();
+    fn tell(&mut self, engine: &EngineHandle, command: Command) {
+        let engine = engine.clone();
         self.granted.push(Box::pin(async move {
             if let Err(error) = engine.ask(command).await {
                 log::warn!("{error}");
@@ -321,15 +329,17 @@ impl Wishes {
         Ok(())
     }
 
-    fn grant(&mut self, state: &State) {
-        if self.kept.interval != state.preferences.interval {
-            self.tell(Command::SetInterval(state.preferences.interval));
-        }
-        self.kept.interval = state.preferences.interval;
-        let watch = state.watch();
-        if self.watch != watch {
-            self.watch = watch;
-            self.tell(Command::Watch(watch));
+    fn grant(&mut self, state: &State, engine: Option<&EngineHandle>) {
+        if let Some(engine) = engine {
+            let (interval, watch) = (state.preferences.interval, state.watch());
+            if self.interval != interval {
+                self.interval = interval;
+                self.tell(engine, Command::SetInterval(interval));
+            }
+            if self.watch != watch {
+                self.watch = watch;
+                self.tell(engine, Command::Watch(watch));
+            }
         }
         self.look_up(state);
         let in_dialog = matches!(state.overlay, Overlay::Dialog(_));

@@ -19,6 +19,7 @@ use super::{
     keymap::Context,
     notices::Notices,
     preferences::Preferences,
+    shown::{Keeper, Phase},
     view,
 };
 use crate::{
@@ -70,8 +71,8 @@ pub struct State {
     pub log: Vec<String>,
     /// The file they are in.
     pub log_path: Option<PathBuf>,
-    /// No more samples will come.
-    pub engine_stopped: bool,
+    /// How far the engine is.
+    pub phase: Phase,
     /// Digits of the largest process id seen: the column must not jump.
     pub pid_digits: u16,
     /// The next dialog's.
@@ -197,20 +198,12 @@ pub struct LogPane {
 }
 
 impl State {
-    /// The state before anything has happened on the screen.
-    pub fn new(
-        snapshot: Arc<Snapshot>,
-        size: Size,
-        now: SystemTime,
-        preferences: Preferences,
-        past: &[Arc<Snapshot>],
-    ) -> Self {
-        let mut history = History::default();
-        past.iter().for_each(|snapshot| history.take(snapshot));
-        let mut state = Self {
+    /// The state before anything has happened: the engine is being loaded.
+    pub fn new(size: Size, now: SystemTime, preferences: Preferences) -> Self {
+        Self {
             now,
             size,
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::new(Snapshot::empty(now)),
             frozen: None,
             rows: Vec::new(),
             selection: Selection::Top,
@@ -219,13 +212,13 @@ impl State {
             filter: Filter::default(),
             editing: None,
             narrowed: None,
-            history,
+            history: History::default(),
             overlay: Overlay::None,
             beneath: None,
             notices: Notices::default(),
             log: Vec::new(),
             log_path: None,
-            engine_stopped: false,
+            phase: Phase::Starting,
             pid_digits: 5,
             next_dialog: 0,
             preferences,
@@ -234,9 +227,14 @@ impl State {
             carriers: HashSet::new(),
             show_names: false,
             names: HashMap::new(),
-        };
-        state.take(snapshot);
-        state
+        }
+    }
+
+    /// The engine is loaded: takes its samples in, the latest last.
+    pub fn start(&mut self, snapshot: Arc<Snapshot>, past: &[Arc<Snapshot>], keeper: Keeper) {
+        self.phase = Phase::Running(keeper);
+        past.iter().for_each(|snapshot| self.history.take(snapshot));
+        self.take(snapshot);
     }
 
     /// Takes a new sample in.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::{
     action::{Action, Effect, Message, Step},
+    shown::{Keeper, Phase},
     state::{DetailsPane, LogPane, LogPart, Overlay, Selection, State, Yes},
     text::counted,
     view,
@@ -25,11 +26,20 @@ pub fn update(state: &mut State, message: Message, now: SystemTime) -> Option<Ef
             Overlay::None => filtering::paste(state, &text),
             _ => {}
         },
+        Message::Started {
+            snapshot,
+            past,
+            keeper,
+        } => state.start(snapshot, &past, keeper),
         Message::Snapshot(snapshot) => state.take(snapshot),
         Message::EngineStopped => {
-            state.engine_stopped = true;
-            let text = "the engine has stopped: nothing is measured or limited any more";
-            state.notices.add(Severity::Warning, text.into(), now);
+            let keeper = state.phase.keeper();
+            state.phase = Phase::Stopped(keeper);
+            // That a daemon has stopped is said by whoever spoke with it.
+            if keeper == Keeper::This {
+                let text = "the engine has stopped: nothing is measured or limited any more";
+                state.notices.add(Severity::Warning, text.into(), now);
+            }
         }
         Message::Answered(ask, result) => limiting::answered(state, ask, result),
         Message::Log(lines, path) => {
@@ -177,23 +187,35 @@ fn back(state: &mut State) {
 
 fn quit(state: &mut State) -> Option<Effect> {
     let limited = state.limits().count();
-    if limited == 0 || state.engine_stopped {
+    let Phase::Running(keeper) = state.phase else {
+        return Some(Effect::Quit);
+    };
+    if limited == 0 {
         return Some(Effect::Quit);
     }
     let limits = counted(limited, "limit", "limits");
-    let ends = if limited == 1 { "ends" } else { "end" };
+    let (end, stay, them) = match limited {
+        1 => ("ends", "stays", "it"),
+        _ => ("end", "stay", "them"),
+    };
+    let text = match keeper {
+        Keeper::This => format!("{limits} in force {end} when you leave."),
+        Keeper::Daemon { pid } => format!(
+            "{limits} {stay} in force when you leave: the daemon (process {pid}) keeps {them}."
+        ),
+    };
     state.lay_over(Overlay::Question(Box::new(super::state::Question {
         title: "Quit".into(),
-        text: vec![
-            format!("{limits} in force {ends} when you leave."),
-            "Quit?".into(),
-        ],
+        text: vec![text, "Quit?".into()],
         yes: Yes::Quit,
     })));
     None
 }
 
 fn freeze(state: &mut State) {
+    if state.phase == Phase::Starting {
+        return;
+    }
     match state.frozen.take() {
         Some(latest) => {
             state.take(latest);

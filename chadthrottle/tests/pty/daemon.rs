@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use chadthrottle::{
     daemon::{self, Daemon, client::Connection, protocol::Status},
     demo,
@@ -13,10 +14,11 @@ use chadthrottle::{
     rules::rule::Origin,
 };
 use futures_util::stream;
+use pty_session::{PATIENCE, Session, Size};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
-use crate::session::{PATIENCE, PROGRAM, Session};
+use crate::PROGRAM;
 
 /// A daemon over a made-up engine, in this process.
 struct MadeUpDaemon {
@@ -60,14 +62,14 @@ impl MadeUpDaemon {
 
     /// The real interface, as root opens it beside a daemon. What it remembers, and its log, are
     /// nobody else's.
-    fn interface(&self) -> Session {
+    fn interface(&self) -> Result<Session> {
         let mut command = Command::new("unshare");
         let script = "mount -t tmpfs none /var/lib && mount -t tmpfs none /var/log && exec \"$0\"";
         command.args(["--mount", "sh", "-c", script, PROGRAM]).env(
             "CHADTHROTTLE_SOCKET",
             self.folder.path().join("run/control.sock"),
         );
-        Session::of(command)
+        Session::start(command, Size::USUAL)
     }
 
     /// Waits until the daemon says so.
@@ -110,45 +112,45 @@ fn set_by_hand(status: &Status) -> usize {
 }
 
 #[test]
-fn the_interface_shows_and_changes_a_daemons_limits_and_survives_its_death() {
+fn the_interface_shows_and_changes_a_daemons_limits_and_survives_its_death() -> Result<()> {
     if let Err(missing) = features::check() {
         eprintln!("skipped: {missing}");
-        return;
+        return Ok(());
     }
     let daemon = MadeUpDaemon::start();
-    let first = daemon.interface();
-    first.wait_for_text("limits of the daemon");
-    first.wait_for_text("1 limit ");
-    first.type_in("l");
-    first.wait_for_text("Limits in force");
-    first.wait_for_text("program firefox");
-    first.type_in("\x1b");
+    let first = daemon.interface()?;
+    first.wait_for_text("limits of the daemon")?;
+    first.wait_for_text("1 limit ")?;
+    first.type_in("l")?;
+    first.wait_for_text("Limits in force")?;
+    first.wait_for_text("program firefox")?;
+    first.type_in("\x1b")?;
     first.wait_for("closed list", |screen| {
         !screen.contents().contains("Limits in force")
-    });
-    first.type_in("t");
-    first.wait_for_text("Download");
-    first.type_in("\x1b[200~500K\r\x1b[201~");
-    first.wait_for_text("may download 500 KB/s");
-    first.type_in("\r");
-    first.wait_for_text("2 limits");
+    })?;
+    first.type_in("t")?;
+    first.wait_for_text("Download")?;
+    first.type_in("\x1b[200~500K\r\x1b[201~")?;
+    first.wait_for_text("may download 500 KB/s")?;
+    first.type_in("\r")?;
+    first.wait_for_text("2 limits")?;
     daemon.wait_until("limited", |status| set_by_hand(status) == 1);
-    first.type_in("r");
+    first.type_in("r")?;
     daemon.wait_until("free again", |status| set_by_hand(status) == 0);
-    first.wait_for_text("1 limit ");
-    first.type_in("u");
+    first.wait_for_text("1 limit ")?;
+    first.type_in("u")?;
     daemon.wait_until("limited again", |status| set_by_hand(status) == 1);
-    first.signal(Signal::TERM);
-    first.assert_left_clean();
+    first.signal(Signal::TERM)?;
+    first.left_clean()?;
     // What is a daemon's stays.
     daemon.wait_until("limited still", |status| set_by_hand(status) == 1);
-    let second = daemon.interface();
-    second.wait_for_text("2 limits");
+    let second = daemon.interface()?;
+    second.wait_for_text("2 limits")?;
     daemon.die();
-    second.wait_for_text("! the engine has stopped");
+    second.wait_for_text("! the engine has stopped")?;
     // Notices fade, and of two at once the newer is shown; the log has all.
-    second.type_in("L");
-    second.wait_for_text("the daemon has stopped");
-    second.signal(Signal::TERM);
-    second.assert_left_clean();
+    second.type_in("L")?;
+    second.wait_for_text("the daemon has stopped")?;
+    second.signal(Signal::TERM)?;
+    second.left_clean()
 }

@@ -1,6 +1,7 @@
 //! A made-up world at a fixed time, and a person who presses keys.
 
 use std::{
+    fmt::Write as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,7 +12,8 @@ use chadthrottle::{
     engine::{
         command::Command,
         snapshot::{
-            LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow, Severity, Snapshot,
+            Effect as LimitEffect, LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow,
+            Severity, Snapshot,
         },
     },
     process::ProcessKey,
@@ -21,6 +23,7 @@ use chadthrottle::{
         target::Target,
     },
     tui::{
+        Keeper, Phase,
         action::{Effect, Message},
         keymap,
         preferences::Preferences,
@@ -33,7 +36,7 @@ use chadthrottle::{
     },
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, layout::Size};
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, layout::Size, style::Color};
 use unicode_width::UnicodeWidthStr;
 
 /// When it is.
@@ -126,13 +129,21 @@ pub fn limited() -> Snapshot {
 pub fn degraded() -> Snapshot {
     let mut snapshot = limited();
     snapshot.unattributed.download = Bytes::new(snapshot.total.download.count() / 4);
-    let mut rows = snapshot.processes.iter_mut();
-    let limit = rows.find_map(|row| row.limit.as_mut().filter(|limit| limit.id == LimitId(1)));
-    let why = Some("another program was attached to its cgroup first".to_owned());
-    limit.unwrap().effect.not_enforced.clone_from(&why);
-    let mut limits = snapshot.limits.iter_mut();
-    let limit = limits.find(|limit| limit.id == LimitId(1)).unwrap();
-    limit.effect.not_enforced = why;
+    let alone = "the qdisc htb was chosen for the device and is left alone";
+    snapshot.mechanism = Mechanism::Mixed;
+    snapshot.why_policing = Some(alone.into());
+    let fail = |effect: &mut LimitEffect| {
+        effect.mechanism = Mechanism::Policing;
+        effect.why_policing = Some(alone.into());
+        effect.not_enforced = Some("another program was attached to its cgroup first".into());
+        effect.dropped.download = Bytes::new(1_230_000);
+    };
+    let of_processes = snapshot.processes.iter_mut().flat_map(|row| &mut row.limit);
+    let first = of_processes.filter(|limit| limit.id == LimitId(1));
+    first.for_each(|limit| fail(&mut limit.effect));
+    let limits = snapshot.limits.iter_mut();
+    let first = limits.filter(|limit| limit.id == LimitId(1));
+    first.for_each(|limit| fail(&mut limit.effect));
     snapshot.notices.push(Notice {
         id: 1,
         time: now(),
@@ -156,11 +167,29 @@ impl Person {
     }
 
     pub fn after(past: &[Arc<Snapshot>], snapshot: Snapshot, size: Size) -> Self {
-        let preferences = Preferences::default();
+        let mut person = Self::starting(size);
+        person.state.start(Arc::new(snapshot), past, Keeper::This);
+        person
+    }
+
+    /// While the engine is being loaded.
+    pub fn starting(size: Size) -> Self {
         Self {
-            state: State::new(Arc::new(snapshot), size, now(), preferences, past),
+            state: State::new(size, now(), Preferences::default()),
             effects: Vec::new(),
         }
+    }
+
+    /// The engine shows its first sample, or its next.
+    pub fn show(&mut self, snapshot: Arc<Snapshot>) -> &mut Self {
+        self.tell(match self.state.phase {
+            Phase::Starting => Message::Started {
+                snapshot,
+                past: Vec::new(),
+                keeper: Keeper::This,
+            },
+            _ => Message::Snapshot(snapshot),
+        })
     }
 
     pub fn press(&mut self, code: KeyCode) -> &mut Self {
@@ -208,6 +237,76 @@ impl Person {
             .unwrap();
         terminal.backend().buffer().clone()
     }
+}
+
+/// A person before a large machine: 10,000 processes with 100,000 sockets.
+pub struct Large {
+    world: World,
+    pub person: Person,
+}
+
+impl Large {
+    pub fn new(size: Size) -> Self {
+        let mut world = World::new(7, 10_000, now());
+        world.advance(Duration::from_secs(1));
+        let person = Person::after(&[], world.snapshot().clone(), size);
+        let large = Self { world, person };
+        assert!(large.sockets() > 100_000, "{}", large.sockets());
+        large
+    }
+
+    pub fn sockets(&self) -> u32 {
+        let rows = self.world.snapshot().processes.iter();
+        rows.map(|row| row.connections).sum()
+    }
+
+    /// A second later.
+    pub fn next(&mut self) -> Arc<Snapshot> {
+        self.world.advance(Duration::from_secs(1));
+        Arc::new(self.world.snapshot().clone())
+    }
+
+    /// The engine learns what the screen wants to see besides the table.
+    pub fn watch(&mut self) {
+        let watch = Command::Watch(self.person.state.watch());
+        self.world.apply(&watch).unwrap();
+    }
+}
+
+/// The characters of a picture at this size, each line above the letters of its styles; then what
+/// the letters stand for.
+pub fn styled(picture: &Buffer) -> String {
+    let mut legend: Vec<String> = Vec::new();
+    let mut lines = String::new();
+    let width = usize::from(picture.area.width.max(1));
+    for (line, cells) in text(picture).lines().zip(picture.content.chunks(width)) {
+        let letters = cells.iter().map(|cell| {
+            let colour = |colour: Color| match colour {
+                Color::Reset => String::new(),
+                colour => format!(" {colour}"),
+            };
+            let (fg, bg) = (colour(cell.fg), colour(cell.bg));
+            let style = format!("{:?}{fg}{}", cell.modifier, bg.replace(' ', " on "));
+            if style == "NONE" {
+                return ' ';
+            }
+            let known = legend.iter().position(|known| *known == style);
+            let number = known.unwrap_or_else(|| {
+                legend.push(style);
+                legend.len() - 1
+            });
+            char::from(b'a' + number as u8)
+        });
+        let letters: String = letters.collect();
+        let _ = writeln!(lines, "{}", format!("  {line}").trim_end());
+        if !letters.trim().is_empty() {
+            let _ = writeln!(lines, "~ {}", letters.trim_end());
+        }
+    }
+    for (letter, style) in ('a'..).zip(legend) {
+        let _ = writeln!(lines, "{letter}: {style}");
+    }
+    lines
 }
 
 /// The characters of a picture.

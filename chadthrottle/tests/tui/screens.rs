@@ -1,11 +1,14 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
-use chadthrottle::tui::{action::Message, view::theme::Palette};
-use crossterm::event::KeyCode::{Char, Down, End, Enter, PageUp, Tab};
+use chadthrottle::tui::{Keeper, Phase, action::Message, view::theme::Palette};
+use crossterm::event::KeyCode::{Char, Down, End, Enter, PageDown, PageUp, Tab};
 use insta::assert_snapshot;
-use ratatui::{layout::Size, style::Color};
+use ratatui::{
+    layout::Size,
+    style::{Color, Modifier},
+};
 
-use crate::scene::{Person, busy, degraded, limited, limits, nth, text, with_rules};
+use crate::scene::{Person, busy, degraded, limited, limits, nth, styled, text, with_rules};
 use chadthrottle::{engine::snapshot::Snapshot, rules::rule::Rule};
 
 const SIZES: [Size; 5] = [
@@ -21,10 +24,15 @@ fn at_all_sizes(snapshot: &Snapshot, act: impl Fn(&mut Person)) -> String {
     let pictures = SIZES.map(|size| {
         let mut person = Person::before(snapshot.clone(), size);
         act(&mut person);
-        let picture = text(&person.picture(Palette::Dark));
-        format!("── {}×{} ──\n{picture}\n", size.width, size.height)
+        titled(&person)
     });
     pictures.concat()
+}
+
+fn titled(person: &Person) -> String {
+    let Size { width, height } = person.state.size;
+    let picture = text(&person.picture(Palette::Dark));
+    format!("── {width}×{height} ──\n{picture}\n")
 }
 
 #[test]
@@ -257,13 +265,126 @@ fn details_questions_groups_filters_and_tags() {
 }
 
 #[test]
-fn engine_stopped() {
+fn details_of_a_limit_that_does_not_hold() {
+    assert_snapshot!(
+        "details_degraded",
+        at_all_sizes(&degraded(), |person| {
+            person.press(Down).press(Enter);
+        })
+    );
+    let mut ended = limited();
+    nth(&mut ended, 0).ended = true;
+    assert_snapshot!(
+        "details_ended",
+        at_all_sizes(&ended, |person| {
+            person.press(Enter);
+        })
+    );
+}
+
+#[test]
+fn before_and_after_the_engine() {
+    let starting = SIZES.map(|size| titled(&Person::starting(size)));
+    assert_snapshot!("starting", starting.concat());
     assert_snapshot!(
         "engine_stopped",
         at_all_sizes(&busy(10), |person| {
             person.tell(Message::EngineStopped);
         })
     );
+}
+
+#[test]
+fn leaving_says_what_becomes_of_limits() {
+    assert_snapshot!(
+        "quit",
+        at_all_sizes(&limited(), |person| {
+            person.type_in("q");
+        })
+    );
+}
+
+#[test]
+fn limits_of_a_daemon_stay() {
+    let of_daemon = |person: &mut Person| {
+        person.state.phase = Phase::Running(Keeper::Daemon { pid: 4242 });
+    };
+    assert_snapshot!(
+        "daemon_quit",
+        at_all_sizes(&limited(), |person| {
+            of_daemon(person);
+            person.type_in("q");
+        })
+    );
+    // The first is so narrow that the help's words are broken.
+    for size in &SIZES[1..] {
+        let mut person = Person::before(busy(10), *size);
+        of_daemon(&mut person);
+        person.type_in("?");
+        let mut seen = String::new();
+        for _ in 0..20 {
+            seen += &text(&person.picture(Palette::Dark));
+            person.press(PageDown);
+        }
+        assert!(seen.contains("the daemon keeps its limits"), "{seen}");
+        assert!(!seen.contains("limits end with it"), "{seen}");
+    }
+    assert_snapshot!(
+        "daemon_stopped",
+        at_all_sizes(&limited(), |person| {
+            of_daemon(person);
+            person.tell(Message::EngineStopped);
+        })
+    );
+}
+
+/// What stands in which style where.
+fn in_colours(palette: Palette) -> String {
+    let size = Size::new(100, 24);
+    let pictures = ["", "t", "\n", "l", "/x"].map(|keys| {
+        let mut person = Person::before(degraded(), size);
+        for key in keys.chars() {
+            person.press(match key {
+                '\n' => Enter,
+                key => Char(key),
+            });
+        }
+        let picture = person.picture(palette);
+        for cell in &picture.content {
+            // The terminal's own, so that they fit its scheme, and 16 colours are enough.
+            let own = |colour| !matches!(colour, Color::Rgb(..) | Color::Indexed(_));
+            assert!(own(cell.fg) && own(cell.bg), "{cell:?}");
+        }
+        format!("── {keys:?} ──\n{}\n", styled(&picture))
+    });
+    pictures.concat()
+}
+
+#[test]
+fn colours() {
+    assert_snapshot!("colours_dark", in_colours(Palette::Dark));
+    assert_snapshot!("colours_light", in_colours(Palette::Light));
+    assert_snapshot!("colours_plain", in_colours(Palette::Plain));
+}
+
+#[test]
+fn on_a_light_background_everything_can_be_read() {
+    for keys in ["", "t", "l", "?", "L"] {
+        let mut person = Person::before(degraded(), Size::new(120, 40));
+        for cell in &person.type_in(keys).picture(Palette::Light).content {
+            let pale = [
+                Color::Yellow,
+                Color::Cyan,
+                Color::White,
+                Color::Gray,
+                Color::LightYellow,
+                Color::LightCyan,
+                Color::LightGreen,
+            ];
+            assert!(!pale.contains(&cell.fg), "{cell:?}");
+            assert!(!cell.modifier.contains(Modifier::DIM), "{cell:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! The event loop, with a made-up terminal, engine and person.
 
-use std::{future::pending, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::{self, pending},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use chadthrottle::{
     demo::{self, MadeUpSurroundings},
@@ -10,12 +16,17 @@ use chadthrottle::{
     },
     process::Pid,
     rate::Rate,
-    tui::{Input, LogTail, Options, Outside, Screen, drive, preferences::Preferences},
+    tui::{
+        Input, Keeper, LogTail, Options, Outside, Screen, Shown, drive, preferences::Preferences,
+    },
 };
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use ratatui::{Terminal, backend::TestBackend};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use crate::scene::{busy, text};
 
@@ -84,9 +95,12 @@ const OPTIONS: Options = Options {
 };
 
 fn outside(engine: EngineHandle) -> Outside<'static> {
+    starting(future::ready(Ok(Shown::of(engine, Keeper::This))))
+}
+
+fn starting(shown: impl Future<Output = anyhow::Result<Shown>> + 'static) -> Outside<'static> {
     Outside {
-        engine,
-        past: Vec::new(),
+        shown: Box::pin(shown),
         log: &Log,
         surroundings: Arc::new(MadeUpSurroundings::default()),
         preferences: Preferences::default(),
@@ -114,16 +128,25 @@ fn typed(text: &str) -> Vec<io::Result<Input>> {
 
 /// Runs the loop until the inputs have ended it.
 async fn play(engine: EngineHandle, inputs: Vec<io::Result<Input>>) -> Fake {
-    let mut screen = Fake::new();
-    let inputs = stream::iter(inputs)
-        .then(|input| async {
-            tokio::time::sleep(PAUSE).await;
-            input
-        })
-        .chain(stream::pending());
-    let session = drive(&mut screen, inputs, outside(engine), pending(), OPTIONS);
-    timeout(PATIENCE, session).await.expect("the loop ends");
+    let inputs = stream::iter(inputs).then(|input| async {
+        tokio::time::sleep(PAUSE).await;
+        input
+    });
+    let (screen, outcome) = play_in(outside(engine), inputs).await;
+    outcome.unwrap();
     screen
+}
+
+/// The same in any world, which may have no engine.
+async fn play_in(
+    outside: Outside<'_>,
+    inputs: impl Stream<Item = io::Result<Input>>,
+) -> (Fake, anyhow::Result<()>) {
+    let mut screen = Fake::new();
+    let inputs = inputs.chain(stream::pending());
+    let session = drive(&mut screen, inputs, outside, pending(), OPTIONS);
+    let outcome = timeout(PATIENCE, session).await.expect("the loop ends");
+    (screen, outcome)
 }
 
 #[tokio::test]
@@ -229,7 +252,8 @@ async fn a_terminal_that_goes_away_ends_it() {
         pending(),
         OPTIONS,
     );
-    timeout(PATIENCE, session).await.expect("the loop ends");
+    let outcome = timeout(PATIENCE, session).await.expect("the loop ends");
+    outcome.unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +267,8 @@ async fn a_signal_ends_it() {
         async {},
         OPTIONS,
     );
-    timeout(PATIENCE, session).await.expect("the loop ends");
+    let outcome = timeout(PATIENCE, session).await.expect("the loop ends");
+    outcome.unwrap();
 }
 
 #[tokio::test]
@@ -275,4 +300,57 @@ async fn samples_reach_the_screen() {
     show.send_replace(Arc::new(changed));
     let shown = play(engine, typed("jq")).await.shows();
     assert!(shown.contains("a-new-name"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_typed_while_the_engine_is_loaded_is_seen_with_it() {
+    let (engine, world) = demo::engine(3, 20);
+    let world = tokio::spawn(world);
+    let (typed_all, go) = oneshot::channel();
+    let (loaded, seen) = oneshot::channel();
+    let loading = async {
+        go.await.unwrap();
+        loaded.send(()).unwrap();
+        Ok(Shown::of(engine, Keeper::This))
+    };
+    let then_quit = async {
+        typed_all.send(()).unwrap();
+        seen.await.unwrap();
+        key(KeyCode::Char('q'))
+    };
+    let inputs = stream::iter(typed("/firefox\n")).chain(stream::once(then_quit));
+    let (screen, outcome) = play_in(starting(loading), inputs).await;
+    outcome.unwrap();
+    let shown = screen.shows();
+    assert!(
+        shown.contains(" of 20") && shown.contains(" firefox "),
+        "{shown}"
+    );
+    world.abort();
+}
+
+#[tokio::test]
+async fn it_can_be_left_before_the_engine_is_loaded() {
+    let inputs = stream::iter(typed("tlRfuq"));
+    let (screen, outcome) = play_in(starting(pending()), inputs).await;
+    outcome.unwrap();
+    let shown = screen.shows();
+    assert!(shown.contains(" starting"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_loaded_ends_it_with_the_reason() {
+    let (looked, go) = oneshot::channel();
+    let failing = async {
+        go.await.unwrap();
+        Err(anyhow::anyhow!("the kernel refused"))
+    };
+    let looks = async {
+        looked.send(()).unwrap();
+        pending().await
+    };
+    let inputs = stream::iter(typed("?")).chain(stream::once(looks));
+    let (screen, outcome) = play_in(starting(failing), inputs).await;
+    assert!(screen.shows().contains(" Keys "), "{}", screen.shows());
+    assert_eq!(outcome.unwrap_err().to_string(), "the kernel refused");
 }

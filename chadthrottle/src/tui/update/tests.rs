@@ -45,14 +45,9 @@ fn state() -> State {
 }
 
 fn state_of(snapshot: Snapshot) -> State {
-    let preferences = Preferences::default();
-    State::new(
-        Arc::new(snapshot),
-        Size::new(80, 24),
-        UNIX_EPOCH,
-        preferences,
-        &[],
-    )
+    let mut state = State::new(Size::new(80, 24), UNIX_EPOCH, Preferences::default());
+    state.start(Arc::new(snapshot), &[], Keeper::This);
+    state
 }
 
 /// The interface over a made-up world that does what it is asked.

@@ -13,7 +13,7 @@ use ratatui::{
 
 use super::{
     Areas, pane,
-    text::{cut, left, wrap},
+    text::{cut, left, wrap_in},
     theme::Theme,
 };
 use crate::{
@@ -37,6 +37,9 @@ use crate::{
 /// Charts have a place from this height of the pane on.
 const ROOM_FOR_CHARTS: u16 = 15;
 
+/// Charts leave room for so many connections.
+const FEW_CONNECTIONS: u16 = 3;
+
 /// Lines about the process and its limits at most.
 const FACTS: usize = 10;
 
@@ -56,6 +59,12 @@ fn parts(area: Rect, facts: usize) -> Parts {
     let charts = match area.height {
         0..ROOM_FOR_CHARTS => 0,
         height => (height / 3).clamp(6, 16),
+    };
+    let others = facts as u16 + 1 + FEW_CONNECTIONS;
+    let charts = if inner.height < others + charts {
+        0
+    } else {
+        charts
     };
     let [facts, charts, headings, connections] = Layout::vertical([
         Constraint::Length(facts as u16),
@@ -174,19 +183,23 @@ fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line
     if row.ended {
         lines.push(Line::styled("ended", theme.warning));
     }
-    let limits = [&row.limit, &row.local_limit];
+    let limits = [&row.limit, &row.local_limit].map(|limit| limit.as_ref().filter(|_| !row.ended));
     for limit in limits.into_iter().flatten() {
         lines.extend(truth(state, limit, width, theme));
     }
-    if !row.ended && limits == [&None, &None] {
+    if !row.ended && limits == [None, None] {
         lines.push(Line::styled("not limited", theme.faint));
     }
     // Connections need some lines.
     let height = usize::from(Areas::of_size(state.size).body.height);
-    if height < LITTLE && lines.len() > 2 {
-        lines.remove(0);
+    let most = FACTS.min(height.saturating_sub(5)).max(2);
+    if height < LITTLE && lines.len() > most {
+        let failing = limits.into_iter().flatten();
+        let failing = failing.filter(|limit| limit.effect.not_enforced.is_some());
+        // Why a limit does not hold is said nowhere else; rates are in the table, too.
+        lines.drain(..if failing.count() > 0 { 2 } else { 1 });
     }
-    lines.truncate(FACTS.min(height.saturating_sub(5)).max(2));
+    lines.truncate(most);
     lines
 }
 
@@ -196,13 +209,13 @@ fn origin(state: &State, limit: &LimitState) -> Option<String> {
     let rule = &in_force.rule;
     let reach = Reach::of_rule(rule, &state.snapshot.processes);
     let whose = match (&rule.target, rule.sharing) {
-        (Target::Process(_), _) => "set for this process".to_owned(),
+        (Target::Process(_), _) => "for this process".to_owned(),
         (_, Sharing::Shared) => format!(
             "shared by {} of {}",
             counted(in_force.members as usize, "process", "processes"),
             reach.words
         ),
-        (_, Sharing::Each) => format!("set for each process of {}", reach.words),
+        (_, Sharing::Each) => format!("for each process of {}", reach.words),
     };
     let traffic = match limit.scope {
         Scope::All => "",
@@ -235,8 +248,12 @@ fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Li
             Rate::ZERO => format!("{name} blocked"),
             _ => {
                 let part = achieved.bytes_per_second() as f64 / rate.bytes_per_second() as f64;
+                let adds = match delay {
+                    0 => String::new(),
+                    _ => format!(", adds {delay} ms"),
+                };
                 format!(
-                    "{name} limited to {}: gets {} ({:.0} %), adds {delay} ms",
+                    "{name} limited to {}: gets {} ({:.0} %){adds}",
                     units.rate(rate),
                     units.rate(achieved),
                     part * 100.0
@@ -258,11 +275,11 @@ fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Li
         Some(origin) => format!("{origin}, {how}"),
         None => how,
     };
-    let words = wrap(&how, width).into_iter().take(2);
+    let words = wrap_in(&how, width, 2).into_iter();
     lines.extend(words.map(|line| Line::styled(line, theme.faint)));
     if let Some(why) = &limit.effect.not_enforced {
         let text = format!("! not enforced because {why}");
-        let words = wrap(&text, width).into_iter().take(2);
+        let words = wrap_in(&text, width, 2).into_iter();
         // Before anything else: it is what must not be overlooked.
         lines.splice(0..0, words.map(|line| Line::styled(line, theme.warning)));
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::snapshot::Snapshot,
-    tui::{state::State, text::counted},
+    tui::{Keeper, Phase, state::State, text::counted},
 };
 use std::time::Duration;
 
@@ -31,6 +31,12 @@ const TALL: u16 = 16;
 
 /// From this height on graphs have two lines.
 const VERY_TALL: u16 = 36;
+
+/// Columns of a reason that are worth more than none.
+const SOME_REASON: usize = 16;
+
+/// A figure that nobody knows yet.
+const UNKNOWN: &str = "-";
 
 /// What the graphs show.
 const SPAN: Duration = Duration::from_secs(120);
@@ -98,12 +104,11 @@ fn values(state: &State, direction: Direction, columns: usize) -> Vec<f32> {
 
 /// Both directions in one line.
 fn traffic_in_a_line(state: &State, theme: &Theme, width: u16) -> Line<'static> {
-    let units = state.preferences.units;
-    let rate_width = units.width() + 2;
+    let rate_width = state.preferences.units.width() + 2;
     let half = width / 2;
     let columns = usize::from(half.saturating_sub(rate_width + 4));
     let spans = Direction::BOTH.into_iter().flat_map(|direction| {
-        let rate = units.rate(*state.snapshot.total_rate.get(direction));
+        let rate = rate(state, direction);
         let style = style(direction, theme);
         let values = values(state, direction, columns);
         let bars = graph::bars(&values, most(&values), 1).concat();
@@ -116,6 +121,14 @@ fn traffic_in_a_line(state: &State, theme: &Theme, width: u16) -> Line<'static> 
         ]
     });
     Line::from_iter(spans)
+}
+
+/// What the whole machine moves in a direction.
+fn rate(state: &State, direction: Direction) -> String {
+    match state.phase {
+        Phase::Starting => UNKNOWN.to_owned(),
+        _ => (state.preferences.units).rate(*state.snapshot.total_rate.get(direction)),
+    }
 }
 
 fn most(values: &[f32]) -> f32 {
@@ -133,14 +146,12 @@ fn traffic(
 ) -> Vec<Line<'static>> {
     let (units, snapshot) = (state.preferences.units, &state.snapshot);
     let style = style(direction, theme);
-    let rate = right(
-        &units.rate(*snapshot.total_rate.get(direction)),
-        units.width() + 2,
-    );
-    let total = right(
-        &units.amount(*snapshot.total.get(direction)),
-        units.width() + 1,
-    );
+    let rate = right(&rate(state, direction), units.width() + 2);
+    let total = match state.phase {
+        Phase::Starting => UNKNOWN.to_owned(),
+        _ => units.amount(*snapshot.total.get(direction)),
+    };
+    let total = right(&total, units.width() + 1);
     let (left, right) = (rate.width() + 4, total.width() + 8);
     let columns = usize::from(width).saturating_sub(left + right);
     let values = values(state, direction, columns);
@@ -151,7 +162,10 @@ fn traffic(
     for line in bars {
         // The scale stands at the top.
         let rate = crate::rate::Rate::from_bytes_per_second(most as u64);
-        let scale = format!("  {}", units.rate(rate));
+        let scale = match state.phase {
+            Phase::Starting => String::new(),
+            _ => format!("  {}", units.rate(rate)),
+        };
         drawn.push(Line::from(vec![
             Span::raw(" ".repeat(left)),
             Span::styled(line, style.not_bold()),
@@ -169,21 +183,31 @@ fn traffic(
 
 /// What is said about limits, in the order of its worth: what does not fit gives way from the end.
 fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
+    if state.phase == Phase::Starting {
+        return Line::styled(" starting", theme.faint);
+    }
     let snapshot = &state.snapshot;
     let roomy = width >= ROOMY;
+    let is_daemon = matches!(state.phase.keeper(), Keeper::Daemon { .. });
     let mut said: Vec<(String, Style)> = Vec::new();
     if state.frozen.is_some() {
         said.push(("FROZEN".into(), theme.warning));
     }
     let limited = state.limits().count();
-    if state.engine_stopped {
-        said.push(("! the engine has stopped".into(), theme.error));
+    if matches!(state.phase, Phase::Stopped(_)) {
+        let what = if is_daemon { "daemon" } else { "engine" };
+        said.push((format!("! the {what} has stopped"), theme.error));
     } else {
         let style = match limited {
             0 => theme.faint,
             _ => theme.limited,
         };
-        said.push((counted(limited, "limit", "limits"), style));
+        let limits = counted(limited, "limit", "limits");
+        let whose = match is_daemon && roomy {
+            true => " of the daemon",
+            false => "",
+        };
+        said.push((format!("{limits}{whose}"), style));
     }
     let failing = snapshot.processes.iter().filter(|row| {
         let limits = [&row.limit, &row.local_limit].into_iter().flatten();
@@ -206,12 +230,13 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let word = if roomy { "coverage " } else { "" };
     // Rounded down: 100 % is all of it.
     let percent = format!("{word}{:.1} %", (coverage * 1000.0).floor() / 10.0);
-    let mechanism = (mechanism(snapshot, roomy), theme.faint);
+    let mechanism = mechanism(snapshot, roomy);
+    let manner = (mechanism.clone(), theme.faint);
     if coverage < GOOD_COVERAGE {
         said.push((format!("! {percent}"), theme.warning));
-        said.push(mechanism);
+        said.push(manner);
     } else {
-        said.push(mechanism);
+        said.push(manner);
         said.push((percent, theme.faint));
     }
     let view = state.preferences.view;
@@ -228,7 +253,16 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     let mut line = Line::default();
     for (text, style) in said {
         let gap = if line.spans.is_empty() { " " } else { " · " };
-        if line.width() + gap.width() + text.width() > usize::from(width) {
+        let room = usize::from(width).saturating_sub(line.width() + gap.width());
+        let text = match text.width() > room && text == mechanism {
+            // Without the reason, or with as much of it as fits.
+            true => match room.saturating_sub(snapshot.mechanism.to_string().len()) {
+                0..SOME_REASON => snapshot.mechanism.to_string(),
+                _ => cut(&text, room as u16),
+            },
+            false => text,
+        };
+        if text.width() > room {
             break;
         }
         line.push_span(Span::styled(gap, theme.faint));

@@ -6,8 +6,16 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Areas, pane, text::left, theme::Theme};
-use crate::tui::keymap::{self, Binding, Context};
+use super::{
+    Areas, pane,
+    text::{left, wrap},
+    theme::Theme,
+};
+use crate::tui::{
+    Keeper,
+    keymap::{self, Binding, Context},
+    state::State,
+};
 
 /// Words of the filter; all that are typed must hold.
 const FILTER: &[(&str, &str)] = &[
@@ -23,8 +31,8 @@ const FILTER: &[(&str, &str)] = &[
 /// Columns of the keys and signs.
 const SIGN: u16 = 16;
 
-/// Columns of a section, its words included.
-const SECTION: u16 = 54;
+/// Columns of a section beside another, its words included: at least, and at most.
+const SECTION: (u16, u16) = (56, 64);
 
 /// What stands in the table's first column, and what a rate may look like.
 const LEGEND: &[(&str, &str)] = &[
@@ -44,24 +52,35 @@ const LEGEND: &[(&str, &str)] = &[
 pub fn lines_and_page(size: Size) -> [usize; 2] {
     let inner = pane::inner(Areas::of_size(size).body);
     let theme = Theme::new(super::theme::Palette::Plain);
-    [lines(inner.width, &theme).len(), usize::from(inner.height)]
+    let lines = lines(inner.width, Keeper::This, &theme);
+    [lines.len(), usize::from(inner.height)]
 }
 
 /// Draws it.
-pub fn render(frame: &mut Frame, area: Rect, scroll: usize, theme: &Theme) {
-    let lines = lines(pane::inner(area).width, theme);
+pub fn render(frame: &mut Frame, area: Rect, state: &State, scroll: usize, theme: &Theme) {
+    let lines = lines(pane::inner(area).width, state.phase.keeper(), theme);
     let height = area.height.min(lines.len() as u16 + 2);
     let area = Rect { height, ..area };
     pane::render(frame, area, " Keys ", lines, scroll, theme.border, theme);
 }
 
 /// In one column, or in two where they fit beside each other.
-fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
+fn lines(width: u16, keeper: Keeper, theme: &Theme) -> Vec<Line<'static>> {
+    let entry_of = |binding: &Binding| entry_of(binding, keeper);
     let everywhere = |binding: &Binding| binding.contexts.len() == Context::ALL.len();
     let in_table = |binding: &Binding| binding.contexts.contains(&Context::Table);
+    let beside = width >= 2 * SECTION.0;
+    let section_width = if beside {
+        SECTION.1.min(width / 2)
+    } else {
+        width
+    };
+    let section = |title, entries: &mut dyn Iterator<Item = (String, &'static str)>| {
+        section(title, entries, section_width, theme)
+    };
     let keys = |context: Context, also: &dyn Fn(&Binding) -> bool| {
         let bindings = keymap::in_context(context).filter(|binding| also(binding));
-        section(context.title(), bindings.map(entry_of), theme)
+        section(context.title(), &mut bindings.map(entry_of))
     };
     let listed = |list: &'static [(&'static str, &'static str)]| {
         list.iter()
@@ -74,9 +93,9 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
         })
     };
     let mut first = keys(Context::Table, &|binding| !everywhere(binding));
-    first.extend(section("Anywhere", anywhere.map(entry_of), theme));
-    let mut second = section("Marks and rates", listed(LEGEND), theme);
-    second.extend(section("What can be filtered by", listed(FILTER), theme));
+    first.extend(section("Anywhere", &mut anywhere.map(entry_of)));
+    let mut second = section("Marks and rates", &mut listed(LEGEND));
+    second.extend(section("What can be filtered by", &mut listed(FILTER)));
     second.extend(own(Context::Details));
     second.extend(own(Context::Limits));
     second.extend(own(Context::Dialog));
@@ -85,7 +104,7 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
 
     // The blank line after the last section is no line of the help.
     second.pop();
-    if width < 2 * SECTION {
+    if !beside {
         first.append(&mut second);
         return first;
     }
@@ -93,28 +112,44 @@ fn lines(width: u16, theme: &Theme) -> Vec<Line<'static>> {
     let height = first.len().max(second.len());
     first.resize_with(height, Line::default);
     for (line, more) in first.iter_mut().zip(second) {
-        let gap = usize::from(SECTION).saturating_sub(line.width());
+        let gap = usize::from(section_width).saturating_sub(line.width());
         line.push_span(" ".repeat(gap));
         line.spans.extend(more.spans);
     }
     first
 }
 
-fn entry_of(binding: &Binding) -> (String, &'static str) {
+fn entry_of(binding: &Binding, keeper: Keeper) -> (String, &'static str) {
     let keys: Vec<String> = binding.keys.iter().map(ToString::to_string).collect();
-    (keys.join(" "), binding.help)
+    (keys.join(" "), binding.words(keeper))
 }
 
+/// What is said of a sign stands beside it, in as many lines as it takes.
 fn section(
     title: &'static str,
-    entries: impl Iterator<Item = (String, &'static str)>,
+    entries: &mut dyn Iterator<Item = (String, &'static str)>,
+    width: u16,
     theme: &Theme,
 ) -> Vec<Line<'static>> {
+    let sign_width = SIGN.min(width / 3);
     let mut lines = vec![Line::from(Span::styled(title, theme.title))];
-    lines.extend(entries.map(|(sign, meaning)| {
-        let sign = Span::styled(left(&sign, SIGN), theme.key);
-        Line::from(vec![sign, Span::raw("  "), Span::raw(meaning)])
-    }));
+    for (sign, meaning) in entries {
+        let words = wrap(meaning, width.saturating_sub(sign_width + 3));
+        let mut signs = wrap(&sign, sign_width).into_iter();
+        let mut words = words.into_iter();
+        loop {
+            let (sign, words) = (signs.next(), words.next());
+            if sign.is_none() && words.is_none() {
+                break;
+            }
+            let sign = left(&sign.unwrap_or_default(), sign_width);
+            lines.push(Line::from(vec![
+                Span::styled(sign, theme.key),
+                Span::raw("  "),
+                Span::raw(words.unwrap_or_default()),
+            ]));
+        }
+    }
     lines.push(Line::default());
     lines
 }

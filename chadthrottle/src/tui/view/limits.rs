@@ -20,6 +20,7 @@ use crate::{
     rate::{Rate, Units},
     rules::rule::{Origin, Scope, Sharing},
     tui::{
+        Phase,
         reach::Reach,
         state::{LimitsPane, State},
         text::{age, may},
@@ -144,7 +145,10 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, open: &LimitsPane, t
         });
     }
     if limits.is_empty() {
-        let text = "nothing is limited; t on a row of the table sets a limit";
+        let text = match state.phase {
+            Phase::Starting => "not known yet: the engine is being loaded",
+            _ => "nothing is limited; t on a row of the table sets a limit",
+        };
         drawn = super::text::wrap(text, inner.width)
             .into_iter()
             .map(|line| Line::styled(line, theme.faint))

@@ -123,7 +123,7 @@ pub fn render(frame: &mut Frame, state: &State, theme: &Theme) {
     header::render(frame, areas.header, state, theme);
     match &state.overlay {
         Overlay::Details(pane) => details::render(frame, areas.body, state, pane, theme),
-        Overlay::Help { scroll } => help::render(frame, areas.body, *scroll, theme),
+        Overlay::Help { scroll } => help::render(frame, areas.body, state, *scroll, theme),
         Overlay::Log(pane) => log::render(frame, areas.body, state, pane, theme),
         Overlay::Limits(pane) => limits::render(frame, areas.body, state, pane, theme),
         Overlay::None | Overlay::Dialog(_) | Overlay::Question(_) => {

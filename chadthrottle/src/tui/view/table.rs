@@ -12,7 +12,7 @@ use ratatui::{
 
 use super::{
     Spot, graph,
-    text::{cell, count, left},
+    text::{cell, count, left, wrap},
     theme::Theme,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     process::unit,
     rate::{Rate, Units},
     tui::{
+        Phase,
         columns::{GAUGE, fitting},
         state::State,
     },
@@ -45,11 +46,15 @@ pub fn render(frame: &mut Frame, area: Rect, state: &State, theme: &Theme) {
         lines.push(line(state, row, &columns, selected, area.width, theme));
     }
     if state.rows.is_empty() {
-        let text = match state.filter.is_empty() {
-            true => "  no process has an inet socket now",
-            false => "  nothing matches the filter; Esc drops it",
+        let text = match (state.phase, state.filter.is_empty()) {
+            (Phase::Starting, _) => {
+                "starting: what counts and limits traffic is being loaded into the kernel"
+            }
+            (_, true) => "no process has an inet socket now",
+            (_, false) => "nothing matches the filter; Esc drops it",
         };
-        lines.push(Line::styled(text, theme.faint));
+        let words = wrap(text, area.width.saturating_sub(2)).into_iter();
+        lines.extend(words.map(|line| Line::styled(format!("  {line}"), theme.faint)));
     }
     for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
         frame.render_widget(

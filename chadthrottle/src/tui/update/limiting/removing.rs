@@ -10,6 +10,7 @@ use crate::{
     },
     rules::{rule::Origin, target::Target},
     tui::{
+        Phase,
         action::{Ask, Effect},
         reach::{Reach, limits_of},
         state::{Overlay, Question, State, Yes},
@@ -105,7 +106,11 @@ pub(in super::super) fn remove(state: &mut State) -> Option<Effect> {
 pub(in super::super) fn remove_all(state: &mut State) {
     let count = state.limits().count();
     if count == 0 {
-        say(state, "nothing is limited".into());
+        let text = match state.phase {
+            Phase::Starting => "limits are not known yet: the engine is being loaded",
+            _ => "nothing is limited",
+        };
+        say(state, text.into());
         return;
     }
     let limits = counted(count, "limit", "limits");

@@ -21,7 +21,10 @@ use super::{
 use crate::{
     engine::connections::Connection,
     rate::{Rate, Units},
-    tui::state::{DetailsPane, State},
+    tui::{
+        Phase,
+        state::{DetailsPane, State},
+    },
 };
 
 /// A column of the list of connections.
@@ -159,7 +162,7 @@ fn nothing(state: &State, open: &DetailsPane) -> String {
             None => "no connections".into(),
         },
         None if state.frozen.is_some() => "connections are not read while frozen".into(),
-        None if state.engine_stopped => "not known any more".into(),
+        None if matches!(state.phase, Phase::Stopped(_)) => "not known any more".into(),
         None => "reading…".into(),
     }
 }
