@@ -35,6 +35,9 @@ const SIZE: Size = Size {
 const TYPED: &str = "1M";
 const RATE: f64 = 1e6;
 
+/// How long a rate is measured.
+const MEASURED: Duration = Duration::from_secs(4);
+
 /// The interface, which keeps what it remembers apart from the machine's.
 struct Interface {
     session: Session,
@@ -83,13 +86,23 @@ impl Interface {
         })
     }
 
-    /// Limits it in the dialog.
+    /// Opens the details of the only row, limits it there, and waits until it gets what it may.
     fn limits(&self, curl: &Process) -> TestResult {
+        self.session.type_in("\r")?;
+        self.shows("not limited")?;
         self.session.type_in("t")?;
         self.shows(&format!("Limit curl ({})", curl.pid()))?;
         self.session.type_in(TYPED)?;
         self.shows("may download 1.00 MB/s")?;
-        self.session.type_in("\r")
+        self.session.type_in("\r")?;
+        self.shows("download limited to 1.00 MB/s")?;
+        self.settles()
+    }
+
+    fn settles(&self) -> TestResult {
+        self.session.wait_for("a rate at the limit", |screen| {
+            achieved(&screen.contents()).is_some_and(|part| kept().contains(&part))
+        })
     }
 }
 
@@ -147,24 +160,12 @@ fn a_person_finds_a_curl_limits_it_and_frees_it() -> TestResult {
     let ours = programs_of(session.pid())?;
     ensure!(!ours.is_empty(), "nothing of it is in the kernel");
 
-    session.type_in("\r")?;
-    interface.shows("not limited")?;
-    interface.shows(&server.address()?.to_string())?;
     interface.limits(&curl)?;
     interface.shows("1 limit ")?;
-    interface.shows("download limited to 1.00 MB/s")?;
-    let settles = |screen: &pty_session::Screen| {
-        achieved(&screen.contents()).is_some_and(|part| kept().contains(&part))
-    };
-    session.wait_for("a rate at the limit", settles)?;
+    interface.shows(&server.address()?.to_string())?;
     // What was on its way is there; what is said holds.
-    expect_ratio(
-        "curl",
-        goodput(&curl, Duration::from_secs(4))?,
-        RATE,
-        kept(),
-    )?;
-    session.wait_for("the same on the screen", settles)?;
+    expect_ratio("curl", goodput(&curl, MEASURED)?, RATE, kept())?;
+    interface.settles()?;
 
     session.type_in("r")?;
     interface.shows("0 limits")?;
