@@ -265,7 +265,8 @@ fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Li
             0 => {}
             marked => said += &format!(", {marked} marked"),
         }
-        lines.push(Line::styled(cut(&said, width), theme.limited));
+        let words = wrap_in(&said, width, 2).into_iter();
+        lines.extend(words.map(|line| Line::styled(line, theme.limited)));
     }
     let how = match &limit.effect.why_policing {
         Some(why) => format!("by {}: {why}", limit.effect.mechanism),
