@@ -39,6 +39,10 @@ fn fifty_curls_at_a_time_share_a_limit_by_name() -> TestResult {
 #[test]
 fn fifty_short_curls_at_a_time_share_a_low_limit_by_name() -> TestResult {
     kernel_test!(alone);
+    if is_slow() {
+        skipped("emulated processors don't start 25 curls a second");
+        return Ok(());
+    }
     fifty_curls(5, 200_000)
 }
 
