@@ -105,16 +105,24 @@ impl Client {
                     } else {
                         self.call(request).await?
                     };
+                    // What came of it first: who hears the answer looks at that.
+                    if watching && self.snapshots.has_changed().context("the daemon stops")? {
+                        self.show(&mut write).await?;
+                    }
                     say(&mut write, &Message::Answer { id, result }).await?;
                 }
                 // The latest only: who is slow misses some.
                 changed = self.snapshots.changed(), if watching => {
                     changed.context("the daemon stops")?;
-                    let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-                    say(&mut write, &Message::Snapshot(snapshot)).await?;
+                    self.show(&mut write).await?;
                 }
             }
         }
+    }
+
+    async fn show(&mut self, write: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        say(write, &Message::Snapshot(snapshot)).await
     }
 
     async fn call(&self, request: Request) -> anyhow::Result<Result<Outcome, String>> {

@@ -138,6 +138,7 @@ fn the_interface_shows_and_changes_a_daemons_limits_and_survives_its_death() -> 
     first.type_in("r")?;
     daemon.wait_until("free again", |status| set_by_hand(status) == 0);
     first.wait_for_text("1 limit ")?;
+    first.wait_for_text("removed the limit")?;
     first.type_in("u")?;
     daemon.wait_until("limited again", |status| set_by_hand(status) == 1);
     first.signal(Signal::TERM)?;
@@ -147,10 +148,10 @@ fn the_interface_shows_and_changes_a_daemons_limits_and_survives_its_death() -> 
     let second = daemon.interface()?;
     second.wait_for_text("2 limits")?;
     daemon.die();
-    second.wait_for_text("! the engine has stopped")?;
+    second.wait_for_text("! the daemon has stopped")?;
     // Notices fade, and of two at once the newer is shown; the log has all.
     second.type_in("L")?;
-    second.wait_for_text("the daemon has stopped")?;
+    second.wait_for_text("its limits are gone")?;
     second.signal(Signal::TERM)?;
     second.left_clean()
 }
