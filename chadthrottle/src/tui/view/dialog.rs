@@ -348,7 +348,9 @@ fn now(state: &State, dialog: &Dialog) -> String {
         let rates = rows
             .iter()
             .map(|row| row.rate.get(direction).bytes_per_second());
-        let rate = units.rate(Rate::from_bytes_per_second(rates.sum()));
+        let rate = units.rate(Rate::from_bytes_per_second(
+            rates.fold(0, u64::saturating_add),
+        ));
         format!("{rate:>width$}", width = usize::from(units.width()) + 2)
     };
     format!(
