@@ -24,6 +24,18 @@ fn shared(program: &str, limits: &str) -> String {
     format!("[[rule]]\nname = \"all\"\nprogram = \"{program}\"\nshared = true\n{limits}\n")
 }
 
+/// Where datagrams go at the far end.
+fn sink(lab: &Lab) -> Result<Peer> {
+    let listen = Job::udp().listen(lab.far().any_port(Family::V4));
+    lab.far().traffic(listen)
+}
+
+/// A sender of the near end, faster than the limits of the tests.
+fn sender_to(sink: &Peer, lab: &Lab) -> Result<Peer> {
+    let job = Job::udp().connect(sink.address()?).send().rate(2_000_000);
+    lab.near().traffic(job)
+}
+
 /// A server of the far end for downloads by HTTP.
 fn server(lab: &Lab) -> Result<Peer> {
     let listen = Job::http().listen(lab.far().any_port(Family::V4));
@@ -94,14 +106,8 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     let rule = "quota = \"5MB/day\"\nthen = \"block\"";
     let home = Home::new(&rule_for(lab.near(), rule)?)?;
     let mut daemon = home.daemon()?;
-    let sink = lab
-        .far()
-        .traffic(Job::udp().listen(lab.far().any_port(Family::V4)))?;
-    let sender = || {
-        let job = Job::udp().connect(sink.address()?).send().rate(2_000_000);
-        lab.near().traffic(job)
-    };
-    let first = sender()?;
+    let sink = sink(&lab)?;
+    let first = sender_to(&sink, &lab)?;
     until("the quota is used up", PATIENCE, || {
         Ok(daemon
             .errors()
@@ -123,7 +129,7 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     let status = home.status()?;
     let used = status["rules"][0]["quota"]["used"].as_u64();
     ensure!(used >= Some(5_000_000), "{status}");
-    let _second = sender()?;
+    let _second = sender_to(&sink, &lab)?;
     let now = Moment::now() + Duration::from_secs(2);
     let after = sink.received_until(now)?.total() - between;
     figure(&format!("{after} B passed after the restart"));
@@ -141,14 +147,8 @@ fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
         "quota = \"5MB/day\"\nupload = \"500K\"",
     )?)?;
     let mut daemon = home.daemon()?;
-    let sink = lab
-        .far()
-        .traffic(Job::udp().listen(lab.far().any_port(Family::V4)))?;
-    let sender = || {
-        let job = Job::udp().connect(sink.address()?).send().rate(2_000_000);
-        lab.near().traffic(job)
-    };
-    let first = sender()?;
+    let sink = sink(&lab)?;
+    let first = sender_to(&sink, &lab)?;
     until("the quota is used up", PATIENCE, || {
         Ok(daemon.errors().contains("has used up its 5.00 MB this day"))
     })
@@ -161,7 +161,7 @@ fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
     ensure!(daemon.wait(PATIENCE)?.success());
     drop(first);
     let _daemon = home.daemon()?;
-    let _second = sender()?;
+    let _second = sender_to(&sink, &lab)?;
     expect_ratio(
         "after a restart",
         judged(&sink, Moment::now())?,

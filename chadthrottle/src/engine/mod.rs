@@ -228,7 +228,6 @@ impl Engine {
                 processes.push(self.row(owner, &expected, self.totals.interval));
             }
         }
-        let expected = self.pacing.expected();
         let (mechanism, why_policing) = self.mechanism(&expected);
         Snapshot {
             sequence: self.totals.sequence,

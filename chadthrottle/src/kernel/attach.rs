@@ -97,7 +97,7 @@ impl Attachments {
     /// between the scan of old sockets and the tagging of new ones.
     pub(super) fn observe(&mut self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
         let cgroup = open(&self.root)?;
-        let tracker = object::cgroup_sock(ebpf, PROGRAM_TRACK)?;
+        let tracker = object::tracker(ebpf)?;
         let link = tracker
             .attach(&cgroup, MODE)
             .and_then(|id| tracker.take_link(id))

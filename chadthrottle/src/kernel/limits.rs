@@ -29,10 +29,10 @@ fn policing_bound(rate: u64) -> u64 {
     POLICING_BOUND.max(clock::cost(POLICING_BYTES, rate.max(1)))
 }
 
-/// How far pacing lets an upload's clock run ahead. TCP waits with its next segments until those
+/// The furthest that pacing lets a clock run ahead, and an upload's in any case. TCP waits with its next segments until those
 /// it sent have left, and UDP when its send buffer is full, which holds more than a second's worth
 /// of a slow limit; fq drops what departs more than ten seconds ahead.
-const UPLOAD_PACING_BOUND: u64 = 8 * TICKS_PER_SECOND;
+const PACING_BOUND: u64 = 8 * TICKS_PER_SECOND;
 
 /// What a limited download may add to its own round trip before senders are told to slow down.
 const QUEUE: u64 = 150 * TICKS_PER_SECOND / 1000;
@@ -50,7 +50,7 @@ const BEGINNING: u64 = 8 * 10 * 1448;
 fn download_pacing_bound(rate: u64) -> u64 {
     (signal_after(rate) + POLICING_BOUND)
         .max(clock::cost(BEGINNING, rate.max(1)))
-        .min(UPLOAD_PACING_BOUND)
+        .min(PACING_BOUND)
 }
 
 /// How far ahead the clock is when senders are told to slow down.
@@ -158,7 +158,7 @@ impl LimitCells {
             policing_bound: policing_bound(rate),
             pacing_bound: match direction {
                 Direction::Download => download_pacing_bound(rate),
-                Direction::Upload => UPLOAD_PACING_BOUND,
+                Direction::Upload => PACING_BOUND,
             },
             signal_after: signal_after(rate),
             start: now().wrapping_add(debt),

@@ -24,7 +24,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use chadthrottle_common::{names::PROGRAM_WINDOW, tag::slots_for};
+use chadthrottle_common::tag::slots_for;
 
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, Roads, WatchedEvents};
@@ -152,9 +152,7 @@ impl Kernel {
     ///
     /// It was not loaded; [`Self::window`] says why.
     pub fn window_program(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
-        Ok(object::sched_cls(&mut self.ebpf, PROGRAM_WINDOW)?
-            .fd()?
-            .as_fd())
+        Ok(object::window(&mut self.ebpf)?.fd()?.as_fd())
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
     });
     let (mut ebpf, window) = match with_window.map(|offsets| load_with(slots, offsets)) {
         Ok(Ok(mut ebpf)) => {
-            let loaded = sched_cls(&mut ebpf, PROGRAM_WINDOW)?.load();
+            let loaded = window(&mut ebpf)?.load();
             let loaded = loaded.map_err(|error| WithoutWindow::Refused(error.to_string()));
             (ebpf, loaded)
         }
@@ -137,7 +137,7 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
              the embedded object is not the one these sources make: run `cargo xtask build-release`"
         );
     }
-    cgroup_sock(&mut ebpf, PROGRAM_TRACK)?
+    tracker(&mut ebpf)?
         .load()
         .with_context(|| refused(PROGRAM_TRACK))?;
     log::debug!("Program '{PROGRAM_TRACK}' loaded for sock_create");
@@ -166,11 +166,8 @@ pub(super) fn cgroup_skb<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&
 }
 
 /// The program that tags new sockets.
-pub(super) fn cgroup_sock<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> anyhow::Result<&'a mut CgroupSock> {
-    program(ebpf, name)
+pub(super) fn tracker(ebpf: &mut Ebpf) -> anyhow::Result<&mut CgroupSock> {
+    program(ebpf, PROGRAM_TRACK)
 }
 
 /// The program that sees forks.
@@ -179,9 +176,6 @@ pub(super) fn fork(ebpf: &mut Ebpf) -> anyhow::Result<&mut RawTracePoint> {
 }
 
 /// The program that advertises windows.
-pub(super) fn sched_cls<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> anyhow::Result<&'a mut SchedClassifier> {
-    program(ebpf, name)
+pub(super) fn window(ebpf: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
+    program(ebpf, PROGRAM_WINDOW)
 }

@@ -10,7 +10,6 @@ use aya::{
         tc::{SchedClassifierLink, TcAttachOptions},
     },
 };
-use chadthrottle_common::names::PROGRAM_WINDOW;
 
 use super::object;
 use crate::process::network;
@@ -42,7 +41,7 @@ pub(super) fn attach(
     namespace: BorrowedFd<'_>,
     device: u32,
 ) -> anyhow::Result<WindowLink> {
-    let program = object::sched_cls(ebpf, PROGRAM_WINDOW)?;
+    let program = object::window(ebpf)?;
     let link = network::inside(namespace, || attach_here(program, device))?;
     let link = FdLink::try_from(link)?;
     Ok(WindowLink { _link: link })
