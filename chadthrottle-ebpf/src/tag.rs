@@ -37,7 +37,8 @@ fn known(pid: u32) -> Option<Tag> {
     unsafe { PROCESS_SLOTS.get(&pid) }.copied()
 }
 
-/// Gives a process its slot, with what processes of its kind begin with, and announces it. When slots have run out the socket stays untagged.
+/// Gives a process its slot, with what processes of its kind begin with, and announces it. When
+/// slots have run out the socket stays untagged.
 #[inline(always)]
 fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
     let Ok(Some(tag)) = FREE_SLOTS.pop() else {
@@ -61,7 +62,7 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
         // SAFETY: as above in `known`.
         trees: unsafe { FAMILIES.get(&pid) }.copied().unwrap_or(0),
         uid: bpf_get_current_uid_gid() as u32,
-        reserved: 0,
+        counts: 0,
         name: bpf_get_current_comm().unwrap_or_default(),
     };
     begin(tag, &kind);
@@ -83,9 +84,12 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
 fn begin(tag: Tag, kind: &Kind) {
     // SAFETY: as above in `known`.
     let mut beginning = unsafe { BEGINNINGS.get(kind) }.copied();
-    if beginning.is_none() && kind.trees != 0 {
+    for stand_in in kind.stand_ins() {
+        if beginning.is_some() {
+            break;
+        }
         // SAFETY: the same.
-        beginning = unsafe { BEGINNINGS.get(&Kind::any_in(kind.trees)) }.copied();
+        beginning = unsafe { BEGINNINGS.get(&stand_in) }.copied();
     }
     let (Some(beginning), Some(state)) = (beginning, SLOTS.get_ptr_mut(tag.slot)) else {
         return;

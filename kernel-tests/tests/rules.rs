@@ -1,6 +1,6 @@
 //! The daemon: rules without a screen, from a file, on a real kernel.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use kernel_tests::{
@@ -14,9 +14,8 @@ use kernel_tests::{
     moment::{Moment, until},
     outcome::{expect_ratio, figure, is_slow, kept, skipped},
     peer::{Job, Peer},
-    process::Process,
 };
-use rustix::process::{Pid, Signal, setpriority_process};
+use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,48 +44,51 @@ fn server(lab: &Lab) -> Result<Peer> {
 #[test]
 fn fifty_curls_at_a_time_share_a_limit_by_name() -> TestResult {
     kernel_test!(alone);
-    fifty_curls(20, 1_000_000)
+    // Emulated processors don't start more than ten curls a second.
+    let rate = if is_slow() { 1_000_000 } else { 20_000_000 };
+    fifty_curls(rate, rate / if is_slow() { 5 } else { 10 })
 }
 
 #[test]
 fn fifty_short_curls_at_a_time_share_a_low_limit_by_name() -> TestResult {
     kernel_test!(alone);
-    if is_slow() {
-        skipped("emulated processors don't start 25 curls a second");
-        return Ok(());
-    }
-    fifty_curls(5, 200_000)
+    let rate = if is_slow() { 500_000 } else { 5_000_000 };
+    fifty_curls(rate, rate / if is_slow() { 5 } else { 25 })
 }
 
 /// Fifty at any time, each of which gets that many bytes and is followed by the next; all together
-/// limited to that many MB a second.
-fn fifty_curls(megabytes: u32, each: u32) -> TestResult {
+/// limited to that many bytes a second.
+fn fifty_curls(rate: u32, each: u32) -> TestResult {
     if !is_there("curl") {
         skipped("needs curl");
         return Ok(());
     }
-    let rate = f64::from(megabytes) * 1e6;
     let lab = Lab::new()?;
+    // What waits to be sent counts as sent.
+    lab.far().set("ipv4/tcp_wmem", "4096 32768 32768")?;
     let server = server(&lab)?;
-    let home = Home::new(&shared("curl", &format!("download = \"{megabytes}M\"")))?;
+    let home = Home::new(&shared("curl", &format!("download = \"{rate}\"")))?;
     let _daemon = home.daemon()?;
     let url = format!("http://{}/{each}", server.address()?);
     let script = format!(
-        "end=$(($(date +%s) + 22)); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do curl -sS --noproxy '*' -o /dev/null '{url}' || exit; \
-         done) & done; wait"
+        "end=$(($(date +%s) + 25)); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do \
+         curl -sS --noproxy '*' -o /dev/null '{url}' || exit; done) & done; wait"
     );
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script);
     let _curls = lab.near().start(shell)?;
-    let from = Moment::now() + Duration::from_secs(3);
+    let begun = Duration::from_secs(if is_slow() { 8 } else { 3 });
+    let from = Moment::now() + begun;
     from.wait();
     let before = curls_moved(&home)?;
     let to = from + Duration::from_secs(15);
     to.wait();
     let moved = curls_moved(&home)? - before;
     let took = Moment::now().seconds_since(from);
+    let rate = f64::from(rate);
     figure(&format!("counted: {:.3} of the limit", moved / took / rate));
-    // What the server sent: what passed before a limit was in force is not in the daemon's count.
+    // What the server sent, as what passed before a limit was in force is not in the daemon's
+    // count.
     server.received_until(to)?;
     let sent = server.sent()?.rate(from, to)?;
     expect_ratio("all together", sent, rate, 0.85..=1.05)
@@ -259,82 +261,6 @@ fn a_shared_limit_that_is_changed_to_one_each_is_one_each_from_then_on() -> Test
         home.write(&rule_for(lab.near(), &rule)?)?;
         home.say(&["rules", "apply"])?;
         expect_ratio(&rule, together()?, sum, kept())?;
-    }
-    Ok(())
-}
-
-/// Lets a process's threads have the processors before all others, so that what is measured is how
-/// long it takes, not how busy the machine is.
-fn put_first(process: &Process) -> Result<()> {
-    for thread in fs::read_dir(format!("/proc/{}/task", process.pid()))? {
-        let thread = thread?.file_name().to_string_lossy().parse()?;
-        setpriority_process(Pid::from_raw(thread), -20)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_new_process_is_limited_within_milliseconds() -> TestResult {
-    kernel_test!(alone);
-    const RATE: u64 = 20_000_000;
-    let lab = Lab::new()?;
-    // The last of 100 rules is the one that counts.
-    let mut rules: String = (0..99)
-        .map(|n| {
-            format!("[[rule]]\nname = \"{n}\"\nprogram = \"re:^other{n}.*x$\"\nupload = \"1M\"\n")
-        })
-        .collect();
-    rules += &rule_for(lab.near(), "block = \"upload\"")?;
-    let home = Home::new(&rules)?;
-    let sink = lab
-        .far()
-        .traffic(Job::udp().listen(lab.far().any_port(Family::V4)))?;
-    let idle = Job::many_processes(1000).connect(sink.address()?);
-    let _idle = lab.near().traffic(idle.amount(1000).rate(1000))?;
-    let daemon = home.daemon()?;
-    put_first(&daemon)?;
-    thread::sleep(Duration::from_secs(2));
-    let job = Job::udp().connect(sink.address()?).send();
-    let job = job.rate(RATE).chunk(1000).command()?;
-    let mut before = sink.received_until(Moment::now())?.total();
-    // What a sender of this name moves before it is limited.
-    let mut leaked = |name: &str| -> Result<u64> {
-        let path = home.path().join(name);
-        if !path.exists() {
-            std::os::unix::fs::symlink(job.get_program(), &path)?;
-        }
-        let mut sender = Command::new(path);
-        sender.args(job.get_args());
-        let _sender = Peer::from_command(sender, lab.near().place())?;
-        let settled = Moment::now() + Duration::from_millis(120);
-        let now = sink.received_until(settled)?.total();
-        Ok(now - std::mem::replace(&mut before, now))
-    };
-    // Each the first of its kind: it is compared with the rules.
-    let mut first = (0..100)
-        .map(|n| Ok(leaked(&format!("sender-{n}"))? as f64 / RATE as f64 * 1e3))
-        .collect::<Result<Vec<f64>>>()?;
-    first.sort_by(f64::total_cmp);
-    let at = |part: f64| first[((first.len() - 1) as f64 * part).round() as usize];
-    figure(&format!(
-        "ms of traffic before the limit: p50 {:.2}, p90 {:.2}, p99 {:.2}, most {:.2}",
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
-    ));
-    // What is asked for is 5 ms for 99 of 100, of a release build on a machine that has time for it.
-    let (half, most) = if is_slow() {
-        (20.0, 100.0)
-    } else {
-        (5.0, 25.0)
-    };
-    ensure!(at(0.5) <= half, "p50 {} ms; {}", at(0.5), daemon.errors());
-    ensure!(at(0.99) <= most, "p99 {} ms; {}", at(0.99), daemon.errors());
-    // The next of a kind begin with what was found out.
-    for _ in 0..20 {
-        let bytes = leaked("sender-0")?;
-        ensure!(bytes == 0, "{bytes} bytes passed; {}", daemon.errors());
     }
     Ok(())
 }

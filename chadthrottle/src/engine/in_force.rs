@@ -301,13 +301,11 @@ impl RulesInForce {
         families
     }
 
-    /// What counts for a process of which nothing is known but the trees that it belongs to.
-    pub fn choose_in(&self, trees: Trees) -> Choice {
+    /// What counts for a process of which no more is known than which rules it `matches`.
+    pub fn choose_by(&self, matches: impl Fn(&InForce) -> bool) -> Choice {
         let mut choice = Choice::default();
-        for in_force in &self.rules {
-            if in_force.trees & trees != 0 {
-                choice.add(in_force);
-            }
+        for in_force in self.rules.iter().filter(|rule| matches(rule)) {
+            choice.add(in_force);
         }
         choice
     }
@@ -611,8 +609,9 @@ mod tests {
         assert_eq!(rules.families(), HashMap::from(families));
         let choice = rules.choose(&process(12, "make"), Vec::new);
         assert_eq!(choice.ids(), BTreeSet::from([inner]), "the newest");
-        assert_eq!(rules.choose_in(first | second), choice);
-        assert_eq!(rules.choose_in(first).ids(), BTreeSet::from([outer]));
+        let chosen = |trees| rules.choose_by(|rule| rule.trees() & trees != 0);
+        assert_eq!(chosen(first | second), choice);
+        assert_eq!(chosen(first).ids(), BTreeSet::from([outer]));
         // A bit is not used again at once, and never twice.
         rules.remove(outer);
         let next = rules.insert(tree(14));

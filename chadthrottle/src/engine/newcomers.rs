@@ -1,6 +1,9 @@
 //! New processes: what counts for them, and with what the next of their kind are to begin.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    iter,
+};
 
 use chadthrottle_common::{
     event::ProcessSeen,
@@ -9,7 +12,7 @@ use chadthrottle_common::{
 
 use super::{
     Engine,
-    in_force::{Choice, LimitCell},
+    in_force::{Choice, LimitCell, RulesInForce},
 };
 use crate::process::{Pid, ancestry, descriptors};
 
@@ -18,12 +21,14 @@ use crate::process::{Pid, ancestry, descriptors};
 pub struct Expected(HashMap<Kind, Choice>);
 
 impl Expected {
-    /// With what the kernel let a process begin.
+    /// With what the kernel lets a process begin.
     fn of(&self, kind: Kind) -> Choice {
-        let in_trees = || self.0.get(&Kind::any_in(kind.trees));
-        let known = self.0.get(&kind);
-        let known = known.or_else(|| in_trees().filter(|_| kind.trees != 0));
-        known.cloned().unwrap_or_default()
+        let stand_ins = kind.stand_ins();
+        let mut known = iter::once(&kind).chain(&stand_ins);
+        known
+            .find_map(|kind| self.0.get(kind))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -79,13 +84,13 @@ impl Engine {
     }
 
     fn expect(&mut self, kind: Kind, choice: Choice) -> anyhow::Result<()> {
-        let known = self.expected.0.get(&kind);
-        if known.map_or(choice.is_empty(), |known| *known == choice) {
+        if self.expected.of(kind) == choice {
             return Ok(());
         }
         if self.expected.0.len() >= MAX_KINDS as usize {
             self.expected.0.clear();
             self.kernel.newcomers.forget();
+            self.expect_stand_ins();
         }
         for (direction, id) in choice.cells() {
             if let Some(rule) = self.rules.get_mut(id)
@@ -121,29 +126,30 @@ impl Engine {
             }
         }
         self.follow_trees();
+        self.expect_stand_ins();
         cells
     }
 
-    /// Sees to it that the kernel knows the trees that limits are for, and what their processes
-    /// begin with that are like none seen before.
+    /// Lets processes that are like none seen before begin with what the rules say of what is known
+    /// of them.
+    fn expect_stand_ins(&mut self) {
+        for (kind, choice) in stand_ins(&self.rules) {
+            if let Err(error) = self.expect(kind, choice) {
+                log::warn!("new processes begin without limits: {error:#}");
+                break;
+            }
+        }
+    }
+
+    /// Sees to it that the kernel knows the trees that limits are for.
     fn follow_trees(&mut self) {
         let wanted = self.rules.has_trees();
-        let followed = self.kernel.follow_forks(wanted);
+        self.kernel.follow_forks(wanted);
         if wanted {
             self.look_for_descendants();
         } else {
             for pid in self.kernel.newcomers.families().into_keys() {
                 self.kernel.newcomers.leave(pid);
-            }
-        }
-        if !followed {
-            return;
-        }
-        let all: Vec<Trees> = self.rules.iter().map(|rule| rule.trees()).collect();
-        for trees in all.into_iter().filter(|trees| *trees != 0) {
-            let choice = self.rules.choose_in(trees);
-            if let Err(error) = self.expect(Kind::any_in(trees), choice) {
-                log::warn!("descendants begin without limits: {error:#}");
             }
         }
     }
@@ -191,5 +197,79 @@ impl Engine {
                 log::debug!("{error:#}");
             }
         }
+    }
+}
+
+/// What counts for a process by its trees, its name or its user alone, for all that rules mention;
+/// at most half as many as the kernel remembers.
+fn stand_ins(rules: &RulesInForce) -> Vec<(Kind, Choice)> {
+    let trees: BTreeSet<Trees> = (rules.iter().map(|rule| rule.trees()))
+        .filter(|trees| *trees != 0)
+        .collect();
+    let targets = || rules.iter().map(|rule| &rule.rule.target);
+    let names: BTreeSet<&str> = targets().flat_map(|target| target.names()).collect();
+    let users: BTreeSet<u32> = targets().flat_map(|target| target.users()).collect();
+    let trees = trees.into_iter().map(|trees| {
+        let choice = rules.choose_by(|rule| rule.trees() & trees != 0);
+        (Kind::any_in(trees), choice)
+    });
+    let names = names.into_iter().map(|name| {
+        let choice = rules.choose_by(|rule| rule.rule.target.may_be_named(name));
+        (Kind::any_named(comm(name)), choice)
+    });
+    let users = users.into_iter().map(|uid| {
+        let choice = rules.choose_by(|rule| rule.rule.target.users().any(|user| user == uid));
+        (Kind::any_of(uid), choice)
+    });
+    let all = trees.chain(names).chain(users);
+    all.take(MAX_KINDS as usize / 2).collect()
+}
+
+/// A name as the kernel keeps it.
+fn comm(name: &str) -> [u8; 16] {
+    let mut comm = [0; 16];
+    for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    comm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::snapshot::{Limits, PerDirection},
+        rate::Rate,
+        rules::{rule::Rule, target::Target},
+    };
+
+    #[test]
+    fn there_is_something_for_the_first_of_a_kind() {
+        let mut rules = RulesInForce::default();
+        let limits: Limits = PerDirection::of(|_| Some(Rate::from_bytes_per_second(1000)));
+        let mut insert = |target| rules.insert(Rule::by_hand(target, limits));
+        let user = Target::User {
+            uid: 0,
+            name: "root".into(),
+        };
+        let by_user = insert(user);
+        let by_name = insert(Target::program("curl"));
+        let in_tree = insert(Target::Tree(Pid(1).into()));
+        let expected = Expected(stand_ins(&rules).into_iter().collect());
+        let ids = |name: &str, uid, trees| {
+            let kind = Kind {
+                cgroup: 5,
+                trees,
+                uid,
+                counts: 0,
+                name: comm(name),
+            };
+            expected.of(kind).ids().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(ids("curl", 1, 0), [by_name]);
+        assert_eq!(ids("curl", 0, 1), [in_tree]);
+        assert_eq!(ids("wget", 0, 0), [by_user]);
+        assert_eq!(ids("wget", 1, 0), []);
+        assert_eq!(ids("", 1, 0), [], "nobody's");
     }
 }

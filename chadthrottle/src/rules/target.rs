@@ -128,9 +128,7 @@ impl Target {
         match self {
             Self::Process(_) => false,
             Self::Tree(_) => in_tree,
-            Self::Program { by, pattern } => {
-                *by == ProgramField::Name && short_name_matches(pattern, &process.name)
-            }
+            Self::Program { .. } => self.may_be_named(&process.name),
             Self::Cgroup(_) | Self::Unit(_) | Self::User { .. } => {
                 self.matches(process, &mut |_| false)
             }
@@ -138,6 +136,41 @@ impl Target {
                 .iter()
                 .any(|target| target.matches_kind(process, in_tree)),
         }
+    }
+
+    /// Whether what the kernel knows as `name` may be meant for that alone.
+    pub fn may_be_named(&self, name: &str) -> bool {
+        match self {
+            Self::Program { by, pattern } => match by {
+                ProgramField::Name => short_name_matches(pattern, name),
+                ProgramField::Path => file_of(pattern).is_some_and(|file| short(file) == name),
+                ProgramField::CommandLine => false,
+            },
+            Self::Any(targets) => targets.iter().any(|target| target.may_be_named(name)),
+            _ => false,
+        }
+    }
+
+    /// The names for which that is certain to be so, as the kernel knows them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.parts().iter().filter_map(|target| match target {
+            Self::Program { by, pattern } => match by {
+                ProgramField::Name => pattern.exact().map(short),
+                ProgramField::Path => file_of(pattern).map(short),
+                ProgramField::CommandLine => None,
+            },
+            _ => None,
+        });
+        // The kernel may keep a part of a character.
+        names.filter(|name| self.may_be_named(name))
+    }
+
+    /// The users all of whose processes are meant.
+    pub fn users(&self) -> impl Iterator<Item = u32> {
+        self.parts().iter().filter_map(|target| match target {
+            Self::User { uid, .. } => Some(*uid),
+            _ => None,
+        })
     }
 
     /// How narrowly it aims: of two limits set by hand, the one with the lower number counts.
@@ -218,6 +251,16 @@ fn name_matches(pattern: &Pattern, process: &Identity) -> bool {
     // The name of a file that was replaced since, as after an update.
     let file = file.strip_suffix(" (deleted)").unwrap_or(file);
     short_name_matches(pattern, &process.name) || (!file.is_empty() && pattern.matches(file))
+}
+
+/// The name of the one file that a path's pattern is for.
+fn file_of(pattern: &Pattern) -> Option<&str> {
+    Path::new(pattern.exact()?).file_name()?.to_str()
+}
+
+/// As much of a program's name as the kernel keeps.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_LENGTH)]
 }
 
 /// The same for a name that the kernel may have cut off.
@@ -315,6 +358,8 @@ mod tests {
             // Only its file is called so: another process with its name may have another.
             (by(Name, "*-browser"), false),
             (by(Path, "*"), false),
+            (by(Path, "/usr/lib/chromium/chromium-browser"), true),
+            (by(Path, "/usr/bin/chromium"), false),
             (by(CommandLine, "*"), false),
             (Target::Unit("app.service".into()), true),
             (Target::Cgroup("/other".into()), false),
@@ -324,6 +369,30 @@ mod tests {
             assert_eq!(target.matches_kind(&process(), true), expected, "{target}");
         }
         assert!(!Target::Tree(Pid(1).into()).matches_kind(&process(), false));
+    }
+
+    #[test]
+    fn what_is_certain_of_names_and_users() {
+        use ProgramField::{CommandLine, Name, Path};
+        let user = Target::User {
+            uid: 7,
+            name: "bob".into(),
+        };
+        let all = Target::Any(vec![
+            by(Name, "curl"),
+            by(Name, "w*"),
+            by(Path, "/usr/lib/chromium/chromium-browser"),
+            by(Path, "/usr/*/x"),
+            by(CommandLine, "y"),
+            by(Name, "fifteen-bytes-é"),
+            user,
+            Pid(1).into(),
+        ]);
+        let names: Vec<&str> = all.names().collect();
+        assert_eq!(names, ["curl", "chromium-browse"]);
+        assert!(names.iter().all(|name| all.may_be_named(name)));
+        assert!(all.may_be_named("wget") && !all.may_be_named("x"));
+        assert_eq!(all.users().collect::<Vec<_>>(), [7]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The limits, and how many cells of each an emulated machine can carry at once.
-pub const LIMITS: [(u64, usize); 4] = [(64_000, 8), (125_000, 8), (1_250_000, 3), (12_500_000, 1)];
+pub const LIMITS: [(u64, usize); 4] = [(64_000, 3), (125_000, 3), (1_250_000, 3), (12_500_000, 1)];
 const ROUND_TRIPS: [u64; 3] = [0, 20, 100];
 
 const TARGET: Target = Target {
