@@ -119,6 +119,21 @@ pub fn vm_tools(mode: Mode) -> Result<()> {
     tools("the virtual machines", "setup --vm", &VM_TOOLS, mode)
 }
 
+/// Makes sure that virtual machines can have systemd as their first program. It need not run here.
+///
+/// # Errors
+///
+/// It is missing.
+pub fn systemd(mode: Mode) -> Result<()> {
+    let systemd = [("systemd-run", &["systemd"][..])];
+    tools(
+        "virtual machines with systemd",
+        "vm --systemd",
+        &systemd,
+        mode,
+    )
+}
+
 fn tools(who: &str, task: &str, tools: &[(&str, &[&str])], mode: Mode) -> Result<()> {
     let missing: Vec<_> = tools
         .iter()

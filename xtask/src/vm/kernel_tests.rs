@@ -43,6 +43,9 @@ pub const SAMPLE: [&str; 19] = [
     "windows_of_a_killed_limiter_are_let_go",
 ];
 
+/// What needs systemd.
+pub const OF_SYSTEMD: &str = "the_unit_limits_a_unit_under_systemd";
+
 /// Builds the tests and the program. Gives a command that runs them all, whatever fails, and the
 /// names of the parts that it tells the end of.
 ///

@@ -56,6 +56,10 @@ pub struct Options {
     /// Runs all kernel tests, which takes half an hour for each emulated kernel.
     #[arg(long, conflicts_with_all = ["exec", "filters"])]
     full: bool,
+    /// Lets systemd be the first program of the machine; runs the test of the unit, unless another is
+    /// asked for.
+    #[arg(long)]
+    systemd: bool,
     /// Runs the kernel tests whose name, or whose program's name, contains one of these; without
     /// any, a sample.
     filters: Vec<String>,
@@ -72,12 +76,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let timeout = Duration::from_secs(options.timeout);
     let mut host = Host::new(&workspace, timeout, options.mirror.clone())?;
+    if options.systemd {
+        setup::systemd(setup::Mode::Install)?;
+        host.systemd = true;
+    }
     if let Some(command) = &options.exec {
         // What the command most likely runs must not be of older sources.
         product::build(&workspace, true, FromSource::IfNeeded)?;
         return execute(&mut host, &kernels, command);
     }
     let filters = match options.filters.as_slice() {
+        [] if options.systemd => vec![kernel_tests::OF_SYSTEMD.to_owned()],
         [] if !options.full => sample(),
         filters => filters.to_vec(),
     };
@@ -201,6 +210,8 @@ struct Host<'a> {
     timeout: Duration,
     /// Where kernels come from, if not from where this machine gets its packages.
     mirror: Option<String>,
+    /// Whether systemd is the first program of machines.
+    systemd: bool,
     /// Found out when the first machine starts.
     accelerator: Option<(Emulator, Accelerator)>,
 }
@@ -221,6 +232,7 @@ impl<'a> Host<'a> {
             directory,
             timeout,
             mirror,
+            systemd: false,
             accelerator: None,
         })
     }
@@ -266,6 +278,7 @@ impl<'a> Host<'a> {
             kernel,
             accelerator: *accelerator,
             command: &command,
+            systemd: self.systemd,
             share: &share.0,
             timeout: self.timeout,
         };
@@ -337,6 +350,7 @@ mod tests {
             directory: directory.path().to_owned(),
             timeout: Duration::ZERO,
             mirror: Some("http://127.0.0.1:9/debian".to_owned()),
+            systemd: false,
             accelerator: None,
         };
         let mut total = Tally::default();

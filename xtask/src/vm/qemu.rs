@@ -142,6 +142,8 @@ pub struct Machine<'a> {
     pub accelerator: Accelerator,
     /// For `sh`.
     pub command: &'a str,
+    /// Whether systemd is the first program.
+    pub systemd: bool,
     /// The machine's own directory: appears as /vm inside, and can be written to.
     pub share: &'a Path,
     pub timeout: Duration,
@@ -191,12 +193,18 @@ impl Machine<'_> {
         let busybox = setup::program("busybox")?;
         for (name, content) in [
             ("start.sh", include_str!("start.sh").to_owned()),
+            ("run.sh", include_str!("run.sh").to_owned()),
             ("command", self.command.to_owned()),
             ("busybox", busybox.display().to_string()),
             ("modules", self.kernel.all_modules().display().to_string()),
         ] {
             let path = self.share.join(name);
             fs::write(&path, content)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if self.systemd {
+            let path = self.share.join("systemd");
+            fs::write(&path, SYSTEMD)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(self.share.join("console.log"))
@@ -251,6 +259,9 @@ impl Machine<'_> {
         command
     }
 }
+
+/// Where distributions have it.
+const SYSTEMD: &str = "/lib/systemd/systemd";
 
 /// More than ten times what it takes where instructions are emulated.
 const BOOT: Duration = Duration::from_secs(120);

@@ -1,5 +1,5 @@
-# The first program of a VM once it sees the host's files: makes an ordinary Linux system of it,
-# runs the command, and turns it off.
+# The first program of a VM once it sees the host's files: makes an ordinary Linux system of it. Then
+# it runs the command by run.sh, or has systemd do so.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 busybox=$(cat /vm/busybox)
 
@@ -30,20 +30,17 @@ mkdir -p /lib/modules
 ulimit -Hn 524288
 ulimit -Sn 1024
 
-# Through a pipe: only one program at a time may open the port itself.
-"$busybox" mkfifo /run/output
-port=$(echo /sys/class/virtio-ports/*)
-"$busybox" cat /run/output >"/dev/${port##*/}" &
-printer=$!
-# /vm/command must not be read to its end by what it starts.
-/bin/sh /vm/command </dev/null >/run/output 2>&1
-code=$?
-# Programs left in the background may hold the pipe open; what was printed until now gets out.
-tries=20
-while kill -0 "$printer" 2>/dev/null && [ "$tries" -gt 0 ]; do
-    "$busybox" sleep 0.05
-    tries=$((tries - 1))
-done
-echo "$code" >/vm/code
-"$busybox" sync
-"$busybox" poweroff -f
+[ -e /vm/systemd ] || exec /bin/sh /vm/run.sh
+mkdir -p /run/systemd/system
+# No other unit is started by itself. The command may make cgroups of its own.
+cat >/run/systemd/system/command.service <<'UNIT'
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /vm/run.sh
+Delegate=yes
+LimitNOFILE=1024:524288
+TasksMax=infinity
+UNIT
+exec "$(cat /vm/systemd)" --unit=command.service
