@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod rates;
 pub mod rules;
 pub mod target;
 
@@ -8,14 +9,13 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    engine::snapshot::Limits,
     listing::{column::Column, filter::Filter, rows::View},
-    rate::Rate,
     rules::{
-        rule::{Rule, Scope, Sharing},
+        rule::{Rule, Sharing},
         target::Target,
     },
 };
+use rates::RateArgs;
 use target::TargetArgs;
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
@@ -46,6 +46,23 @@ pub struct Cli {
     /// What to do; without it the interface opens.
     #[command(subcommand)]
     pub action: Option<Action>,
+}
+
+impl Cli {
+    /// Whether what was read makes sense together, as far as the parser can't tell.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts what.
+    pub fn check(&self) -> Result<(), String> {
+        let rates = match &self.action {
+            Some(Action::Limit(args)) => Some(&args.rates),
+            Some(Action::Run(args)) => Some(&args.rates),
+            Some(Action::Unattended(action)) => action.rates(),
+            _ => None,
+        };
+        rates.map_or(Ok(()), |rates| rates.limits().map(drop))
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -106,9 +123,6 @@ pub struct LimitArgs {
     /// How much.
     #[command(flatten)]
     pub rates: RateArgs,
-    /// Limit only this part of the traffic, by its remote address
-    #[arg(long, value_enum, default_value_t, value_name = "PART")]
-    pub traffic: Scope,
     /// One limit for all that match together, in place of one for each process
     #[arg(long)]
     pub shared: bool,
@@ -125,49 +139,23 @@ impl LimitArgs {
     ///
     /// # Errors
     ///
-    /// A user that doesn't exist.
+    /// A user that doesn't exist, or a direction that has a rate and is blocked.
     pub fn rules(&self) -> Result<Vec<Rule>, String> {
         let mut targets = self.targets.targets()?;
         if self.shared && targets.len() > 1 {
             targets = vec![Target::Any(targets)];
         }
+        let limits = self.rates.limits()?;
         let rule = |target| Rule {
-            scope: self.traffic,
+            scope: self.rates.scope(),
             sharing: if self.shared {
                 Sharing::Shared
             } else {
                 Sharing::Each
             },
-            ..Rule::by_hand(target, self.rates.limits())
+            ..Rule::by_hand(target, limits)
         };
         Ok(targets.into_iter().map(rule).collect())
-    }
-}
-
-/// How much is let through.
-#[derive(Debug, clap::Args)]
-pub struct RateArgs {
-    /// The most it may receive, for example 500K or 8mbit; 0 blocks
-    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
-    pub download: Option<Rate>,
-    /// The most it may send
-    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
-    pub upload: Option<Rate>,
-    /// Let nothing through, in both directions
-    #[arg(long, group = "rates", conflicts_with_all = ["download", "upload"])]
-    pub block: bool,
-}
-
-impl RateArgs {
-    /// The limits.
-    pub fn limits(&self) -> Limits {
-        if self.block {
-            return Limits::of(|_| Some(Rate::ZERO));
-        }
-        Limits {
-            download: self.download,
-            upload: self.upload,
-        }
     }
 }
 
@@ -181,9 +169,6 @@ pub struct RunArgs {
     /// How much.
     #[command(flatten)]
     pub rates: RateArgs,
-    /// Limit only this part of the traffic, by its remote address
-    #[arg(long, value_enum, default_value_t, value_name = "PART")]
-    pub traffic: Scope,
     /// A limit for each process that is started, in place of one for all together
     #[arg(long)]
     pub each: bool,
@@ -266,11 +251,12 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Pid;
+    use crate::{process::Pid, rate::Rate, rules::rule::Scope};
     use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, String> {
-        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        cli.check().map(|()| cli)
     }
 
     #[test]
@@ -374,7 +360,15 @@ mod tests {
             ("chadthrottle limit --download 1M", "--pid <PID>"),
             (
                 "chadthrottle limit --program curl --block --download 1M",
-                "cannot be used with",
+                "contradict each other",
+            ),
+            (
+                "chadthrottle run --block=upload --upload 1M -- true",
+                "contradict each other",
+            ),
+            (
+                "chadthrottle rules edit a --block --upload 1M",
+                "contradict each other",
             ),
             (
                 "chadthrottle limit --cgroup user.slice --block",

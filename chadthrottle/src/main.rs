@@ -21,7 +21,7 @@ use chadthrottle::{
     rules::rule::{Rule, Sharing},
     tui,
 };
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often there is a sample, unless asked otherwise.
@@ -29,6 +29,11 @@ const EVERY_SECOND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(why) = cli.check() {
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, why)
+            .exit();
+    }
     match run(cli) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
@@ -87,9 +92,11 @@ fn start(args: RunArgs) -> ExitCode {
     } else {
         Sharing::Shared
     };
-    let limits = args.rates.limits();
-    let code = with_engine(EVERY_SECOND, |engine, _| async move {
-        launch::run(engine, &args.command, limits, args.traffic, sharing).await
+    let limits = args.rates.limits().map_err(anyhow::Error::msg);
+    let code = limits.and_then(|limits| {
+        with_engine(EVERY_SECOND, |engine, _| async move {
+            launch::run(engine, &args.command, limits, args.rates.scope(), sharing).await
+        })
     });
     match code {
         Ok(code) => ExitCode::from(code),

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::target::LastingArgs;
+use super::{rates::RateArgs, target::LastingArgs};
 use crate::{
     log_sink::Format,
     rate::Rate,
@@ -55,6 +55,19 @@ pub enum Unattended {
         /// The folder, for example /usr/local/share/man/man1
         folder: PathBuf,
     },
+}
+
+impl Unattended {
+    /// How much may pass, if that was said.
+    pub(super) fn rates(&self) -> Option<&RateArgs> {
+        let Self::Rules(rules) = self else {
+            return None;
+        };
+        match &rules.action {
+            RulesAction::Add { rule, .. } | RulesAction::Edit { rule, .. } => Some(&rule.rates),
+            _ => None,
+        }
+    }
 }
 
 const DAEMON_EXAMPLES: &str = "\
@@ -220,41 +233,14 @@ pub enum Unset {
     Quota,
 }
 
-/// Directions to block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Block {
-    /// Both
-    Both,
-    /// What is received
-    Download,
-    /// What is sent
-    Upload,
-}
-
 /// What a rule says.
 #[derive(Debug, Default, PartialEq, Args)]
+#[command(group = clap::ArgGroup::new("rates").multiple(true))]
 pub struct RuleArgs {
     #[command(flatten)]
     target: LastingArgs,
-    /// The most it may receive, for example 500K or 8mbit; 0 blocks
-    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
-    download: Option<Rate>,
-    /// The most it may send
-    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
-    upload: Option<Rate>,
-    /// Let nothing pass
-    #[arg(
-        long,
-        value_name = "DIRECTION",
-        value_enum,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "both"
-    )]
-    block: Option<Block>,
-    /// Which of its traffic
-    #[arg(long, value_name = "CLASS", value_enum)]
-    traffic: Option<Scope>,
+    #[command(flatten)]
+    rates: RateArgs,
     /// All processes share the limits
     #[arg(long, conflicts_with = "each")]
     shared: bool,
@@ -316,19 +302,8 @@ impl RuleArgs {
         if let Some(target) = self.target.one()? {
             rule.target = target.clone();
         }
-        if let Some(rate) = self.download {
-            rule.limits.download = Some(rate);
-        }
-        if let Some(rate) = self.upload {
-            rule.limits.upload = Some(rate);
-        }
-        if let Some(Block::Both | Block::Download) = self.block {
-            rule.limits.download = Some(Rate::ZERO);
-        }
-        if let Some(Block::Both | Block::Upload) = self.block {
-            rule.limits.upload = Some(Rate::ZERO);
-        }
-        if let Some(scope) = self.traffic {
+        self.rates.change(&mut rule.limits)?;
+        if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
         }
         if self.shared {
@@ -491,6 +466,7 @@ mod tests {
             ("add a --program x --days mno", "did you mean 'mon'?"),
             ("add a --program x --quota 5GB", "\"500MB/day\""),
             ("add a --user x --user y --block", "add a rule for each"),
+            ("add a --program x --block --upload 1M", "--block=download"),
             ("add a --unit a/x --download 1M", "'cgroup' means a path"),
             ("add a --program x --from 9pm", "no time of day"),
             ("add a --program x --from 9:00 --until 9:00", "same time"),

@@ -1,0 +1,143 @@
+//! How much may pass, as it is written on the command line.
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    engine::snapshot::{Limits, PerDirection},
+    rate::Rate,
+    rules::rule::Scope,
+};
+
+/// How much of which traffic is let through. A command that needs an answer requires the group
+/// `rates`.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct RateArgs {
+    /// The most it may receive, for example 500K or 8mbit; 0 blocks
+    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
+    pub download: Option<Rate>,
+    /// The most it may send
+    #[arg(long, value_name = "RATE", group = "rates", allow_hyphen_values = true)]
+    pub upload: Option<Rate>,
+    /// Let nothing through, in both directions or one
+    #[arg(
+        long,
+        group = "rates",
+        value_name = "DIRECTION",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "both"
+    )]
+    pub block: Option<Block>,
+    /// Limit only this part of the traffic, by its remote address
+    #[arg(long, value_enum, value_name = "PART")]
+    pub traffic: Option<Scope>,
+}
+
+/// Directions to block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Block {
+    /// Both
+    Both,
+    /// What is received
+    Download,
+    /// What is sent
+    Upload,
+}
+
+impl RateArgs {
+    /// The limits, where none are yet.
+    ///
+    /// # Errors
+    ///
+    /// A direction has a rate and is blocked.
+    pub fn limits(&self) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        self.change(&mut limits)?;
+        Ok(limits)
+    }
+
+    /// Which traffic they are for, if nothing else was said before.
+    pub fn scope(&self) -> Scope {
+        self.traffic.unwrap_or_default()
+    }
+
+    /// Changes what is given of the limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::limits`].
+    pub fn change(&self, limits: &mut Limits) -> Result<(), String> {
+        let blocked = PerDirection {
+            download: matches!(self.block, Some(Block::Both | Block::Download)),
+            upload: matches!(self.block, Some(Block::Both | Block::Upload)),
+        };
+        for (name, rate, blocked, limit) in [
+            (
+                "download",
+                self.download,
+                blocked.download,
+                &mut limits.download,
+            ),
+            ("upload", self.upload, blocked.upload, &mut limits.upload),
+        ] {
+            if rate.is_some() && blocked {
+                return Err(format!(
+                    "--{name} and --block contradict each other; block the other direction alone \
+                     with --block={}",
+                    if name == "download" {
+                        "upload"
+                    } else {
+                        "download"
+                    }
+                ));
+            }
+            *limit = rate.or(blocked.then_some(Rate::ZERO)).or(*limit);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(download: Option<u64>, upload: Option<u64>, block: Option<Block>) -> RateArgs {
+        RateArgs {
+            download: download.map(Rate::from_bytes_per_second),
+            upload: upload.map(Rate::from_bytes_per_second),
+            block,
+            traffic: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let bytes = |limits: Limits| {
+            let bytes = |rate: Option<Rate>| rate.map(|rate| rate.bytes_per_second());
+            (bytes(limits.download), bytes(limits.upload))
+        };
+        let mut limits = args(Some(1), None, None).limits().unwrap();
+        assert_eq!(bytes(limits), (Some(1), None));
+        args(None, Some(2), None).change(&mut limits).unwrap();
+        assert_eq!(bytes(limits), (Some(1), Some(2)));
+        let block = args(Some(3), None, Some(Block::Upload));
+        block.change(&mut limits).unwrap();
+        assert_eq!(bytes(limits), (Some(3), Some(0)));
+        args(None, None, Some(Block::Both))
+            .change(&mut limits)
+            .unwrap();
+        assert_eq!(bytes(limits), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn a_rate_and_a_block_contradict_each_other() {
+        for (args, advice) in [
+            (args(Some(1), None, Some(Block::Both)), "--block=upload"),
+            (args(None, Some(1), Some(Block::Upload)), "--block=download"),
+        ] {
+            let error = args.limits().unwrap_err();
+            assert!(error.contains(advice), "{error}");
+        }
+    }
+}
