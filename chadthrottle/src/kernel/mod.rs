@@ -127,6 +127,11 @@ impl Kernel {
         self.forks.are_followed()
     }
 
+    /// Why children are not seen when they are forked; nothing while they are or could be.
+    pub fn why_forks_are_not_seen(&self) -> Option<&str> {
+        self.forks.why_not_seen()
+    }
+
     /// Whether the packets of all these cgroups meet the throttle pair already.
     pub fn throttles_at(&self, cgroups: &BTreeSet<PathBuf>) -> bool {
         self.attachments.cover(cgroups)

@@ -127,6 +127,10 @@ impl Forks {
         }
     }
 
+    pub(super) fn why_not_seen(&self) -> Option<&str> {
+        self.loaded.as_ref().err().map(String::as_str)
+    }
+
     pub(super) fn are_followed(&self) -> bool {
         self.link.is_some()
     }

@@ -222,7 +222,11 @@ fn loading() -> Vec<Finding> {
     let what = "loading and attaching";
     match features::check().map_err(anyhow::Error::from) {
         Ok(()) => match kernel::Kernel::load() {
-            Ok((kernel, _)) => vec![ok(what, "all programs load and attach"), windows(kernel)],
+            Ok((mut kernel, _)) => vec![
+                ok(what, "all programs load and attach"),
+                trees(&mut kernel),
+                windows(kernel),
+            ],
             Err(error) => vec![lacking(
                 what,
                 Standing::Missing,
@@ -236,6 +240,22 @@ fn loading() -> Vec<Finding> {
             "not tried",
             format!("{error:#}"),
         )],
+    }
+}
+
+/// Whether a limited tree's children are known from their first moment.
+fn trees(kernel: &mut kernel::Kernel) -> Finding {
+    let what = "children of limited trees";
+    kernel.follow_forks(true);
+    match kernel.why_forks_are_not_seen() {
+        None => ok(what, "seen when they are forked"),
+        Some(why) => lacking(
+            what,
+            Standing::Degraded,
+            why,
+            "they are looked for ten times a second; a kernel with CONFIG_DEBUG_INFO_BTF tells of \
+             each at once",
+        ),
     }
 }
 
