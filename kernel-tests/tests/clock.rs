@@ -278,8 +278,8 @@ fn a_limit_of_8_kilobytes_a_second_is_kept() -> TestResult {
             Direction::Download => &near,
             Direction::Upload => &far,
         };
-        let from = Moment::now() + 5 * SECOND;
-        let goodput = goodput_between(receiver, from, from + 20 * SECOND)?;
+        let from = Moment::now() + 4 * SECOND;
+        let goodput = goodput_between(receiver, from, from + 12 * SECOND)?;
         expect_ratio(&format!("{direction:?}"), goodput, 8e3, kept())
     })
 }
@@ -287,7 +287,7 @@ fn a_limit_of_8_kilobytes_a_second_is_kept() -> TestResult {
 /// The fastest of some seconds.
 fn fastest(flow: &Flow) -> Result<f64> {
     let mut best = 0.0f64;
-    for _ in 0..3 {
+    for _ in 0..2 {
         best = best.max(flow.goodput_for(SECOND)?);
     }
     Ok(best)

@@ -70,18 +70,19 @@ fn fifty_curls(rate: u32, each: u32) -> TestResult {
     let home = Home::new(&shared("curl", &format!("download = \"{rate}\"")))?;
     let _daemon = home.daemon()?;
     let url = format!("http://{}/{each}", server.address()?);
+    let (begun, judged) = if is_slow() { (8, 15) } else { (3, 10) };
+    let longest = begun + judged + 2;
     let script = format!(
-        "end=$(($(date +%s) + 25)); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do \
+        "end=$(($(date +%s) + {longest})); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do \
          curl -sS --noproxy '*' -o /dev/null '{url}' || exit; done) & done; wait"
     );
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script);
     let _curls = lab.near().start(shell)?;
-    let begun = Duration::from_secs(if is_slow() { 8 } else { 3 });
-    let from = Moment::now() + begun;
+    let from = Moment::now() + Duration::from_secs(begun);
     from.wait();
     let before = curls_moved(&home)?;
-    let to = from + Duration::from_secs(15);
+    let to = from + Duration::from_secs(judged);
     to.wait();
     let moved = curls_moved(&home)? - before;
     let took = Moment::now().seconds_since(from);

@@ -62,7 +62,12 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
          of the sender's segments in that time (TCP_INFO) those that were sent again; and the \
          coefficient of variation of goodput over windows of 100 ms. The round trip is made by \
          netem on the far side; `8 ×` are eight connections of one limited process; the \
-         congestion control is chosen on the sending socket. The targets:\n\n{}\n{}",
+         congestion control is chosen on the sending socket. The targets:\n\n{}\n\n\
+         What a single flow under BBR leaves unused it does not ask for: every 10 s it empties its \
+         path for 0.2 s and a round trip to measure that (PROBE_RTT), and it keeps a little below \
+         what it found; under HTB, in the next section, it does the same. Without a round trip, \
+         eight flows have sent their first 80 segments before fq is on the device; what is dropped \
+         of these takes a slow limit more than 2 s to send again.\n\n{}",
         TARGET.verdict(&all),
         quietness(&all)
     );
