@@ -3,7 +3,7 @@
 //! User space compares a new process with the rules within milliseconds, but in a millisecond a
 //! fast network carries a whole file. So what it finds out is kept by the kind of the process, and
 //! the next of that kind is limited from its first byte. For the first of a kind there is what the
-//! rules say of its tree, its name or its user alone.
+//! rules say of its trees, its name and its user.
 
 use crate::map_value;
 
@@ -23,7 +23,7 @@ pub struct Kind {
     pub trees: Trees,
     /// Its user id.
     pub uid: u32,
-    /// Which of the others count: 0 for all, else one of the stand-ins'.
+    /// Which of the others count: 0 for all, else those of [`STAND_INS`].
     pub counts: u32,
     /// Its name as in `/proc/PID/comm`, NUL-padded.
     pub name: [u8; 16],
@@ -33,52 +33,40 @@ map_value!(Kind, 40);
 /// A bit for each tree of processes that a limit is for.
 pub type Trees = u64;
 
+/// [`Kind::counts`]: the trees do.
+pub const TREES: u32 = 1;
+/// [`Kind::counts`]: the name does.
+pub const NAME: u32 = 2;
+/// [`Kind::counts`]: the user does.
+pub const USER: u32 = 4;
+
+/// What stands for a kind of which nothing is known by itself, by the fields that count: the first
+/// that is known.
+pub const STAND_INS: [u32; 7] = [
+    TREES | NAME | USER,
+    TREES | NAME,
+    TREES | USER,
+    NAME | USER,
+    TREES,
+    NAME,
+    USER,
+];
+
 impl Kind {
-    /// What stands for all kinds that are in these trees.
+    /// What stands for all kinds that are like this one in the fields that count.
     #[inline(always)]
-    pub const fn any_in(trees: Trees) -> Self {
+    pub const fn counting(&self, fields: u32) -> Self {
         Self {
             cgroup: 0,
-            trees,
-            uid: 0,
-            counts: 1,
-            name: [0; 16],
+            trees: if fields & TREES == 0 { 0 } else { self.trees },
+            uid: if fields & USER == 0 { 0 } else { self.uid },
+            counts: fields,
+            name: if fields & NAME == 0 {
+                [0; 16]
+            } else {
+                self.name
+            },
         }
-    }
-
-    /// What stands for all kinds of processes with this name.
-    #[inline(always)]
-    pub const fn any_named(name: [u8; 16]) -> Self {
-        Self {
-            cgroup: 0,
-            trees: 0,
-            uid: 0,
-            counts: 2,
-            name,
-        }
-    }
-
-    /// What stands for all kinds of processes of this user.
-    #[inline(always)]
-    pub const fn any_of(uid: u32) -> Self {
-        Self {
-            cgroup: 0,
-            trees: 0,
-            uid,
-            counts: 3,
-            name: [0; 16],
-        }
-    }
-
-    /// What stands for this kind where nothing is known of it by itself, the first that is known
-    /// first.
-    #[inline(always)]
-    pub const fn stand_ins(&self) -> [Self; 3] {
-        [
-            Self::any_in(self.trees),
-            Self::any_named(self.name),
-            Self::any_of(self.uid),
-        ]
     }
 
     /// Reads one; nothing if there are fewer bytes.

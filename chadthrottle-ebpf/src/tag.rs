@@ -12,7 +12,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
     event::ProcessSeen,
-    newcomer::Kind,
+    newcomer::{Kind, STAND_INS, TREES},
     tag::{SlotState, Tag, UNATTRIBUTED},
 };
 
@@ -84,12 +84,14 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
 fn begin(tag: Tag, kind: &Kind) {
     // SAFETY: as above in `known`.
     let mut beginning = unsafe { BEGINNINGS.get(kind) }.copied();
-    for stand_in in kind.stand_ins() {
+    for fields in STAND_INS {
         if beginning.is_some() {
             break;
         }
-        // SAFETY: the same.
-        beginning = unsafe { BEGINNINGS.get(&stand_in) }.copied();
+        if fields & TREES == 0 || kind.trees != 0 {
+            // SAFETY: the same.
+            beginning = unsafe { BEGINNINGS.get(&kind.counting(fields)) }.copied();
+        }
     }
     let (Some(beginning), Some(state)) = (beginning, SLOTS.get_ptr_mut(tag.slot)) else {
         return;

@@ -28,6 +28,7 @@ pub mod home;
 pub mod kernel_view;
 pub mod lab;
 pub mod moment;
+pub mod newcomers;
 pub mod outcome;
 pub mod peer;
 pub mod process;

@@ -81,6 +81,11 @@ impl Job {
         Self::new("http")
     }
 
+    /// Makes a UDP socket and sends until it may not; the event `refused` tells what came of it.
+    pub fn until_refused() -> Self {
+        Self::new("refused")
+    }
+
     /// One process with that many UDP sockets; told to go, it sends a datagram on each.
     pub fn many_sockets(count: u32) -> Self {
         Self::new("sockets").set("count", count)

@@ -79,7 +79,7 @@ impl Attribution {
         // of the same process.
         let pidfd = open_pidfd(pid).ok();
         let (identity, pidfd) = match self.identify(pid) {
-            Some(identity) if pidfd.is_some() => (identity, pidfd),
+            Some(identity) if pidfd.is_some() && !identity.is_leaving() => (identity, pidfd),
             _ => (self.identifier.of_departed(pid, name, uid), None),
         };
         owners.insert(Owner::new(identity, tag, pidfd, Instant::now()));

@@ -7,12 +7,12 @@ use std::{
 
 use chadthrottle_common::{
     event::ProcessSeen,
-    newcomer::{Kind, MAX_KINDS, Trees},
+    newcomer::{Kind, MAX_KINDS, NAME, STAND_INS, TREES, Trees, USER},
 };
 
 use super::{
     Engine,
-    in_force::{Choice, LimitCell, RulesInForce},
+    in_force::{Choice, InForce, LimitCell, RulesInForce},
 };
 use crate::process::{Pid, ancestry, descriptors};
 
@@ -23,7 +23,7 @@ pub struct Expected(HashMap<Kind, Choice>);
 impl Expected {
     /// With what the kernel lets a process begin.
     fn of(&self, kind: Kind) -> Choice {
-        let stand_ins = kind.stand_ins();
+        let stand_ins = STAND_INS.map(|fields| kind.counting(fields));
         let mut known = iter::once(&kind).chain(&stand_ins);
         known
             .find_map(|kind| self.0.get(kind))
@@ -87,6 +87,10 @@ impl Engine {
         if self.expected.of(kind) == choice {
             return Ok(());
         }
+        self.remember(kind, choice)
+    }
+
+    fn remember(&mut self, kind: Kind, choice: Choice) -> anyhow::Result<()> {
         if self.expected.0.len() >= MAX_KINDS as usize {
             self.expected.0.clear();
             self.kernel.newcomers.forget();
@@ -134,7 +138,7 @@ impl Engine {
     /// of them.
     fn expect_stand_ins(&mut self) {
         for (kind, choice) in stand_ins(&self.rules) {
-            if let Err(error) = self.expect(kind, choice) {
+            if let Err(error) = self.remember(kind, choice) {
                 log::warn!("new processes begin without limits: {error:#}");
                 break;
             }
@@ -200,29 +204,54 @@ impl Engine {
     }
 }
 
-/// What counts for a process by its trees, its name or its user alone, for all that rules mention;
-/// at most half as many as the kernel remembers.
+/// What counts for a process by its trees, its name and its user, for all of these that rules
+/// mention, together too, as their order decides; at most half as many as the kernel remembers.
 fn stand_ins(rules: &RulesInForce) -> Vec<(Kind, Choice)> {
-    let trees: BTreeSet<Trees> = (rules.iter().map(|rule| rule.trees()))
+    let singly = rules.iter().map(InForce::trees);
+    let families: BTreeSet<Trees> = (rules.families().into_values().chain(singly))
         .filter(|trees| *trees != 0)
         .collect();
     let targets = || rules.iter().map(|rule| &rule.rule.target);
     let names: BTreeSet<&str> = targets().flat_map(|target| target.names()).collect();
     let users: BTreeSet<u32> = targets().flat_map(|target| target.users()).collect();
-    let trees = trees.into_iter().map(|trees| {
-        let choice = rules.choose_by(|rule| rule.trees() & trees != 0);
-        (Kind::any_in(trees), choice)
-    });
-    let names = names.into_iter().map(|name| {
-        let choice = rules.choose_by(|rule| rule.rule.target.may_be_named(name));
-        (Kind::any_named(comm(name)), choice)
-    });
-    let users = users.into_iter().map(|uid| {
-        let choice = rules.choose_by(|rule| rule.rule.target.users().any(|user| user == uid));
-        (Kind::any_of(uid), choice)
-    });
-    let all = trees.chain(names).chain(users);
-    all.take(MAX_KINDS as usize / 2).collect()
+    let mut found = Vec::new();
+    // The broader the more important, should there be too many.
+    for fields in STAND_INS.into_iter().rev() {
+        let names = of_field(fields & NAME, names.iter().copied());
+        let users = of_field(fields & USER, users.iter().copied());
+        for trees in of_field(fields & TREES, families.iter().copied()) {
+            for name in &names {
+                for user in &users {
+                    if found.len() >= MAX_KINDS as usize / 2 {
+                        return found;
+                    }
+                    let choice = rules.choose_by(|rule| {
+                        let target = &rule.rule.target;
+                        trees.is_some_and(|trees| rule.trees() & trees != 0)
+                            || name.is_some_and(|name| target.may_be_named(name))
+                            || user.is_some_and(|user| target.users().any(|its| its == user))
+                    });
+                    let kind = Kind {
+                        cgroup: 0,
+                        trees: trees.unwrap_or_default(),
+                        uid: user.unwrap_or_default(),
+                        counts: fields,
+                        name: comm(name.unwrap_or_default()),
+                    };
+                    found.push((kind, choice));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// All there are of a field, or nothing in its place if it does not count.
+fn of_field<T>(counts: u32, all: impl Iterator<Item = T>) -> Vec<Option<T>> {
+    match counts {
+        0 => vec![None],
+        _ => all.map(Some).collect(),
+    }
 }
 
 /// A name as the kernel keeps it.
@@ -254,7 +283,9 @@ mod tests {
         };
         let by_user = insert(user);
         let by_name = insert(Target::program("curl"));
-        let in_tree = insert(Target::Tree(Pid(1).into()));
+        let [outer, inner] = [1, 2].map(|pid| insert(Target::Tree(Pid(pid).into())));
+        // The inner one's root is the outer one's descendant.
+        rules.join(Pid(2), 1);
         let expected = Expected(stand_ins(&rules).into_iter().collect());
         let ids = |name: &str, uid, trees| {
             let kind = Kind {
@@ -266,10 +297,45 @@ mod tests {
             };
             expected.of(kind).ids().into_iter().collect::<Vec<_>>()
         };
+        // The narrowest that was set by hand counts.
         assert_eq!(ids("curl", 1, 0), [by_name]);
-        assert_eq!(ids("curl", 0, 1), [in_tree]);
+        assert_eq!(ids("curl", 0, 0), [by_name]);
         assert_eq!(ids("wget", 0, 0), [by_user]);
+        assert_eq!(ids("curl", 0, 1), [outer]);
+        assert_eq!(ids("wget", 1, 3), [inner], "the newest");
         assert_eq!(ids("wget", 1, 0), []);
-        assert_eq!(ids("", 1, 0), [], "nobody's");
+        // Or both, each for its direction.
+        let limits = Limits {
+            upload: None,
+            ..limits
+        };
+        let of_tree = rules.insert(Rule::by_hand(Target::Tree(Pid(9).into()), limits));
+        let trees = rules.get(of_tree).unwrap().trees();
+        let expected = Expected(stand_ins(&rules).into_iter().collect());
+        let kind = Kind {
+            trees,
+            name: comm("curl"),
+            ..Kind::default()
+        };
+        assert_eq!(expected.of(kind).ids(), [by_name, of_tree].into());
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_kernel_remembers() {
+        let mut rules = RulesInForce::default();
+        let limits: Limits = PerDirection::of(|_| Some(Rate::from_bytes_per_second(1000)));
+        for n in 0..100 {
+            let name = Target::program(&format!("program-{n}"));
+            rules.insert(Rule::by_hand(name, limits));
+            let user = Target::User {
+                uid: n,
+                name: n.to_string(),
+            };
+            rules.insert(Rule::by_hand(user, limits));
+        }
+        let all = stand_ins(&rules);
+        assert_eq!(all.len(), MAX_KINDS as usize / 2);
+        let singly = |field| all.iter().filter(|(kind, _)| kind.counts == field).count();
+        assert_eq!((singly(NAME), singly(USER)), (100, 100));
     }
 }

@@ -28,6 +28,14 @@ pub struct Identity {
     pub kernel_thread: bool,
 }
 
+impl Identity {
+    /// Whether the process was about to end when it was looked at: what its file and its arguments
+    /// were can't be known any more, so rules can't be compared with it.
+    pub fn is_leaving(&self) -> bool {
+        !self.kernel_thread && self.exe.is_empty() && self.command_line.is_empty()
+    }
+}
+
 /// Reads identities, remembering user names.
 pub struct Identifier {
     users: UsersCache,

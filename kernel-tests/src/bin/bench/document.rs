@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, clients, cost, monitors, neighbour, pacing, peers, plot::Plot, policing, quic,
-    reaction, results::Part, table::Table,
+    PARTS, Place, clients, cost, monitors, neighbour, newcomers, pacing, peers, plot::Plot,
+    policing, quic, reaction, results::Part, table::Table,
 };
 
 const HEAD: &str = "\
@@ -35,6 +35,9 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     writer.section("Cost of a packet", "cost", |it| plain(cost::render(it)))?;
     writer.section("Monitoring", "monitors", |it| plain(monitors::render(it)))?;
     writer.section("Reaction", "reaction", |it| plain(reaction::render(it)))?;
+    writer.section("New processes", "newcomers", |it| {
+        plain(newcomers::render(it))
+    })?;
     writer.section("A neighbour", "neighbour", |it| {
         plain(neighbour::render(it))
     })?;

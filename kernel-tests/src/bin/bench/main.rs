@@ -14,6 +14,7 @@ mod machine;
 mod mechanism;
 mod monitors;
 mod neighbour;
+mod newcomers;
 mod pacing;
 mod peers;
 mod plot;
@@ -70,7 +71,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 16] = [
     part("pacing-64k", Place::Virtual, |out| pacing::measure(0, out)),
     part("pacing-125k", Place::Virtual, |out| pacing::measure(1, out)),
     part("pacing-1250k", Place::Virtual, |out| {
@@ -88,6 +89,7 @@ const PARTS: [Part; 15] = [
     part("cost", Place::Here, cost::measure),
     part("monitors", Place::Here, monitors::measure),
     part("reaction", Place::Here, reaction::measure),
+    part("newcomers", Place::Here, newcomers::measure),
     part("neighbour", Place::Here, neighbour::measure),
     part("clients", Place::Here, clients::measure),
 ];

@@ -51,6 +51,7 @@ fn run() -> Result<()> {
         "handover" => tcp::hand_over(&settings)?,
         "prefork" => tcp::prefork(&settings)?,
         "udp" => udp::run(&settings)?,
+        "refused" => udp::until_refused(&settings)?,
         "sockets" => udp::many_sockets(&settings)?,
         "family" => family::run(&settings)?,
         "echo" => echo::echo(&settings)?,

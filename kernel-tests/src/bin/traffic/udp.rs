@@ -4,9 +4,11 @@ use std::{
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::{
     net::sockopt,
     process::{Resource, Rlimit, setrlimit},
@@ -58,6 +60,33 @@ pub fn run(settings: &Settings) -> Result<()> {
             Err(error) => return Err(error).context("receive"),
         };
     }
+}
+
+/// The mode `refused`: sends from the moment it has a socket until it may not, and says how long that
+/// was from before it asked for the socket.
+pub fn until_refused(settings: &Settings) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let start = Instant::now();
+    let socket = connected(settings.connect()?)?;
+    let mut passed = 0;
+    let after = loop {
+        match socket.send(&[0]) {
+            Ok(_) => passed += 1,
+            // What a cgroup's program drops.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => break start.elapsed(),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error).context("send"),
+        }
+        ensure!(start.elapsed() < LONGEST, "{passed} datagrams passed");
+        // So that whoever is to refuse them gets a turn.
+        thread::sleep(Duration::from_micros(20));
+    };
+    let after = after.as_nanos();
+    say(
+        "refused",
+        &format!(",\"after_ns\":{after},\"passed\":{passed}"),
+    );
+    Ok(())
 }
 
 fn send(socket: &UdpSocket, settings: &Settings) -> Result<()> {
