@@ -80,7 +80,8 @@ pub async fn engine_of_daemon() -> anyhow::Result<Option<tui::Shown>> {
             let engine = connection.into_engine().await?;
             Ok(Some(tui::Shown::of(engine, tui::Keeper::Daemon { pid })))
         }
-        Err(ClientError::NotRunning) => Ok(None),
+        // Who may not speak with it may have capabilities for an engine of their own.
+        Err(ClientError::NotRunning | ClientError::NotAllowed(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,6 +1,12 @@
 //! Speaking with a running daemon.
 
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::{
@@ -16,6 +22,7 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::{
     notices::Merged,
+    place,
     protocol::{
         Hello, LONGEST_MESSAGE, Message, Numbered, Outcome, Request, Status, VERSION, line,
     },
@@ -36,6 +43,20 @@ pub enum ClientError {
         "no daemon is running; start it with `systemctl start chadthrottle` or `chadthrottle daemon`"
     )]
     NotRunning,
+    /// There is one, and no way to it.
+    #[error(
+        "the daemon (process {pid}) has no socket {}: if it did not start just now, the socket was \
+         removed; restart it: `systemctl restart chadthrottle`", .socket.display()
+    )]
+    NoSocket {
+        /// Its process.
+        pid: String,
+        /// Where the socket should be.
+        socket: PathBuf,
+    },
+    /// It listens to others only.
+    #[error("only root may speak with the daemon at {}; use sudo", .0.display())]
+    NotAllowed(PathBuf),
     /// It is another version.
     #[error(
         "the running daemon (process {pid}) is chadthrottle {theirs}, and this is {VERSION}; \
@@ -72,6 +93,22 @@ impl From<LinesCodecError> for ClientError {
     }
 }
 
+/// Why there is no connection.
+pub(super) fn unreachable(socket: &Path, error: io::Error) -> ClientError {
+    match error.kind() {
+        // The second is a socket that a killed daemon left.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => match place::holder(socket) {
+            Ok(Some(pid)) => ClientError::NoSocket {
+                pid,
+                socket: socket.to_owned(),
+            },
+            Ok(None) | Err(_) => ClientError::NotRunning,
+        },
+        io::ErrorKind::PermissionDenied => ClientError::NotAllowed(socket.to_owned()),
+        _ => error.into(),
+    }
+}
+
 /// A connection to a daemon of this version.
 pub struct Connection {
     lines: FramedRead<OwnedReadHalf, LinesCodec>,
@@ -85,22 +122,11 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// There is none, or it is another version.
+    /// There is none, it can't be reached, or it is another version.
     pub async fn open(socket: &Path) -> Result<Self, ClientError> {
         let stream = match UnixStream::connect(socket).await {
             Ok(stream) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    // The last is a socket that a killed daemon left.
-                    io::ErrorKind::NotFound
-                        | io::ErrorKind::PermissionDenied
-                        | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                return Err(ClientError::NotRunning);
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(unreachable(socket, error)),
         };
         let (read, write) = stream.into_split();
         let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(LONGEST_MESSAGE));

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
     process::geteuid,
@@ -68,23 +68,13 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Another daemon has it, or somebody else owns the folder.
+    /// Another daemon has it, or others may enter the folder.
     pub fn take(socket: &Path) -> anyhow::Result<Self> {
         let folder = socket
             .parent()
             .filter(|folder| folder.is_absolute())
             .context("the socket's path is not absolute")?;
-        make_folder(folder)?;
-        let found = fs::symlink_metadata(folder)?;
-        let me = geteuid().as_raw();
-        ensure!(
-            found.is_dir() && found.uid() == me,
-            "{} is not a folder of the daemon's own; remove it",
-            folder.display()
-        );
-        if found.mode() & 0o077 != 0 {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        }
+        own_folder(folder)?;
         let lock = take_lock(&socket.with_extension("lock"))?;
         // Only the holder of the lock comes here: what is there is left from a killed one.
         match fs::remove_file(socket) {
@@ -118,6 +108,75 @@ impl Drop for Place {
     }
 }
 
+/// Makes the socket's folder, or sees to it that the one that is there is the daemon's alone: left
+/// by the last one, or made by systemd. It is not made so, as it may be one that others need.
+fn own_folder(folder: &Path) -> anyhow::Result<()> {
+    // Not followed: where a link leads is decided by whoever may change it.
+    match fs::symlink_metadata(folder) {
+        Ok(found) => check_own(folder, &found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(folder)?;
+            // Somebody may have been faster.
+            check_own(folder, &fs::symlink_metadata(folder)?)
+        }
+        Err(error) => Err(error).with_context(|| folder.display().to_string()),
+    }
+}
+
+fn check_own(folder: &Path, found: &Metadata) -> anyhow::Result<()> {
+    let path = folder.display();
+    let what = if !found.is_dir() {
+        "is no folder"
+    } else if found.uid() != geteuid().as_raw() {
+        "belongs to another user"
+    } else if found.mode() & 0o077 != 0 {
+        "is open to others"
+    } else {
+        return Ok(());
+    };
+    if Path::new(DEFAULT).parent() == Some(folder) {
+        bail!("{path} {what}; remove it: the daemon makes it anew, for itself alone");
+    }
+    bail!(
+        "{path} {what}, and the daemon's socket is in a folder of its own; leave {VARIABLE} out, or \
+         let it name one in a folder of root's that does not exist yet, and it is made"
+    )
+}
+
+/// The process of the daemon that has the place at a socket's path, if one has.
+///
+/// # Errors
+///
+/// The lock can't be read.
+pub fn holder(socket: &Path) -> io::Result<Option<String>> {
+    let mut lock = match File::open(socket.with_extension("lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Shared: a daemon that starts right now can tell it from another daemon's.
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            lock.read_to_string(&mut pid)?;
+            Ok(Some(pid.trim().to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a daemon has the lock, and not one that only looks, for a moment.
+fn is_taken(lock: &File) -> bool {
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if flock(lock, FlockOperation::NonBlockingLockShared).is_err() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
 fn take_lock(path: &Path) -> anyhow::Result<File> {
     let open = || -> io::Result<File> {
         OpenOptions::new()
@@ -130,7 +189,7 @@ fn take_lock(path: &Path) -> anyhow::Result<File> {
             .open(path)
     };
     let mut lock = open().with_context(|| path.display().to_string())?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if is_taken(&lock) {
         let mut pid = String::new();
         lock.read_to_string(&mut pid)?;
         bail!(
@@ -175,15 +234,61 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_enter_is_closed() {
+    fn a_folder_of_others_is_left_to_them() {
+        let outer = tempfile::tempdir().unwrap();
+        let shared = outer.path().join("shared");
+        let socket = shared.join("control.sock");
+        fs::create_dir(&shared).unwrap();
+        for mode in [0o1777, 0o755, 0o750, 0o711] {
+            fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+            let error = Place::take(&socket).err().unwrap().to_string();
+            assert!(
+                error.contains("is open to others") && error.contains("does not exist yet"),
+                "{error}"
+            );
+            assert_eq!(fs::metadata(&shared).unwrap().mode() & 0o7777, mode);
+            assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+        }
+        // In it, one of its own can be made.
+        let _place = Place::take(&shared.join("own/control.sock")).unwrap();
+        let linked = outer.path().join("linked");
+        std::os::unix::fs::symlink(shared.join("own"), &linked).unwrap();
+        let error = Place::take(&linked.join("control.sock")).err().unwrap();
+        assert!(error.to_string().contains("is no folder"), "{error}");
+        // As the last daemon, or systemd, left it.
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o700)).unwrap();
+        drop(Place::take(&socket).unwrap());
+        drop(Place::take(&socket).unwrap());
+    }
+
+    #[test]
+    fn another_users_folder_is_refused() {
+        if !geteuid().is_root() {
+            return;
+        }
         let folder = tempfile::tempdir().unwrap();
-        let run = folder.path().join("run");
-        fs::create_dir(&run).unwrap();
-        fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).unwrap();
-        let _place = Place::take(&run.join("control.sock")).unwrap();
-        assert_eq!(fs::metadata(&run).unwrap().mode() & 0o777, 0o700);
-        let linked = folder.path().join("linked");
-        std::os::unix::fs::symlink(&run, &linked).unwrap();
-        assert!(Place::take(&linked.join("control.sock")).is_err());
+        std::os::unix::fs::chown(folder.path(), Some(4242), None).unwrap();
+        let socket = folder.path().join("control.sock");
+        let error = Place::take(&socket).err().unwrap().to_string();
+        assert!(error.contains("belongs to another user"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_looks_whether_there_is_a_daemon_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("run/control.sock");
+        assert_eq!(holder(&socket).unwrap(), None);
+        let place = Place::take(&socket).unwrap();
+        let pid = std::process::id().to_string();
+        assert_eq!(holder(&socket).unwrap(), Some(pid));
+        drop(place);
+        assert_eq!(holder(&socket).unwrap(), None);
+        // One that looks while a daemon starts.
+        let look = File::open(socket.with_extension("lock")).unwrap();
+        flock(&look, FlockOperation::NonBlockingLockShared).unwrap();
+        let start = std::thread::spawn(move || Place::take(&socket).map(drop));
+        flock(&look, FlockOperation::Unlock).unwrap();
+        start.join().unwrap().unwrap();
     }
 }

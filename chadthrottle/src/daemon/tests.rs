@@ -90,7 +90,9 @@ impl Lab {
         let socket = self.folder.path().join("run/control.sock");
         loop {
             match Connection::open(&socket).await {
-                Err(ClientError::NotRunning) => tokio::task::yield_now().await,
+                Err(ClientError::NotRunning | ClientError::NoSocket { .. }) => {
+                    tokio::task::yield_now().await
+                }
                 connection => return connection.unwrap(),
             }
         }
@@ -348,6 +350,33 @@ async fn another_version_is_not_spoken_with() {
         other.contains("is chadthrottle 9.9.9") && other.contains("restart it"),
         "{other}"
     );
+}
+
+#[test]
+fn who_may_not_speak_with_the_daemon_hears_who_may() {
+    let denied = std::io::ErrorKind::PermissionDenied.into();
+    let error = client::unreachable(Path::new("/run/x.sock"), denied).to_string();
+    assert!(
+        error.contains("only root may speak with the daemon at /run/x.sock; use sudo"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_daemon_without_its_socket_is_told_from_none() {
+    let lab = Lab::start(RULES, None);
+    drop(lab.connect().await);
+    let socket = lab.folder.path().join("run/control.sock");
+    fs::remove_file(&socket).unwrap();
+    let error = Connection::open(&socket).await.err().unwrap().to_string();
+    let expected = format!("the daemon (process {}) has no socket", std::process::id());
+    assert!(
+        error.contains(&expected) && error.contains("restart it"),
+        "{error}"
+    );
+    lab.stop().await;
+    let error = Connection::open(&socket).await.err().unwrap();
+    assert!(matches!(error, ClientError::NotRunning), "{error}");
 }
 
 #[tokio::test]
