@@ -28,7 +28,8 @@ pub fn run(action: Unattended) -> anyhow::Result<()> {
     let socket = place::socket();
     match action {
         Unattended::Rules(args) if matches!(args.action, RulesAction::Apply) => {
-            super::run_to_end(report::status::apply(&socket))
+            let named = args.file.is_given().then(|| args.file.path());
+            super::run_to_end(report::status::apply(&socket, named))
         }
         Unattended::Rules(args) => report::rules::run(&args),
         Unattended::Status { json } => super::run_to_end(report::status::status(&socket, json)),

@@ -85,7 +85,7 @@ fn hears(home: &Home, socket: &UnixDatagram, name: &OsStr) -> Result<()> {
     ensure!(ready.contains("STATUS=0 of 0 rules"), "{ready}");
     hear("WATCHDOG=1")?;
     home.write("[[rule]]\nname = \"a\"\nprogram = \"no-such-program\"\nupload = \"1M\"\n")?;
-    reloaded(&daemon, "1 of 1 rules")?;
+    reloaded(&daemon, "1 of 1 rule in force")?;
     home.write("[[rule]]\nnmae = \"a\"\n[[rule]]\n")?;
     reloaded(&daemon, "did you mean 'name'?")?;
     daemon.signal(Signal::TERM)?;

@@ -37,7 +37,7 @@ pub enum Unattended {
     /// End limits in a running daemon; without a name, all that were set by hand
     #[command(after_help = CLEAR_EXAMPLES)]
     Clear {
-        /// The number of a limit, as `status` shows it, or the name of a rule
+        /// The name of a rule, or else the number of a limit, as `status` shows it
         #[arg(conflicts_with = "all")]
         limits: Vec<String>,
         /// End those of the rules file, too, until `rules apply`

@@ -99,7 +99,7 @@ impl Keeper {
     /// # Errors
     ///
     /// What is wrong, in words.
-    pub fn reload(&mut self) -> Result<usize, String> {
+    pub fn reload(&mut self) -> Result<(), String> {
         match load(&self.path) {
             Ok(file) => {
                 self.file = file;
@@ -109,7 +109,7 @@ impl Keeper {
                 self.users = KnownUsers::default();
                 // A rule may have failed for what has been set right since.
                 self.in_force = Err(Instant::now());
-                Ok(self.file.rules.len())
+                Ok(())
             }
             Err(error) => {
                 let text = error.to_string();

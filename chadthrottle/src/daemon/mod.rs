@@ -30,7 +30,7 @@ use self::{
     metrics::Metrics,
     notices::Merged,
     place::Place,
-    protocol::{Clear, Outcome, Request, Status, VERSION},
+    protocol::{Clear, Counts, Outcome, Request, Status, VERSION},
     server::Call,
     service::notify,
     wishes::Wishes,
@@ -231,13 +231,15 @@ impl Running {
 
     fn in_words(&self) -> String {
         let (path, ..) = self.keeper.source();
+        format!("{}, of {}", self.counts(), path.display())
+    }
+
+    fn counts(&self) -> Counts {
         let plan = self.keeper.plan();
-        format!(
-            "{} of {} rules of {} in force",
-            plan.rules.len(),
-            plan.standings.len(),
-            path.display()
-        )
+        Counts {
+            in_force: plan.rules.len(),
+            all: plan.standings.len(),
+        }
     }
 
     async fn reload_as_asked(&mut self) {
@@ -245,7 +247,7 @@ impl Running {
         let _ = self.reload().await;
     }
 
-    async fn reload(&mut self) -> Result<usize, String> {
+    async fn reload(&mut self) -> Result<Counts, String> {
         // Newer managers want to know when it began.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -273,7 +275,7 @@ impl Running {
             words = format!("{words}; {}", error.replace('\n', "; "));
         }
         notify(&[NotifyState::Ready, NotifyState::Status(&words)]);
-        result
+        result.map(|()| self.counts())
     }
 
     async fn answer(&mut self, call: Call) {
@@ -335,21 +337,11 @@ impl Running {
             (Clear::ByHand, origin) => *origin == Origin::Hand,
             (Clear::All, _) => true,
             (Clear::Limit(id), _) => row.id == *id,
-            (Clear::Rule(name), Origin::File(of)) => **of == **name,
-            (Clear::Rule(_), Origin::Hand) => false,
         });
         let meant: Vec<(LimitId, Origin)> =
             meant.map(|row| (row.id, row.rule.origin.clone())).collect();
-        if meant.is_empty() {
-            match which {
-                Clear::Limit(_) => return Err(CommandError::NoSuchLimit.to_string()),
-                Clear::Rule(name) => {
-                    return Err(format!(
-                        "no rule '{name}' is in force; `chadthrottle status` shows those that are"
-                    ));
-                }
-                Clear::ByHand | Clear::All => {}
-            }
+        if meant.is_empty() && matches!(which, Clear::Limit(_)) {
+            return Err(CommandError::NoSuchLimit.to_string());
         }
         for (id, origin) in &meant {
             if let Origin::File(name) = origin {

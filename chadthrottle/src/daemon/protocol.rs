@@ -3,7 +3,7 @@
 //! The daemon greets with its version, then answers requests in their order. Who asked to watch
 //! gets snapshots between the answers; one who reads slowly gets fewer.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +91,6 @@ pub enum Clear {
     All,
     /// One, by its number.
     Limit(LimitId),
-    /// That of the file's rule with this name.
-    Rule(String),
 }
 
 /// What the daemon says after its greeting.
@@ -118,10 +116,26 @@ pub enum Outcome {
     Done,
     /// So many limits were ended.
     Cleared(usize),
-    /// The rules were read: so many.
-    Reloaded(usize),
+    /// The rules were read.
+    Reloaded(Counts),
     /// How the daemon is.
     Status(Box<Status>),
+}
+
+/// How many rules there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// In force now.
+    pub in_force: usize,
+    /// In the file.
+    pub all: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.all == 1 { "" } else { "s" };
+        write!(f, "{} of {} rule{plural} in force", self.in_force, self.all)
+    }
 }
 
 /// How the daemon is.

@@ -23,6 +23,7 @@ use crate::{
     engine::snapshot::{Limits, PerDirection},
     process::Pid,
     rate::Rate,
+    report::status::{apply, clear},
     rules::{plan::State, rule::Rule, target::Target},
 };
 
@@ -194,13 +195,13 @@ async fn what_is_set_by_hand_and_what_is_cleared() {
     let clear = |which| Request::Clear(which);
     let cleared = connection.ask(clear(Clear::ByHand)).await.unwrap();
     assert_eq!(cleared, Outcome::Cleared(1));
-    let web = Clear::Rule("web".to_owned());
+    let web = Clear::Limit(status.limits[1].id);
     connection.ask(clear(web.clone())).await.unwrap();
     let status = connection.status().await.unwrap();
     assert_eq!(names(&status), ["mail"]);
     assert_eq!(status.rules[0].state, State::Paused);
     let error = connection.ask(clear(web)).await.unwrap_err().to_string();
-    assert!(error.contains("no rule 'web' is in force"), "{error}");
+    assert!(error.contains("has ended already"), "{error}");
     let id = status.limits[0].id;
     connection
         .ask(Request::Command(Command::Remove(id)))
@@ -210,7 +211,24 @@ async fn what_is_set_by_hand_and_what_is_cleared() {
     let again = connection.ask(clear(Clear::Limit(id))).await;
     assert!(again.is_err());
     let reloaded = connection.ask(Request::Reload).await.unwrap();
-    assert_eq!(reloaded, Outcome::Reloaded(2));
+    let counts = Counts {
+        in_force: 2,
+        all: 2,
+    };
+    assert_eq!(reloaded, Outcome::Reloaded(counts));
+    assert_eq!(counts.to_string(), "2 of 2 rules in force");
+    lab.write(&RULES.replace(
+        "program = \"thunderbird\"",
+        "program = \"x\"\nenabled = false",
+    ));
+    let reloaded = connection.ask(Request::Reload).await.unwrap();
+    let counts = Counts {
+        in_force: 1,
+        all: 2,
+    };
+    assert_eq!(reloaded, Outcome::Reloaded(counts));
+    lab.write(RULES);
+    connection.ask(Request::Reload).await.unwrap();
     assert_eq!(names(&connection.status().await.unwrap()), ["web", "mail"]);
     let all = connection.ask(clear(Clear::All)).await.unwrap();
     assert_eq!(all, Outcome::Cleared(2));
@@ -350,6 +368,48 @@ async fn another_version_is_not_spoken_with() {
         other.contains("is chadthrottle 9.9.9") && other.contains("restart it"),
         "{other}"
     );
+}
+
+#[tokio::test]
+async fn only_the_file_that_the_daemon_reads_is_applied() {
+    let lab = Lab::start(RULES, None);
+    lab.until(|status| status.limits.len() == 2).await;
+    let socket = lab.folder.path().join("run/control.sock");
+    lab.write("");
+    let other = lab.folder.path().join("other.toml");
+    let error = apply(&socket, Some(&other)).await.unwrap_err().to_string();
+    let expected = format!(
+        "reads {}, not ",
+        lab.folder.path().join("rules.toml").display()
+    );
+    assert!(error.contains(&expected), "{error}");
+    assert_eq!(lab.connect().await.status().await.unwrap().limits.len(), 2);
+    let own = lab.folder.path().join("run/../rules.toml");
+    apply(&socket, Some(&own)).await.unwrap();
+    assert_eq!(lab.connect().await.status().await.unwrap().limits.len(), 0);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn of_limits_to_clear_all_are_there_or_none_ends() {
+    let lab = Lab::start(RULES, None);
+    lab.until(|status| status.limits.len() == 2).await;
+    let socket = lab.folder.path().join("run/control.sock");
+    let limits = |names: &[&str]| {
+        names
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let wrong = clear(&socket, &limits(&["web", "nosuch"]), false).await;
+    assert!(wrong.unwrap_err().to_string().contains("nothing has ended"));
+    let status = lab.connect().await.status().await.unwrap();
+    assert_eq!(names(&status), ["web", "mail"]);
+    let twice = [status.limits[0].id.0.to_string(), "web".to_owned()];
+    clear(&socket, &twice, false).await.unwrap();
+    let status = lab.connect().await.status().await.unwrap();
+    assert_eq!(names(&status), ["mail"]);
+    lab.stop().await;
 }
 
 #[test]

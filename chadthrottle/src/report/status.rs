@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
+
 use super::{record::describe, table::table, timestamp};
 use crate::{
     daemon::{
@@ -9,7 +11,7 @@ use crate::{
         protocol::{Clear, Outcome, Request, Status},
     },
     engine::snapshot::{LimitId, LimitRow},
-    rules::{plan::Standing, rule::Origin},
+    rules::{file::mistake::did_you_mean, plan::Standing, rule::Origin},
 };
 
 /// Shows what the daemon does.
@@ -27,15 +29,26 @@ pub async fn status(socket: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the daemon read its rules again.
+/// Makes the daemon read its rules again. `file` is the rules file that was named, if one was.
 ///
 /// # Errors
 ///
-/// There is no daemon, or the rules are not right; then the old ones stay.
-pub async fn apply(socket: &Path) -> anyhow::Result<()> {
-    let outcome = Connection::open(socket).await?.ask(Request::Reload).await;
-    match outcome {
-        Ok(Outcome::Reloaded(count)) => Ok(super::line(&format!("{count} rules are applied"))?),
+/// There is no daemon, it reads another file, or the rules are not right; then the old ones stay.
+pub async fn apply(socket: &Path, file: Option<&Path>) -> anyhow::Result<()> {
+    let mut connection = Connection::open(socket).await?;
+    if let Some(file) = file {
+        let of_daemon = connection.status().await?.rules_file;
+        ensure!(
+            is_same(file, &of_daemon),
+            "the daemon (process {}) reads {}, not {}; leave out --config and CHADTHROTTLE_CONFIG to \
+             apply its file, or restart it with the other",
+            connection.pid(),
+            of_daemon.display(),
+            file.display()
+        );
+    }
+    match connection.ask(Request::Reload).await {
+        Ok(Outcome::Reloaded(counts)) => Ok(super::line(&counts.to_string())?),
         Ok(_) => Ok(()),
         Err(ClientError::Refused(why)) => {
             anyhow::bail!("the daemon keeps the rules it has:\n{why}")
@@ -44,16 +57,32 @@ pub async fn apply(socket: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether two paths mean the same file, which need not be there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 /// Ends limits.
 ///
 /// # Errors
 ///
-/// There is no daemon, or no such limit.
+/// There is no daemon, or one of the limits is not there; then none has ended.
 pub async fn clear(socket: &Path, limits: &[String], all: bool) -> anyhow::Result<()> {
     let mut connection = Connection::open(socket).await?;
-    let mut wanted: Vec<Clear> = limits.iter().map(|limit| meant(limit)).collect();
-    if wanted.is_empty() {
+    let mut wanted = Vec::new();
+    if limits.is_empty() {
         wanted.push(if all { Clear::All } else { Clear::ByHand });
+    } else {
+        let status = connection.status().await?;
+        for limit in limits {
+            for id in meant(limit, &status).map_err(anyhow::Error::msg)? {
+                let clear = Clear::Limit(id);
+                if !wanted.contains(&clear) {
+                    wanted.push(clear);
+                }
+            }
+        }
     }
     let mut ended = 0;
     for clear in wanted {
@@ -70,12 +99,44 @@ pub async fn clear(socket: &Path, limits: &[String], all: bool) -> anyhow::Resul
     Ok(())
 }
 
-/// A number means a limit, anything else a rule's name.
-fn meant(text: &str) -> Clear {
-    match text.parse() {
-        Ok(id) => Clear::Limit(LimitId(id)),
-        Err(_) => Clear::Rule(text.to_owned()),
+/// The limits that a rule's name means, or else a limit's number: a rule may be called by one.
+///
+/// # Errors
+///
+/// There is none.
+fn meant(text: &str, status: &Status) -> Result<Vec<LimitId>, String> {
+    let ids = |is_meant: &dyn Fn(&LimitRow) -> bool| -> Vec<LimitId> {
+        let rows = status.limits.iter().filter(|row| is_meant(row));
+        rows.map(|row| row.id).collect()
+    };
+    let by_name = ids(&|row| matches!(&row.rule.origin, Origin::File(name) if **name == *text));
+    if !by_name.is_empty() {
+        return Ok(by_name);
     }
+    let number = text.parse().map(LimitId);
+    let by_number = ids(&|row| number.as_ref().is_ok_and(|id| row.id == *id));
+    if !by_number.is_empty() {
+        return Ok(by_number);
+    }
+    if let Some(rule) = status.rules.iter().find(|rule| &*rule.name == text) {
+        let words = rule.state.words();
+        return Err(format!(
+            "rule '{text}' has no limit in force ({words}); nothing has ended"
+        ));
+    }
+    Err(if number.is_ok() {
+        format!(
+            "there is no limit {text}, nor a rule of that name; nothing has ended. `chadthrottle \
+             status` shows those that are there"
+        )
+    } else {
+        let names: Vec<&str> = status.rules.iter().map(|rule| &*rule.name).collect();
+        let hint = match names.len() {
+            0 => "; the daemon has no rules".to_owned(),
+            _ => did_you_mean(text, &names),
+        };
+        format!("there is no rule '{text}', and nothing has ended{hint}")
+    })
 }
 
 fn words(status: &Status) -> String {
@@ -167,4 +228,92 @@ fn limits(limits: &[LimitRow]) -> Vec<Vec<String>> {
     std::iter::once(head.map(str::to_owned).to_vec())
         .chain(rows)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        daemon::protocol::VERSION,
+        engine::snapshot::{Effect, Limits, Mechanism, PerDirection},
+        rules::{plan::State, rule::Rule, target::Target},
+    };
+
+    fn status(limits: &[(u64, Option<&str>)], rules: &[(&str, State)]) -> Status {
+        let limits = limits.iter().map(|(id, name)| {
+            let mut rule = Rule::by_hand(Target::program("x"), Limits::default());
+            if let Some(name) = name {
+                rule.origin = Origin::File((*name).into());
+            }
+            LimitRow {
+                id: LimitId(*id),
+                rule,
+                since: std::time::UNIX_EPOCH,
+                members: 0,
+                bytes: PerDirection::default(),
+                effect: Effect::none(Mechanism::Policing),
+            }
+        });
+        let rules = rules.iter().map(|(name, state)| Standing {
+            name: (*name).into(),
+            state: *state,
+            quota: None,
+        });
+        Status {
+            version: VERSION.to_owned(),
+            pid: 1,
+            since: std::time::UNIX_EPOCH,
+            rules_file: "/etc/chadthrottle/rules.toml".into(),
+            rules_read: None,
+            rules_error: None,
+            rules: rules.collect(),
+            limits: limits.collect(),
+            mechanism: Mechanism::Policing,
+            coverage: 1.0,
+            metrics: None,
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_that_mean_limits() {
+        let status = status(
+            &[(1, Some("web")), (2, Some("7")), (7, None), (8, None)],
+            &[
+                ("web", State::InForce),
+                ("7", State::InForce),
+                ("8", State::Paused),
+                ("late", State::OffSchedule),
+            ],
+        );
+        // The rule of this name has no limit that could be meant.
+        assert_eq!(meant("8", &status).unwrap(), [LimitId(8)]);
+        for (text, ids) in [("web", [1]), ("1", [1]), ("7", [2]), ("2", [2])] {
+            assert_eq!(meant(text, &status).unwrap(), ids.map(LimitId), "{text}");
+        }
+        for (text, expected) in [
+            ("late", "no limit in force (waits for its time)"),
+            ("9", "there is no limit 9, nor a rule"),
+            (
+                "wbe",
+                "there is no rule 'wbe', and nothing has ended; did you mean 'web'?",
+            ),
+        ] {
+            let error = meant(text, &status).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_that_mean_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a"), folder.path().join("b"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(is_same(&file, &link));
+        assert!(!is_same(&file, &folder.path().join("none")));
+        assert!(is_same(
+            Path::new("none"),
+            &std::path::absolute("none").unwrap()
+        ));
+    }
 }
