@@ -191,3 +191,24 @@ fn under_sudo_the_editor_is_the_users() {
     assert_eq!(home.text(), RULES.replace("1M", "2M"));
     assert_eq!(fs::metadata(home.rules()).unwrap().uid(), 0);
 }
+
+#[test]
+fn a_name_that_is_no_rule_opens_no_editor() {
+    let home = Home::new();
+    let edit = |name: &str, file: &str| {
+        fs::write(home.rules(), file).unwrap();
+        let mut command = home.command("touch \"$TMPDIR/opened\"; true");
+        let (success, words) = said(&command.arg(name).output().unwrap());
+        let opened = fs::remove_file(home.copies().join("opened")).is_ok();
+        (success, opened, words)
+    };
+    let two = format!("{RULES}{}", RULES.replace("\"a\"", "\"backup\""));
+    let (success, opened, words) = edit("bakcup", &two);
+    assert!(!success && !opened, "{words}");
+    assert!(words.contains("did you mean 'backup'?"), "{words}");
+    let (success, opened, words) = edit("backup", &two);
+    assert!(success && opened, "{words}");
+    // What is not right is for the editor.
+    let (_, opened, words) = edit("backup", "[[rule]]\n");
+    assert!(opened, "{words}");
+}

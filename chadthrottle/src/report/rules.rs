@@ -60,6 +60,9 @@ pub fn run(args: &RulesArgs) -> anyhow::Result<()> {
             unset,
         } => {
             if args.is_empty() && rename.is_none() && unset.is_empty() {
+                if let Some(name) = name {
+                    is_there(path, name)?;
+                }
                 return editor::edit(path);
             }
             let name = name
@@ -107,6 +110,18 @@ fn load(path: &Path) -> anyhow::Result<RulesFile> {
         text => text?,
     };
     read(&text).map_err(|found| mistakes(path, &found))
+}
+
+/// Sees to it that there is a rule of this name, unless the file is first to be set right.
+fn is_there(path: &Path, name: &str) -> anyhow::Result<()> {
+    let text = match store::read(path) {
+        Err(StoreError::Missing(_)) => String::new(),
+        text => text?,
+    };
+    if let Ok(document) = text.parse::<RulesDocument>() {
+        document.place(name)?;
+    }
+    Ok(())
 }
 
 fn check(path: &Path) -> anyhow::Result<()> {

@@ -194,7 +194,12 @@ impl RulesDocument {
         })
     }
 
-    fn place(&self, name: &str) -> Result<usize, EditError> {
+    /// Which rule has this name, from 0.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn place(&self, name: &str) -> Result<usize, EditError> {
         let found = self.rules.rules.iter().position(|rule| &*rule.name == name);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.rules.rules.iter().map(|rule| &*rule.name).collect();
