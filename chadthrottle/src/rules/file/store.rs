@@ -1,26 +1,33 @@
 //! The file itself: opened only where nobody else can have changed it, and written whole or not at
 //! all.
 //!
-//! What it says is done as root, so it is treated as `sudo` treats its own: it, and every folder
-//! above it, must be root's or the caller's, and writable by nobody else.
+//! What it says is done as root, so it is treated as `sudo` treats its own: it, and every folder on
+//! the way to it, those of links, too, must be root's or the caller's, and writable by nobody else.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read as _, Write as _},
-    os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::{
     fs::{
         FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, flock, fstat,
-        openat,
+        openat, readlinkat,
     },
+    io::Errno,
     process::geteuid,
 };
 
 /// The largest file; what is larger is not a rules file.
 pub const LARGEST: u64 = 1 << 20;
+
+const IS_A_FOLDER: &str = "is a folder; name a file in it, as in .../rules.toml";
 
 /// Why a file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +45,31 @@ pub enum StoreError {
         /// The command that helps.
         remedy: String,
     },
+    /// Everybody may put files beside it.
+    #[error(
+        "others may put files in {}, too, so rules there are not trusted; move them to a folder of \
+         their own, with `mkdir -m 755`", .0.display()
+    )]
+    Shared(PathBuf),
+    /// A link to nothing.
+    #[error(
+        "{} is a link to {}, which is not there; make that file, or remove the link",
+        .link.display(), .target.display()
+    )]
+    Dangling {
+        /// The link.
+        link: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// There is not even its folder.
+    #[error("{} can't be made: there is no {}; make it first, with `mkdir`", .path.display(), .folder.display())]
+    NoFolder {
+        /// Which file.
+        path: PathBuf,
+        /// What is missing.
+        folder: PathBuf,
+    },
     /// No file of rules.
     #[error("{} {what}", .path.display())]
     NotAFile {
@@ -47,7 +79,7 @@ pub enum StoreError {
         what: &'static str,
     },
     /// It can't be read.
-    #[error("{} can't be read: {error}", .path.display())]
+    #[error("{} can't be read: {error}{}", .path.display(), remedy(.error))]
     Read {
         /// Which.
         path: PathBuf,
@@ -69,10 +101,17 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there",
         io::ErrorKind::ReadOnlyFilesystem => "; mount it for writing, or name another file",
+        io::ErrorKind::PermissionDenied if geteuid().is_root() => {
+            "; is it immutable (`lsattr` shows it, `chattr -i` ends it), or does a security module \
+             forbid it (`dmesg`)?"
+        }
         io::ErrorKind::PermissionDenied => "; are you root?",
         _ => "",
     }
 }
+
+/// How many links a path may lead through, as in the kernel.
+const MOST_LINKS: usize = 40;
 
 /// A folder that nobody else can change, and a name in it.
 struct Place {
@@ -81,28 +120,82 @@ struct Place {
 }
 
 impl Place {
-    /// Where a path leads, links followed.
+    /// Where a path leads, links followed, with a look at every folder on the way: whoever can change
+    /// one of them decides where the path leads.
     fn of(path: &Path) -> Result<Self, StoreError> {
-        let real = match path.canonicalize() {
-            Ok(real) => real,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = folder_of(path).canonicalize();
-                let name = path.file_name().unwrap_or_default();
-                folder
-                    .map_err(|_| StoreError::Missing(path.to_owned()))?
-                    .join(name)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut ahead = parts(&std::path::absolute(path).map_err(|error| unreadable(path, error))?);
+        let mut here = PathBuf::from("/");
+        let open_root = || rustix::fs::open("/", flags, Mode::empty());
+        let mut folder = open_root().map_err(|error| unreadable(&here, error.into()))?;
+        let mut links = 0;
+        // The last is the next one.
+        while let Some(part) = ahead.pop() {
+            let next = here.join(&part);
+            let failed = |error: Errno| unreadable(&next, error.into());
+            let stat = fstat(&folder).map_err(failed)?;
+            check_owner(&here, &stat, true)?;
+            match readlinkat(&folder, &*part, Vec::new()) {
+                Ok(target) => {
+                    check_holds_no_files_of_others(&here, &stat)?;
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(StoreError::NotAFile {
+                            path: next,
+                            what: "is a link that leads to itself; make it one to a file",
+                        });
+                    }
+                    let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                    if target.is_absolute() {
+                        folder = open_root().map_err(failed)?;
+                        here = PathBuf::from("/");
+                    }
+                    ahead.extend(parts(target));
+                    continue;
+                }
+                // It is no link.
+                Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(error) => return Err(failed(error)),
             }
-            Err(error) => return Err(unreadable(path, error)),
-        };
-        let parent = folder_of(&real);
-        let folder = rustix::fs::open(
-            parent,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )
-        .map_err(|error| unreadable(parent, error.into()))?;
-        check_folders(&folder, parent)?;
-        Ok(Self { folder, path: real })
+            if ahead.is_empty() && part != ".." {
+                check_holds_no_files_of_others(&here, &stat)?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let folder = openat(&folder, ".", flags, Mode::empty()).map_err(failed)?;
+                let place = Self { folder, path: next };
+                if links > 0 && place.open()?.is_none() && path.is_symlink() {
+                    return Err(StoreError::Dangling {
+                        link: path.to_owned(),
+                        target: place.path,
+                    });
+                }
+                return Ok(place);
+            }
+            folder = match openat(&folder, &*part, flags, Mode::empty()) {
+                Ok(folder) => folder,
+                Err(Errno::NOENT) => {
+                    return Err(StoreError::NoFolder {
+                        path: path.to_owned(),
+                        folder: next,
+                    });
+                }
+                Err(Errno::NOTDIR) => {
+                    return Err(StoreError::NotAFile {
+                        path: next,
+                        what: "is no folder; name a file in one",
+                    });
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            if part == ".." {
+                here.pop();
+            } else {
+                here = next;
+            }
+        }
+        Err(StoreError::NotAFile {
+            path: here,
+            what: IS_A_FOLDER,
+        })
     }
 
     fn open(&self) -> Result<Option<File>, StoreError> {
@@ -111,7 +204,7 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match openat(&self.folder, name, flags, Mode::empty()) {
             Ok(file) => Ok(Some(file.into())),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(unreadable(&self.path, error.into())),
         }
     }
@@ -123,7 +216,12 @@ impl Place {
         let failed = |error| unreadable(&self.path, error);
         let stat = fstat(&file).map_err(|error| failed(error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(self.not_a_file("is no ordinary file"));
+            let what = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                IS_A_FOLDER
+            } else {
+                "is no ordinary file; name one"
+            };
+            return Err(self.not_a_file(what));
         }
         check_owner(&self.path, &stat, false)?;
         let mut bytes = Vec::new();
@@ -150,7 +248,11 @@ impl Place {
 ///
 /// Why not.
 pub fn read(path: &Path) -> Result<String, StoreError> {
-    let text = Place::of(path)?.read()?;
+    let place = Place::of(path).map_err(|error| match error {
+        StoreError::NoFolder { path, .. } => StoreError::Missing(path),
+        error => error,
+    });
+    let text = place?.read()?;
     text.map(|(text, _)| text)
         .ok_or_else(|| StoreError::Missing(path.to_owned()))
 }
@@ -212,29 +314,20 @@ fn unreadable(path: &Path, error: io::Error) -> StoreError {
     }
 }
 
-/// Sees to it that nobody else can put another file in a folder's place, nor in that of any above.
-fn check_folders(folder: &OwnedFd, path: &Path) -> Result<(), StoreError> {
-    let mut path = path;
-    let mut stat = fstat(folder).map_err(|error| unreadable(path, error.into()))?;
-    let mut above = None;
-    loop {
-        check_owner(path, &stat, true)?;
-        let failed = |error: rustix::io::Errno| unreadable(path, error.into());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let here = above.as_ref().unwrap_or(folder);
-        let parent = openat(here, "..", flags, Mode::empty()).map_err(failed)?;
-        let parent_stat = fstat(&parent).map_err(failed)?;
-        if (parent_stat.st_dev, parent_stat.st_ino) == (stat.st_dev, stat.st_ino) {
-            return Ok(());
-        }
-        path = folder_of(path);
-        stat = parent_stat;
-        above = Some(parent);
-    }
+/// The parts of a path, the last first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    let mut parts: Vec<OsString> = parts.collect();
+    parts.reverse();
+    parts
 }
 
 /// Whether a file or folder can be changed by root and the caller only. In a folder with the
-/// sticky bit, as `/tmp`, others can't take away what is ours.
+/// sticky bit, as `/tmp`, others can't take away a folder that is ours.
 fn check_owner(path: &Path, stat: &Stat, folder: bool) -> Result<(), StoreError> {
     let refused = |what: String, remedy: String| {
         Err(StoreError::Unsafe {
@@ -265,130 +358,15 @@ fn check_owner(path: &Path, stat: &Stat, folder: bool) -> Result<(), StoreError>
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{
-        fs::{self, Permissions},
-        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
-    };
-
-    fn write(path: &Path, text: &str, mode: u32) {
-        fs::write(path, text).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+/// Whether files and links in a folder are those of root and the caller. With the sticky bit,
+/// others may put there what looks like ours: a hard link to any file of ours.
+fn check_holds_no_files_of_others(path: &Path, stat: &Stat) -> Result<(), StoreError> {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    if mode.contains(Mode::SVTX) && mode.intersects(Mode::WOTH | Mode::WGRP) {
+        return Err(StoreError::Shared(path.to_owned()));
     }
-
-    #[test]
-    fn what_others_may_write_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rules.toml");
-        for (mode, refused) in [
-            (0o644, None),
-            (0o600, None),
-            (0o664, Some("may be written by its group")),
-            (0o646, Some("may be written by everybody")),
-        ] {
-            write(&path, "", mode);
-            match (read(&path), refused) {
-                (Ok(_), None) => {}
-                (Err(error), Some(why)) => {
-                    let error = error.to_string();
-                    assert!(error.contains(why) && error.contains("chmod"), "{error}");
-                }
-                (result, _) => panic!("{mode:o}: {result:?}"),
-            }
-        }
-        write(&path, "", 0o644);
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("may be written by everybody"), "{error}");
-        // Nor in a folder below.
-        let inner = folder.path().join("inner");
-        fs::create_dir(&inner).unwrap();
-        write(&inner.join("rules.toml"), "", 0o644);
-        assert!(read(&inner.join("rules.toml")).is_err());
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
-        read(&inner.join("rules.toml")).unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
-    }
-
-    #[test]
-    fn another_users_file_is_refused() {
-        if !geteuid().is_root() {
-            return;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rules.toml");
-        write(&path, "", 0o644);
-        std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
-        let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("belongs to the user 4242"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_file_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        assert!(matches!(read(&at("none")), Err(StoreError::Missing(_))));
-        assert!(matches!(
-            read(&at("none/none")),
-            Err(StoreError::Missing(_))
-        ));
-        assert!(matches!(
-            read(folder.path()),
-            Err(StoreError::NotAFile { .. })
-        ));
-        write(&at("binary"), "", 0o644);
-        fs::write(at("binary"), [0xff, 0xfe]).unwrap();
-        assert!(matches!(
-            read(&at("binary")),
-            Err(StoreError::NotAFile { .. })
-        ));
-        let large = "#".repeat(usize::try_from(LARGEST).unwrap() + 1);
-        write(&at("large"), &large, 0o644);
-        assert!(matches!(
-            read(&at("large")),
-            Err(StoreError::NotAFile { .. })
-        ));
-        let pipe = at("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from_raw_mode(0o644)).unwrap();
-        assert!(matches!(read(&pipe), Err(StoreError::NotAFile { .. })));
-    }
-
-    #[test]
-    fn a_change_keeps_owner_and_permissions_and_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rules.toml");
-        let change = |path: &Path, to: &str| {
-            update(path, |_| Ok::<_, StoreError>(to.to_owned())).unwrap();
-        };
-        change(&path, "new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
-        write(&path, "old", 0o600);
-        change(&path, "newer");
-        let after = fs::metadata(&path).unwrap();
-        assert_eq!(after.mode() & 0o777, 0o600);
-        // A link stays one.
-        let link = folder.path().join("link.toml");
-        symlink(&path, &link).unwrap();
-        update(&link, |text| {
-            assert_eq!(text, Some("newer"));
-            Ok::<_, StoreError>("newest".to_owned())
-        })
-        .unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(read(&path).unwrap(), "newest");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_change_that_fails_leaves_the_file_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rules.toml");
-        write(&path, "old", 0o644);
-        let failed = update(&path, |_| Err(StoreError::Missing(PathBuf::new())));
-        assert!(failed.is_err());
-        assert_eq!(read(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;
