@@ -42,11 +42,14 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// The address is taken.
+    /// The address is taken, or not this machine's.
     pub async fn start(wanted: SocketAddr, metrics: Metrics) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(wanted)
-            .await
-            .with_context(|| format!("metrics can't be served on {wanted}"))?;
+        let listener = TcpListener::bind(wanted).await.with_context(|| {
+            format!(
+                "metrics can't be served on {wanted}; choose another address with --metrics, or \
+                     'listen' of [metrics] in the rules file"
+            )
+        })?;
         Ok(Self {
             address: listener.local_addr()?,
             wanted,

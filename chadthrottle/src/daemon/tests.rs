@@ -471,6 +471,18 @@ async fn metrics_are_served_where_they_are_asked_for() {
     assert!(std::net::TcpStream::connect(address).is_err());
 }
 
+#[tokio::test]
+async fn a_taken_port_for_metrics_is_said_with_how_to_choose_another() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lab = Lab::start(RULES, Some(taken.local_addr().unwrap()));
+    let daemon = timeout(Duration::from_secs(5), &mut lab.daemon).await;
+    let error = daemon.unwrap().unwrap().unwrap_err();
+    assert!(
+        format!("{error:#}").contains("choose another address with --metrics"),
+        "{error:#}"
+    );
+}
+
 #[test]
 fn rules_that_are_not_right_start_no_daemon() {
     let folder = tempfile::tempdir().unwrap();

@@ -98,14 +98,7 @@ impl FileTarget {
             "path" => program(ProgramField::Path),
             "command" => program(ProgramField::CommandLine),
             "cgroup" => cgroup(value).map(Self::Cgroup),
-            "unit" if value.contains('/') => {
-                Err("a unit's name has no '/'; 'cgroup' means a path".to_owned())
-            }
-            "unit" if !value.contains('.') => Err(format!(
-                "a unit's name ends in its kind; write \"{value}.service\", \"{value}.slice\" or \
-                 \"{value}.scope\""
-            )),
-            "unit" => Ok(Self::Unit(value.to_owned())),
+            "unit" => unit(value).map(Self::Unit),
             "user" => Ok(Self::User(value.to_owned())),
             _ => Err(format!("'{key}' is no target")),
         }
@@ -143,6 +136,27 @@ impl Users for SystemUsers {
         // A number needs no entry: containers' users have none.
         identity::user(name).map(|(uid, _)| uid)
     }
+}
+
+/// A unit's name, if it can be one (systemd.unit(5)).
+fn unit(name: &str) -> Result<String, String> {
+    if name.contains('/') {
+        return Err("a unit's name has no '/'; 'cgroup' means a path".to_owned());
+    }
+    let strange = |c: &char| !c.is_ascii_alphanumeric() && !":-_.\\@".contains(*c);
+    if let Some(strange) = name.chars().find(strange) {
+        return Err(format!(
+            "a unit's name has letters, digits and :-_.\\@, and no {strange:?}; `systemctl status` \
+             shows the units there are, and `systemd-escape` how a path or text becomes a name"
+        ));
+    }
+    if !name.contains('.') {
+        return Err(format!(
+            "a unit's name ends in its kind; write \"{name}.service\", \"{name}.slice\" or \
+             \"{name}.scope\""
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 /// A cgroup's path as the kernel writes it.
@@ -269,6 +283,9 @@ mod tests {
             ("cgroup", "/system.slice"),
             ("cgroup", "/"),
             ("unit", "sshd.service"),
+            ("unit", "-.slice"),
+            ("unit", "dev-disk\\x2dby.swap"),
+            ("unit", "user@1000.service"),
             ("user", "alice"),
         ] {
             let target = FileTarget::from_key(key, value).unwrap();
@@ -285,6 +302,8 @@ mod tests {
                 "/sys/fs/cgroup/system.slice",
                 "write \"/system.slice\"",
             ),
+            ("unit", "bad unit", "and no ' '"),
+            ("unit", "nginx*.service", "and no '*'"),
             ("unit", "sshd", "write \"sshd.service\""),
             ("unit", "/system.slice/a.service", "'cgroup' means a path"),
         ] {

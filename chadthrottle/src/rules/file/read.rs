@@ -33,6 +33,8 @@ pub(super) const KEYS: [&str; 19] = [
 /// The keys of `[metrics]`.
 const METRICS: [&str; 1] = ["listen"];
 
+const DOUBLE_BRACKETS: &str = "a rule begins with [[rule]], in double brackets";
+
 /// Reads a rules file.
 ///
 /// # Errors
@@ -40,7 +42,16 @@ const METRICS: [&str; 1] = ["listen"];
 /// All that is wrong with it.
 pub fn read(text: &str) -> Result<RulesFile, Mistakes> {
     let document = Document::parse(text).map_err(|error| {
-        let what = error.message().trim().replace('\n', "; ");
+        let mut what = error.message().trim().replace('\n', "; ");
+        // It says where, and not which.
+        if what == "duplicate key"
+            && let Some(key) = error.span().and_then(|span| text.get(span))
+        {
+            what = match key {
+                "rule" => DOUBLE_BRACKETS.to_owned(),
+                key => format!("'{key}' is there already; leave out one of the two"),
+            };
+        }
         Mistakes(vec![Mistake::at(text, error.span(), what)])
     })?;
     let mut reader = Reader {
@@ -105,7 +116,7 @@ impl Reader<'_> {
         };
         let Some(tables) = item.as_array_of_tables() else {
             let place = root.key("rule").and_then(toml_edit::Key::span);
-            self.wrong(place, "a rule begins with [[rule]], in double brackets");
+            self.wrong(place, DOUBLE_BRACKETS);
             return Vec::new();
         };
         if let Some(table) = tables.iter().nth(MOST_RULES) {
@@ -517,6 +528,14 @@ mod tests {
             (
                 rule("donwload = \"1M\"\nupload = \"1M\""),
                 "4:1: 'donwload' is no key of a rule; did you mean 'download'?",
+            ),
+            (
+                rule("upload = \"1M\"\n[rule]"),
+                "5:2: a rule begins with [[rule]], in double brackets",
+            ),
+            (
+                rule("upload = \"1M\"\nupload = \"2M\""),
+                "5:1: 'upload' is there already; leave out one of the two",
             ),
             (
                 rule("download = \"8Mbps\""),
