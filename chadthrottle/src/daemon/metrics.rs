@@ -190,9 +190,9 @@ impl Page {
     fn fill(&mut self, inner: &Inner) {
         let version = vec![("version", VERSION.to_owned())];
         self.gauges(
-            "chadthrottle_build",
+            "chadthrottle_build_info",
             "The version of chadthrottle",
-            Some(Unit::Other("info".to_owned())),
+            None,
             [(version, 1.0)],
         );
         let Some(snapshot) = &inner.snapshot else {
@@ -397,6 +397,13 @@ mod tests {
             Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => Some(value),
             _ => None,
         }
+    }
+
+    #[test]
+    fn units_are_units() {
+        let page = Metrics::default().page().unwrap();
+        assert!(page.contains("chadthrottle_build_info{version="), "{page}");
+        assert!(!page.contains("# UNIT chadthrottle_build_info"), "{page}");
     }
 
     #[test]

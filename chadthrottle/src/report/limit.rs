@@ -94,7 +94,10 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
             limits: snapshot.limits.iter().map(Into::into).collect(),
             processes: limited(&snapshot, &rows).map(Into::into).collect(),
         };
-        say(json, &sample, || achieved(&rows, &broad))?;
+        let words = achieved(&rows, &broad);
+        if json || words.is_some() {
+            say(json, &sample, || words.unwrap_or_default())?;
+        }
         let ended: Vec<&ProcessRow> = rows.iter().copied().filter(|row| row.ended).collect();
         for row in ended {
             let event = Event::Ended {
@@ -150,8 +153,8 @@ fn limited<'a>(
     all.into_iter()
 }
 
-/// What was achieved, beside the limit, in one line.
-fn achieved(rows: &[&ProcessRow], limits: &[&LimitRow]) -> String {
+/// What was achieved, beside the limit, in one line; nothing when the last tree has just ended.
+fn achieved(rows: &[&ProcessRow], limits: &[&LimitRow]) -> Option<String> {
     let processes = rows.iter().map(|row| {
         let limit = row.limit.as_ref().or(row.local_limit.as_ref());
         let subject = format!("{} ({})", row.name, row.pid());
@@ -169,7 +172,7 @@ fn achieved(rows: &[&ProcessRow], limits: &[&LimitRow]) -> String {
         words(&subject, effect.achieved, limit.rule.limits, Some(effect))
     });
     let words: Vec<String> = processes.chain(broad).collect();
-    words.join("; ")
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn words(
@@ -192,4 +195,28 @@ fn words(
         of(rate.upload, limits.upload),
         how.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::snapshot::{LimitId, Mechanism};
+
+    #[test]
+    fn nothing_is_said_of_a_tree_that_has_ended() {
+        let limit = LimitRow {
+            id: LimitId(1),
+            rule: Rule::by_hand(Target::program("curl"), Limits::default()),
+            since: SystemTime::UNIX_EPOCH,
+            members: 1,
+            bytes: PerDirection::default(),
+            effect: Effect::none(Mechanism::Policing),
+        };
+        let words = achieved(&[], &[&limit]).unwrap();
+        assert!(
+            words.starts_with("program curl (1 process): down 0"),
+            "{words}"
+        );
+        assert_eq!(achieved(&[], &[]), None);
+    }
 }
