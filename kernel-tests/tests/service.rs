@@ -24,6 +24,7 @@ use kernel_tests::{
     outcome::{expect_ratio, is_slow, kept, skipped},
     peer::{Job, Peer},
     process::{Place, run},
+    product,
     queue::has_fq,
 };
 use rustix::process::Signal;
@@ -91,6 +92,31 @@ fn hears(home: &Home, socket: &UnixDatagram, name: &OsStr) -> Result<()> {
     daemon.signal(Signal::TERM)?;
     hear("STOPPING=1")?;
     ensure!(daemon.wait(PATIENCE)?.success(), "{}", daemon.errors());
+    Ok(())
+}
+
+#[test]
+fn a_service_without_its_rules_fails_and_says_so() -> TestResult {
+    kernel_test!();
+    let unit = unit()?;
+    // systemd looks at conditions again when it restarts, and what they prevent is no failure.
+    ensure!(!unit.contains("\nCondition"), "{unit}");
+    let home = Home::new("")?;
+    std::fs::remove_file(home.path().join("rules.toml"))?;
+    let mut command = home.command(&["daemon"])?;
+    let mut settings = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="));
+    let (name, value) = settings
+        .find_map(|setting| setting.split_once('='))
+        .context("the unit names no rules")?;
+    ensure!(value == "/etc/chadthrottle/rules.toml", "{value}");
+    command.env(name, home.path().join("rules.toml"));
+    let (status, errors) = product::refusal(command)?;
+    ensure!(
+        !status.success() && errors.contains("there is no "),
+        "{errors}"
+    );
     Ok(())
 }
 
