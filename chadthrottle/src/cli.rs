@@ -9,13 +9,14 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    engine::snapshot::Limits,
     listing::{column::Column, filter::Filter, rows::View},
     rules::{
         rule::{Rule, Sharing},
         target::Target,
     },
 };
-use rates::RateArgs;
+use rates::{RateArgs, SharingArgs};
 use target::TargetArgs;
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
@@ -123,9 +124,9 @@ pub struct LimitArgs {
     /// How much.
     #[command(flatten)]
     pub rates: RateArgs,
-    /// One limit for all that match together, in place of one for each process
-    #[arg(long)]
-    pub shared: bool,
+    /// How it is shared; each its own unless said otherwise.
+    #[command(flatten)]
+    pub sharing: SharingArgs,
     /// End after this time, for example 30s or 5min
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -142,17 +143,14 @@ impl LimitArgs {
     /// A user that doesn't exist, or a direction that has a rate and is blocked.
     pub fn rules(&self) -> Result<Vec<Rule>, String> {
         let mut targets = self.targets.targets()?;
-        if self.shared && targets.len() > 1 {
+        let sharing = self.sharing.or(Sharing::Each);
+        if sharing == Sharing::Shared && targets.len() > 1 {
             targets = vec![Target::Any(targets)];
         }
         let limits = self.rates.limits()?;
         let rule = |target| Rule {
             scope: self.rates.scope(),
-            sharing: if self.shared {
-                Sharing::Shared
-            } else {
-                Sharing::Each
-            },
+            sharing,
             ..Rule::by_hand(target, limits)
         };
         Ok(targets.into_iter().map(rule).collect())
@@ -169,12 +167,23 @@ pub struct RunArgs {
     /// How much.
     #[command(flatten)]
     pub rates: RateArgs,
-    /// A limit for each process that is started, in place of one for all together
-    #[arg(long)]
-    pub each: bool,
+    /// How it is shared; by all together unless said otherwise.
+    #[command(flatten)]
+    pub sharing: SharingArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// The rule that was asked for.
+    pub fn rule(&self, target: Target, limits: Limits) -> Rule {
+        Rule {
+            scope: self.rates.scope(),
+            sharing: self.sharing.or(Sharing::Shared),
+            ..Rule::by_hand(target, limits)
+        }
+    }
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -309,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_limited_shares_or_not() {
+        use Sharing::{Each, Shared};
+        for (option, limited, run) in [
+            ("", Each, Shared),
+            ("--each ", Each, Each),
+            ("--shared ", Shared, Shared),
+        ] {
+            let line = format!("chadthrottle limit {option}--pid 7 --block");
+            let Some(Action::Limit(limit)) = parse(&line).unwrap().action else {
+                panic!("limit")
+            };
+            assert_eq!(limit.rules().unwrap()[0].sharing, limited, "{line}");
+            let line = format!("chadthrottle run {option}--block -- true");
+            let Some(Action::Run(args)) = parse(&line).unwrap().action else {
+                panic!("run")
+            };
+            let rule = args.rule(Pid(7).into(), Limits::default());
+            assert_eq!(rule.sharing, run, "{line}");
+        }
+    }
+
+    #[test]
     fn users_of_a_limit_must_exist() {
         let line = "chadthrottle limit --user nobody-has-this-name --block";
         let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
@@ -369,6 +400,10 @@ mod tests {
             (
                 "chadthrottle rules edit a --block --upload 1M",
                 "contradict each other",
+            ),
+            (
+                "chadthrottle run --shared --each --block -- true",
+                "cannot be used with",
             ),
             (
                 "chadthrottle limit --cgroup user.slice --block",

@@ -87,11 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a command under a limit. Its exit codes are its own, so ours must not be mistaken for them.
 fn start(args: RunArgs) -> ExitCode {
-    let sharing = if args.each {
-        Sharing::Each
-    } else {
-        Sharing::Shared
-    };
+    let sharing = args.sharing.or(Sharing::Shared);
     let limits = args.rates.limits().map_err(anyhow::Error::msg);
     let code = limits.and_then(|limits| {
         with_engine(EVERY_SECOND, |engine, _| async move {

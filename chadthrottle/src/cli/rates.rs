@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     engine::snapshot::{Limits, PerDirection},
     rate::Rate,
-    rules::rule::Scope,
+    rules::rule::{Scope, Sharing},
 };
 
 /// How much of which traffic is let through. A command that needs an answer requires the group
@@ -32,6 +32,28 @@ pub struct RateArgs {
     /// Limit only this part of the traffic, by its remote address
     #[arg(long, value_enum, value_name = "PART")]
     pub traffic: Option<Scope>,
+}
+
+/// How those that a limit is for share it.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct SharingArgs {
+    /// All processes share the limits
+    #[arg(long, conflicts_with = "each")]
+    shared: bool,
+    /// Each process has the limits for itself
+    #[arg(long)]
+    each: bool,
+}
+
+impl SharingArgs {
+    /// What was said, or else this.
+    pub fn or(&self, unsaid: Sharing) -> Sharing {
+        match (self.shared, self.each) {
+            (true, _) => Sharing::Shared,
+            (_, true) => Sharing::Each,
+            _ => unsaid,
+        }
+    }
 }
 
 /// Directions to block.

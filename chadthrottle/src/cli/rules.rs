@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{rates::RateArgs, target::LastingArgs};
+use super::{
+    rates::{RateArgs, SharingArgs},
+    target::LastingArgs,
+};
 use crate::{
     log_sink::Format,
     rate::Rate,
@@ -223,6 +226,8 @@ pub enum Unset {
     Block,
     /// The class of traffic
     Traffic,
+    /// That all processes share the limits
+    Shared,
     /// The days
     Days,
     /// The time from which on
@@ -241,12 +246,8 @@ pub struct RuleArgs {
     target: LastingArgs,
     #[command(flatten)]
     rates: RateArgs,
-    /// All processes share the limits
-    #[arg(long, conflicts_with = "each")]
-    shared: bool,
-    /// Each process has the limits for itself
-    #[arg(long)]
-    each: bool,
+    #[command(flatten)]
+    sharing: SharingArgs,
     /// On which days, for example mon-fri or sat,sun
     #[arg(long, value_name = "DAYS", value_parser = parse_days)]
     days: Option<Days>,
@@ -306,12 +307,7 @@ impl RuleArgs {
         if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
         }
-        if self.shared {
-            rule.sharing = Sharing::Shared;
-        }
-        if self.each {
-            rule.sharing = Sharing::Each;
-        }
+        rule.sharing = self.sharing.or(rule.sharing);
         if let Some(days) = self.days {
             rule.schedule.days = days;
         }
@@ -367,6 +363,7 @@ impl Unset {
                 rule.limits = rule.limits.map(passes);
             }
             Self::Traffic => rule.scope = Scope::default(),
+            Self::Shared => rule.sharing = Sharing::default(),
             Self::Days => rule.schedule.days = Days::default(),
             Self::From => rule.schedule.from = None,
             Self::Until => rule.schedule.until = None,
@@ -436,10 +433,10 @@ mod tests {
 
     #[test]
     fn only_what_is_given_changes() {
-        let mut rule =
-            added("add a --user guest --download 1M --upload 2M --quota 5GB/day").unwrap();
+        let line = "add a --user guest --download 1M --upload 2M --shared --quota 5GB/day";
+        let mut rule = added(line).unwrap();
         let before = rule.clone();
-        let line = "edit a --upload 3M --then block --unset download --unset from";
+        let line = "edit a --upload 3M --then block --unset download --unset from --unset shared";
         let RulesAction::Edit {
             rule: args, unset, ..
         } = args(line).unwrap().action
@@ -452,6 +449,7 @@ mod tests {
         args.change(&mut rule).unwrap();
         let mut expected = before;
         expected.limits.download = None;
+        expected.sharing = Sharing::Each;
         expected.limits.upload = Some("3M".parse().unwrap());
         expected.quota.as_mut().unwrap().then = Then::Block;
         assert_eq!(rule, expected);
