@@ -5,9 +5,12 @@
 //! leaves behind becomes a child of this process (`PR_SET_CHILD_SUBREAPER`), so that it stays
 //! known as a descendant.
 
+pub mod signals;
+
 use std::{
     ffi::OsString,
     io::{self, Read as _, Write as _},
+    mem,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -17,22 +20,17 @@ use std::{
 
 use anyhow::Context as _;
 use rustix::{
-    io::FdFlags,
+    io::{Errno, FdFlags},
     process::{Pid as RawPid, Signal, WaitOptions, WaitStatus},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    engine::{
-        command::{Command as EngineCommand, EngineHandle},
-        snapshot::Limits,
-    },
-    process::{Pid, invoker::Invoker},
-    rules::{
-        rule::{Rule, Scope, Sharing},
-        target::Target,
-    },
+    engine::command::{Command as EngineCommand, EngineHandle},
+    process::{Pid, ancestry, invoker::Invoker},
+    rules::{rule::Rule, target::Target},
 };
+use signals::Signals;
 
 /// chadthrottle itself failed; as `env` and `timeout` have it.
 pub const FAILED: u8 = 125;
@@ -51,18 +49,20 @@ struct Held {
 }
 
 impl Held {
-    fn start(command: &[OsString]) -> anyhow::Result<Self> {
+    fn start(command: &[OsString], ignored: Vec<i32>) -> anyhow::Result<Self> {
         let (ear, word) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .context("no pipe for the command")?;
         let ear = keep_open_across_exec(ear)?;
-        let child = Command::new("/proc/self/exe")
+        let mut child = Command::new("/proc/self/exe");
+        child
             .arg0("chadthrottle")
             .arg("hold")
             .arg(ear.as_raw_fd().to_string())
             .arg("--")
-            .args(command)
-            .spawn()
-            .context("the command can't be started")?;
+            .args(command);
+        // SAFETY: the closure makes system calls only.
+        unsafe { child.pre_exec(move || signals::ignore(&ignored)) };
+        let child = child.spawn().context("the command can't be started")?;
         let pid = RawPid::from_raw(child.id().cast_signed()).context("no process id")?;
         Ok(Self {
             pid,
@@ -114,77 +114,133 @@ pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
     }
 }
 
-/// Runs `command` and all that it starts under `limits`, which they share, or have each. Returns
-/// its exit code; 128 and the signal's number if a signal ended it, as a shell has it.
+/// Runs `command` and all that it starts under the rule that `limit` makes for them. Returns its
+/// exit code; 128 and the signal's number if a signal ended it, as a shell has it.
+///
+/// Signals are passed on, but for those that were `ignored` when this process started: the command
+/// ignores them, too. Until the command has been let go, `asked_to_end` ends this.
 ///
 /// # Errors
 ///
-/// The command was not started, because it can't be limited.
+/// The command was not started, because it can't be limited, or because of that end.
 pub async fn run(
     engine: EngineHandle,
     command: &[OsString],
-    limits: Limits,
-    scope: Scope,
-    sharing: Sharing,
+    limit: impl FnOnce(Target) -> Rule,
+    ignored: Vec<i32>,
+    asked_to_end: impl Future<Output = ()>,
 ) -> anyhow::Result<u8> {
     rustix::process::set_child_subreaper(RawPid::from_raw(1))
         .context("what the command leaves behind can't be followed")?;
     // Before there is a child, so that none of its signals is missed.
-    let mut child_ended = signal(SignalKind::child())?;
-    // The terminal sends these to the command, too: it decides what they mean.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let held = Held::start(command)?;
-    let rule = Rule {
-        scope,
-        sharing,
-        // What it leaves behind descends from this process, and from none of its own any more.
-        ..Rule::by_hand(
-            Target::Any(vec![
-                held.pid().into(),
-                Target::Tree(Pid(std::process::id()).into()),
-            ]),
-            limits,
-        )
-    };
-    engine
-        .ask(EngineCommand::Set(Box::new(rule)))
-        .await
-        .context("the command was not started")?;
+    let mut child_changed = signal(SignalKind::child())?;
+    let mut signals = Signals::catch(&ignored).context("signals can't be caught")?;
+    let held = Held::start(command, ignored)?;
+    // What it leaves behind descends from this process, and from none of its own any more.
+    let rule = limit(Target::Any(vec![
+        held.pid().into(),
+        Target::Tree(Pid(std::process::id()).into()),
+    ]));
+    tokio::select! {
+        biased;
+        () = asked_to_end => anyhow::bail!("asked to end before the command was started"),
+        set = engine.ask(EngineCommand::Set(Box::new(rule))) => {
+            set.context("the command was not started")?;
+        }
+    }
     let pid = held.go().context("the command can't be let go")?;
+    // It was continued together with us, so it has that SIGCONT, which we are still to hear of.
+    let mut has_it = false;
     loop {
         tokio::select! {
-            _ = child_ended.recv() => {
-                if let Some(code) = reap(pid)? {
+            _ = child_changed.recv() => {
+                let mut change = latest_change(pid)?;
+                while let Some(Change::Stopped(signal)) = change && stops_us(signal) {
+                    stop()?;
+                    change = latest_change(pid)?;
+                    has_it = matches!(change, Some(Change::Continued));
+                }
+                if let Some(Change::Ended(code)) = change {
+                    tell_who_is_left();
                     return Ok(code);
                 }
             }
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
-            _ = terminate.recv() => pass_on(pid, Signal::TERM),
-            _ = hang_up.recv() => pass_on(pid, Signal::HUP),
+            received = signals.next() => {
+                if received.signal != Signal::CONT.as_raw() || !mem::take(&mut has_it) {
+                    received.pass_on(pid);
+                }
+            }
         }
     }
 }
 
-fn pass_on(pid: RawPid, signal: Signal) {
-    if let Err(error) = rustix::process::kill_process(pid, signal) {
-        log::debug!("{signal:?} was not passed on: {error}");
-    }
+/// What became of the command.
+#[derive(Clone, Copy)]
+enum Change {
+    /// It has ended, with this exit code.
+    Ended(u8),
+    /// This signal stopped it.
+    Stopped(i32),
+    Continued,
 }
 
-/// Takes in all children that have ended, also those that the command left behind. Returns the
-/// exit code of the command, if it is among them.
-fn reap(command: RawPid) -> anyhow::Result<Option<u8>> {
+/// Takes in all children that have ended, also those that the command left behind. Returns what
+/// happened to the command last, if anything did.
+fn latest_change(command: RawPid) -> anyhow::Result<Option<Change>> {
+    let mut latest = None;
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == command => return Ok(Some(exit_code(status))),
+        match rustix::process::wait(options) {
+            Ok(Some((pid, status))) if pid == command => {
+                latest = Some(match status.stopping_signal() {
+                    Some(signal) => Change::Stopped(signal),
+                    None if status.continued() => Change::Continued,
+                    None => Change::Ended(exit_code(status)),
+                });
+            }
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(latest),
+            // There is no child any more, so that the command has ended.
+            Err(Errno::CHILD) if latest.is_some() => return Ok(latest),
             Err(error) => return Err(error).context("the command's end can't be awaited"),
         }
+    }
+}
+
+/// Whether we stop when this signal stopped the command. If a terminal's user wants it, his shell
+/// waits for us to stop; if somebody held the command alone, he will let it go alone.
+fn stops_us(signal: i32) -> bool {
+    let by_user = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+    by_user.map(Signal::as_raw).contains(&signal) || is_in_foreground()
+}
+
+fn is_in_foreground() -> bool {
+    std::fs::File::open("/dev/tty")
+        .ok()
+        .and_then(|terminal| rustix::termios::tcgetpgrp(terminal).ok())
+        .is_some_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Returns when somebody has continued us.
+fn stop() -> io::Result<()> {
+    // SAFETY: raise(3) takes no pointers. It stops all threads before it returns.
+    match unsafe { libc::raise(libc::SIGSTOP) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Says how many processes go on without a limit when the command has ended.
+fn tell_who_is_left() {
+    let left = ancestry::descendants(Pid(std::process::id())).len();
+    match left {
+        0 => {}
+        1 => {
+            eprintln!("chadthrottle: 1 process that the command started still runs, unlimited now")
+        }
+        _ => eprintln!(
+            "chadthrottle: {left} processes that the command started still run, unlimited now"
+        ),
     }
 }
 

@@ -18,7 +18,7 @@ use chadthrottle::{
     engine::{self, command::EngineHandle},
     kernel::features,
     launch, log_sink, report,
-    rules::rule::{Rule, Sharing},
+    rules::rule::Rule,
     tui,
 };
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
@@ -87,11 +87,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a command under a limit. Its exit codes are its own, so ours must not be mistaken for them.
 fn start(args: RunArgs) -> ExitCode {
-    let sharing = args.sharing.or(Sharing::Shared);
+    let ignored = launch::signals::ignored();
     let limits = args.rates.limits().map_err(anyhow::Error::msg);
     let code = limits.and_then(|limits| {
-        with_engine(EVERY_SECOND, |engine, _| async move {
-            launch::run(engine, &args.command, limits, args.rates.scope(), sharing).await
+        with_engine(EVERY_SECOND, |engine, end| async move {
+            let limit = |target| args.rule(target, limits);
+            launch::run(engine, &args.command, limit, ignored, end).await
         })
     });
     match code {

@@ -21,6 +21,14 @@ pub fn of(pid: i32, parent: impl Fn(i32) -> Option<i32>) -> impl Iterator<Item =
     std::iter::successors(parent(&pid), parent).take(GENERATIONS)
 }
 
+/// The descendants of a process that have not ended.
+pub fn descendants(pid: Pid) -> Vec<Pid> {
+    let all = procfs::process::all_processes().into_iter().flatten();
+    let ids = all.filter_map(|process| Some(Pid(process.ok()?.pid.cast_unsigned())));
+    ids.filter(|other| ancestors(*other).contains(&pid) && is_alive(*other))
+        .collect()
+}
+
 /// Whether there is a process with this id that has not ended.
 pub fn is_alive(pid: Pid) -> bool {
     Process::new(pid.0.cast_signed())
@@ -42,5 +50,19 @@ mod tests {
         );
         assert!(!ancestors.contains(&me));
         assert!(is_alive(me) && !is_alive(Pid(5_000_000)));
+    }
+
+    #[test]
+    fn a_child_descends_from_this_process_until_it_ends() {
+        let me = Pid(std::process::id());
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = Pid(child.id());
+        assert!(descendants(me).contains(&pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!descendants(me).contains(&pid));
     }
 }
