@@ -1,5 +1,6 @@
 //! The command line.
 
+mod after_help;
 pub mod rates;
 pub mod rules;
 pub mod target;
@@ -21,7 +22,7 @@ use target::TargetArgs;
 
 /// Shows what every process sends and receives, and limits any of them on a keypress.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(version, propagate_version = true, args_conflicts_with_subcommands = true, after_help = after_help::CHADTHROTTLE)]
 pub struct Cli {
     /// Open the interface over a made-up world, without root
     #[arg(long)]
@@ -66,22 +67,6 @@ impl Cli {
     }
 }
 
-const EXAMPLES: &str = "\
-Rates are payload bytes a second, as curl shows them: 500K, 1.5M, 2MB/s, 1MiB, 8mbit, 1.5Gbit.
-
-Examples:
-  sudo chadthrottle                                        open the interface
-  chadthrottle --demo                                      try it, without root
-  sudo chadthrottle limit --pid 4242 --download 500K       limit a running process
-  sudo chadthrottle limit --program curl --shared --download 2M
-                                                           all curls together, also later ones
-  sudo chadthrottle limit --unit backup.service --upload 8mbit --traffic internet
-  sudo chadthrottle top --once --json                      one sample for a script
-  sudo chadthrottle rules list                             the rules, and which are in force
-  sudo chadthrottle doctor                                 what is missing here?
-
-Exit codes: 0 done, 1 it failed, 2 the command line is wrong.";
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Action {
@@ -101,6 +86,7 @@ pub enum Action {
     /// Print the table of processes without a screen
     Top(TopArgs),
     /// Say what this machine has and lacks
+    #[command(after_help = after_help::DOCTOR)]
     Doctor {
         /// First take away what a killed run left on network devices
         #[arg(long)]
@@ -116,7 +102,10 @@ pub enum Action {
 
 /// `chadthrottle limit`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("rates").required(true).multiple(true))]
+#[command(
+    group = clap::ArgGroup::new("rates").required(true).multiple(true),
+    after_help = after_help::LIMIT
+)]
 pub struct LimitArgs {
     /// What to limit.
     #[command(flatten)]
@@ -161,7 +150,7 @@ impl LimitArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("rates").required(true).multiple(true),
-    after_help = RUN_EXAMPLES
+    after_help = after_help::RUN
 )]
 pub struct RunArgs {
     /// How much.
@@ -186,19 +175,9 @@ impl RunArgs {
     }
 }
 
-const RUN_EXAMPLES: &str = "\
-Under sudo the command runs as the user who called sudo.
-
-Examples:
-  sudo chadthrottle run --download 2M -- curl -O https://example.org/image.iso
-  sudo chadthrottle run --upload 8mbit --traffic internet -- make -j8 publish
-
-Exit codes: the command's; 128 and the signal's number if a signal ended it; 125 chadthrottle
-failed, 126 the command can't be run, 127 there is no such command.";
-
 /// `chadthrottle top`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = TOP_EXAMPLES)]
+#[command(after_help = after_help::TOP)]
 pub struct TopArgs {
     /// Print one sample and end; the same as --count 1
     #[arg(long, conflicts_with = "count")]
@@ -228,17 +207,6 @@ pub struct TopArgs {
     #[arg(long)]
     pub csv: bool,
 }
-
-const TOP_EXAMPLES: &str = "\
-Examples:
-  sudo chadthrottle top --by program --sort total-download
-  sudo chadthrottle top --filter 'user:ada !port:443'
-  sudo chadthrottle top --filter limited --interval 10s --csv >> limits.csv
-  sudo chadthrottle top --once --json | jq '.processes[0].name'
-
-A filter's words must all hold; '!' turns one round. Words: a text (in name, path, user or cgroup, or
-a process id), program:, user:, unit:, pid:, port: and a text each, limited, blocked.
-Rates are bytes a second, amounts bytes since the start, in JSON and CSV.";
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)

@@ -8,6 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
+    after_help,
     rates::{RateArgs, SharingArgs},
     target::LastingArgs,
 };
@@ -26,19 +27,20 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Unattended {
     /// Show, check and change the rules file
-    #[command(after_help = RULES_EXAMPLES)]
+    #[command(after_help = after_help::RULES)]
     Rules(Box<RulesArgs>),
     /// Apply the rules without a screen until told to stop
-    #[command(after_help = DAEMON_EXAMPLES)]
+    #[command(after_help = after_help::DAEMON)]
     Daemon(DaemonArgs),
     /// Show what a running daemon does
+    #[command(after_help = after_help::STATUS)]
     Status {
         /// Print one line of JSON
         #[arg(long)]
         json: bool,
     },
     /// End limits in a running daemon; without a name, all that were set by hand
-    #[command(after_help = CLEAR_EXAMPLES)]
+    #[command(after_help = after_help::CLEAR)]
     Clear {
         /// The name of a rule, or else the number of a limit, as `status` shows it
         #[arg(conflicts_with = "all")]
@@ -48,12 +50,13 @@ pub enum Unattended {
         all: bool,
     },
     /// Print completions for a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    #[command(after_help = after_help::COMPLETIONS)]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
     /// Write the manual pages into a folder
+    #[command(after_help = after_help::MAN)]
     Man {
         /// The folder, for example /usr/local/share/man/man1
         folder: PathBuf,
@@ -73,28 +76,6 @@ impl Unattended {
     }
 }
 
-const DAEMON_EXAMPLES: &str = "\
-It reads the rules again on SIGHUP or `chadthrottle rules apply`; rules that are not right leave the
-old ones in force. While it runs, the interface shows its limits. It ends on SIGTERM or Ctrl-C, and
-its limits with it.
-
-Examples:
-  sudo systemctl enable --now chadthrottle
-  sudo chadthrottle daemon --config ./rules.toml
-  sudo chadthrottle daemon --metrics 127.0.0.1:9184";
-
-const CLEAR_EXAMPLES: &str = "\
-Examples:
-  sudo chadthrottle clear             end what was set by hand
-  sudo chadthrottle clear 7 backup    end limit 7 and rule 'backup'
-  sudo chadthrottle clear --all       end all limits until `chadthrottle rules apply`";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  chadthrottle completions bash > /etc/bash_completion.d/chadthrottle
-  chadthrottle completions zsh > /usr/local/share/zsh/site-functions/_chadthrottle
-  chadthrottle completions fish > ~/.config/fish/completions/chadthrottle.fish";
-
 /// `chadthrottle daemon`.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
@@ -108,26 +89,6 @@ pub struct DaemonArgs {
     #[arg(long, value_enum, default_value_t)]
     pub log: Format,
 }
-
-const RULES_EXAMPLES: &str = "\
-Examples:
-  sudo chadthrottle rules add backup --program rsync --upload 1M --traffic internet
-  sudo chadthrottle rules add updates --unit apt-daily.service --download 500K \\
-                                      --days mon-fri --from 9:00 --until 17:00
-  sudo chadthrottle rules add guest --user guest --quota 5GB/day --then block
-  sudo chadthrottle rules edit backup --upload 2M --unset traffic
-  sudo chadthrottle rules check && sudo chadthrottle rules apply
-
-The first rule that limits a process counts. docs/rules.md has all keys of the file.";
-
-const EDIT_EXAMPLES: &str = "\
-The editor is $VISUAL, or $EDITOR, or vi. It gets a copy, under sudo as the user who called sudo;
-the copy takes the file's place when it is right.
-
-Examples:
-  sudo --preserve-env=EDITOR chadthrottle rules edit
-  sudo chadthrottle rules edit backup --upload 2M --unset traffic
-  sudo chadthrottle rules edit backup --rename nightly --until 6:00";
 
 /// `chadthrottle rules`.
 #[derive(Debug, Args)]
@@ -170,12 +131,14 @@ impl RulesPath {
 #[derive(Debug, Subcommand)]
 pub enum RulesAction {
     /// Print the rules and whether each is in force now
+    #[command(after_help = after_help::RULES_LIST)]
     List {
         /// Print one line of JSON
         #[arg(long)]
         json: bool,
     },
     /// Add a rule
+    #[command(after_help = after_help::RULES_ADD)]
     Add {
         /// Its name
         name: String,
@@ -190,7 +153,7 @@ pub enum RulesAction {
         before: Option<String>,
     },
     /// Change a rule; what is not named stays. Without options, open the file in your editor
-    #[command(after_help = EDIT_EXAMPLES)]
+    #[command(after_help = after_help::RULES_EDIT)]
     Edit {
         /// Its name
         name: Option<String>,
@@ -205,13 +168,16 @@ pub enum RulesAction {
         unset: Vec<Unset>,
     },
     /// Remove a rule, with the comment right above it
+    #[command(after_help = after_help::RULES_REMOVE)]
     Remove {
         /// Its name
         name: String,
     },
     /// Say whether the file is right, and if not, where and why
+    #[command(after_help = after_help::RULES_CHECK)]
     Check,
     /// Make a running daemon read the file again
+    #[command(after_help = after_help::RULES_APPLY)]
     Apply,
 }
 

@@ -19,7 +19,8 @@ pub enum Scope {
     All,
     /// What is not local.
     Internet,
-    /// The local network and this machine: see [`chadthrottle_common::address`].
+    /// This machine and its networks: private (RFC 1918), shared by a carrier's customers (CGNAT),
+    /// link-local, unique local (ULA), loopback and multicast addresses.
     Local,
 }
 
