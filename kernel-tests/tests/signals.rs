@@ -82,6 +82,10 @@ fn run_passes_on_every_signal_once_and_keeps_the_limit() -> TestResult {
     expect_ratio("after all signals", goodput, 1e6, kept())
 }
 
+fn size(rows: u16) -> Size {
+    Size { columns: 100, rows }
+}
+
 #[test]
 fn what_the_terminal_sends_comes_once_and_its_jobs_stop_and_go_on() -> TestResult {
     kernel_test!();
@@ -91,7 +95,6 @@ fn what_the_terminal_sends_comes_once_and_its_jobs_stop_and_go_on() -> TestResul
     fs::write(&script, ear(&["INT", "CONT", "WINCH"], ready))?;
     let mut shell = Command::new("bash");
     shell.args(["--norc", "--noprofile", "-i"]);
-    let size = |rows| Size { columns: 100, rows };
     let mut session = Session::start(shell, size(30))?;
     let program = product::program()?;
     session.type_in(&format!(
@@ -119,6 +122,20 @@ fn what_the_terminal_sends_comes_once_and_its_jobs_stop_and_go_on() -> TestResul
     }
     session.type_in("exit\r")?;
     session.end()?;
+    Ok(())
+}
+
+#[test]
+fn the_end_of_the_terminal_comes_to_the_command() -> TestResult {
+    kernel_test!();
+    // As in a window of its own: the kernel tells the leader of the session, and nobody else.
+    let script = "trap 'exit 7' HUP; echo ready; while :; do sleep 0.01; echo; done";
+    let run = command(&["run", "--block", "--", "bash", "-c", script])?;
+    let mut session = Session::start(run, size(30))?;
+    session.wait_for_written("ready", |written| written.contains("ready"))?;
+    session.hang_up();
+    let status = session.end()?;
+    ensure!(status.code() == Some(7), "{status}");
     Ok(())
 }
 
