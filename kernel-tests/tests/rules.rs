@@ -44,16 +44,16 @@ fn server(lab: &Lab) -> Result<Peer> {
 #[test]
 fn fifty_curls_at_a_time_share_a_limit_by_name() -> TestResult {
     kernel_test!(alone);
-    // Emulated processors don't start more than ten curls a second.
+    // Emulated processors don't start more than five curls a second, and do other things.
     let rate = if is_slow() { 1_000_000 } else { 20_000_000 };
-    fifty_curls(rate, rate / if is_slow() { 5 } else { 10 })
+    fifty_curls(rate, rate / if is_slow() { 3 } else { 10 })
 }
 
 #[test]
 fn fifty_short_curls_at_a_time_share_a_low_limit_by_name() -> TestResult {
     kernel_test!(alone);
     let rate = if is_slow() { 500_000 } else { 5_000_000 };
-    fifty_curls(rate, rate / if is_slow() { 5 } else { 25 })
+    fifty_curls(rate, rate / if is_slow() { 3 } else { 25 })
 }
 
 /// Fifty at any time, each of which gets that many bytes and is followed by the next; all together
@@ -73,8 +73,8 @@ fn fifty_curls(rate: u32, each: u32) -> TestResult {
     let (begun, judged) = if is_slow() { (8, 15) } else { (3, 10) };
     let longest = begun + judged + 2;
     let script = format!(
-        "end=$(($(date +%s) + {longest})); for n in $(seq 50); do (while [ $(date +%s) -lt $end ]; do \
-         curl -sS --noproxy '*' -o /dev/null '{url}' || exit; done) & done; wait"
+        "for n in $(seq 50); do timeout {longest} sh -c 'while curl -sS --noproxy \"*\" -o /dev/null {url}; \
+         do :; done' & done; wait"
     );
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script);
