@@ -107,7 +107,7 @@ impl Interface {
 }
 
 fn socket(place: &Path) -> std::path::PathBuf {
-    place.join("control.sock")
+    place.join("run/control.sock")
 }
 
 /// A server, and a curl that downloads for as long as it lives, faster than the limit.
@@ -225,6 +225,9 @@ fn it_can_be_left_while_the_engine_is_loaded() -> TestResult {
 
 /// A daemon that greets when it is told to, with a version that nobody has.
 fn other_daemon(socket: &Path) -> Result<impl FnOnce() -> Result<()> + use<>> {
+    if let Some(folder) = socket.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let listener = UnixListener::bind(socket)?;
     Ok(move || {
         let (mut stream, _) = listener.accept()?;
