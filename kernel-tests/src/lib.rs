@@ -33,6 +33,7 @@ pub mod outcome;
 pub mod peer;
 pub mod process;
 pub mod product;
+pub mod quantiles;
 pub mod queue;
 pub mod reaction;
 

@@ -21,6 +21,12 @@ use crate::{
 /// How long the product may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The unit for systemd.
+pub const UNIT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../chadthrottle/assets/chadthrottle.service"
+);
+
 /// The program under test: `CHADTHROTTLE_BIN`, else the one built beside the tests.
 pub fn program() -> Result<PathBuf> {
     match env::var_os("CHADTHROTTLE_BIN") {

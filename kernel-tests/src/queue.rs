@@ -8,6 +8,7 @@ use crate::{
     TestResult,
     lab::{End, Lab},
     outcome::skipped,
+    quantiles::Quantiles,
 };
 
 /// How our qdiscs are told from others' (`chadthrottle/src/pacing/plan.rs`).
@@ -72,20 +73,17 @@ pub fn tcp_round_trips(end: &End) -> Result<Vec<f64>> {
 
 /// Round trips that a process measured, in seconds.
 #[derive(Clone, Debug)]
-pub struct RoundTrips(Vec<f64>);
+pub struct RoundTrips(Quantiles);
 
 impl RoundTrips {
     /// In any order; there must be one.
-    pub fn new(mut times: Vec<f64>) -> Result<Self> {
-        times.sort_by(f64::total_cmp);
-        anyhow::ensure!(!times.is_empty(), "no round trip was measured");
-        Ok(Self(times))
+    pub fn new(times: Vec<f64>) -> Result<Self> {
+        Quantiles::new(times).map(Self).context("round trips")
     }
 
     /// The time that this share of them does not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
-        let last = self.0.len() - 1;
-        self.0[((last as f64 * share).round() as usize).min(last)]
+        self.0.at(share)
     }
 
     /// The middle one.

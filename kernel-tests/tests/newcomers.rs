@@ -11,6 +11,7 @@ use kernel_tests::{
     newcomers::{Newcomers, named, refused},
     outcome::{figure, is_slow},
     peer::Job,
+    quantiles::Quantiles,
 };
 
 #[test]
@@ -21,11 +22,9 @@ fn a_new_process_is_limited_within_milliseconds() -> TestResult {
     let first = (0..100)
         .map(|n| newcomers.start(&format!("sender-{n}")))
         .collect::<Result<Vec<_>>>()?;
-    let mut after: Vec<f64> = (first.iter())
-        .map(|refused| refused.after.as_secs_f64() * 1e3)
-        .collect();
-    after.sort_by(f64::total_cmp);
-    let at = |part: f64| after[((after.len() - 1) as f64 * part).round() as usize];
+    let after = (first.iter()).map(|refused| refused.after.as_secs_f64() * 1e3);
+    let after = Quantiles::new(after.collect())?;
+    let at = |part| after.at(part);
     figure(&format!(
         "ms from the socket to the limit: p50 {:.2}, p90 {:.2}, p99 {:.2}, most {:.2}",
         at(0.5),

@@ -34,11 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The unit for systemd.
 fn unit() -> Result<String> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../chadthrottle/assets/chadthrottle.service"
-    );
-    std::fs::read_to_string(path).context(path)
+    std::fs::read_to_string(product::UNIT).context(product::UNIT)
 }
 
 #[test]

@@ -56,16 +56,9 @@ fn write_rules(upload: &str) -> Result<()> {
 /// Installs the program and its unit, with nothing changed but where it writes to, and that no other
 /// services are started for it.
 fn install() -> Result<()> {
-    let unit = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../chadthrottle/assets/chadthrottle.service"
-    );
-    fs::copy(
-        product::command(&[])?.get_program(),
-        "/usr/bin/chadthrottle",
-    )?;
+    fs::copy(product::program()?, "/usr/bin/chadthrottle")?;
     let folder = Path::new("/etc/systemd/system");
-    fs::copy(unit, folder.join(UNIT))?;
+    fs::copy(product::UNIT, folder.join(UNIT))?;
     let changes = folder.join(format!("{UNIT}.d"));
     fs::create_dir_all(&changes)?;
     let output = format!(

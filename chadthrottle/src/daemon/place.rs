@@ -157,13 +157,16 @@ pub fn holder(socket: &Path) -> io::Result<Option<String>> {
     // Shared: a daemon that starts right now can tell it from another daemon's.
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            lock.read_to_string(&mut pid)?;
-            Ok(Some(pid.trim().to_owned()))
-        }
+        Err(rustix::io::Errno::WOULDBLOCK) => written_pid(&mut lock).map(Some),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the holder wrote into its lock: its process.
+fn written_pid(lock: &mut File) -> io::Result<String> {
+    let mut pid = String::new();
+    lock.read_to_string(&mut pid)?;
+    Ok(pid.trim().to_owned())
 }
 
 /// Whether a daemon has the lock, and not one that only looks, for a moment.
@@ -190,12 +193,10 @@ fn take_lock(path: &Path) -> anyhow::Result<File> {
     };
     let mut lock = open().with_context(|| path.display().to_string())?;
     if is_taken(&lock) {
-        let mut pid = String::new();
-        lock.read_to_string(&mut pid)?;
         bail!(
             "a daemon is running already (process {}); `chadthrottle status` shows it, and \
              `chadthrottle rules apply` tells it about changed rules",
-            pid.trim()
+            written_pid(&mut lock)?
         );
     }
     lock.set_len(0)?;

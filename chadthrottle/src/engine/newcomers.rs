@@ -147,11 +147,10 @@ impl Engine {
 
     /// Sees to it that the kernel knows the trees that limits are for.
     fn follow_trees(&mut self) {
-        let wanted = self.rules.has_trees();
-        self.kernel.follow_forks(wanted);
-        if wanted {
+        if self.rules.has_trees() {
             self.look_for_descendants();
         } else {
+            self.kernel.follow_forks(false);
             for pid in self.kernel.newcomers.families().into_keys() {
                 self.kernel.newcomers.leave(pid);
             }

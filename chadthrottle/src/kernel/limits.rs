@@ -29,9 +29,9 @@ fn policing_bound(rate: u64) -> u64 {
     POLICING_BOUND.max(clock::cost(POLICING_BYTES, rate.max(1)))
 }
 
-/// The furthest that pacing lets a clock run ahead, and an upload's in any case. TCP waits with its next segments until those
-/// it sent have left, and UDP when its send buffer is full, which holds more than a second's worth
-/// of a slow limit; fq drops what departs more than ten seconds ahead.
+/// The furthest that pacing lets a clock run ahead, and an upload's in any case. TCP waits with its
+/// next segments until those it sent have left, and UDP when its send buffer is full, which holds
+/// more than a second's worth of a slow limit; fq drops what departs more than ten seconds ahead.
 const PACING_BOUND: u64 = 8 * TICKS_PER_SECOND;
 
 /// What a limited download may add to its own round trip before senders are told to slow down.

@@ -1,7 +1,7 @@
 //! How soon a process that starts is limited.
 
 use anyhow::Result;
-use kernel_tests::newcomers::Newcomers;
+use kernel_tests::{newcomers::Newcomers, quantiles::Quantiles};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,19 +57,16 @@ pub fn render(parts: &[Part<Start>]) -> String {
         (true, "of a known kind"),
     ] {
         let of_kind = || starts.iter().filter(|start| start.known == known);
-        let mut after: Vec<f64> = of_kind().map(|start| start.milliseconds).collect();
-        after.sort_by(f64::total_cmp);
-        let Some(last) = after.len().checked_sub(1) else {
+        let Ok(after) = Quantiles::new(of_kind().map(|start| start.milliseconds).collect()) else {
             continue;
         };
-        let at = |part: f64| after[(last as f64 * part).round() as usize];
-        let missed = !known && at(0.99) > TARGET;
+        let missed = !known && after.at(0.99) > TARGET;
         if !known {
             verdict = if missed { "**missed**" } else { "met" };
         }
-        let shown = |part| format!("{:.2} ms", at(part));
+        let shown = |part| format!("{:.2} ms", after.at(part));
         table.row(&[
-            format!("{}, {name}", after.len()),
+            format!("{}, {name}", of_kind().count()),
             shown(0.5),
             shown(0.9),
             match missed {
