@@ -9,6 +9,7 @@
 pub mod address;
 pub mod clock;
 pub mod event;
+pub mod landing;
 pub mod limit;
 pub mod names;
 pub mod newcomer;

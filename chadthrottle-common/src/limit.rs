@@ -1,6 +1,11 @@
 //! A limit's cell in the kernel, and the decision about a packet.
 
-use crate::{clock, map_value, window::Control};
+use crate::{
+    clock,
+    landing::{self, Landing, Lands},
+    map_value,
+    window::Control,
+};
 
 /// How many limit cells there are, cell 0 unused: one for each direction of each slot, or of each
 /// limit that several slots share. When all are taken, a further limit is refused.
@@ -34,10 +39,12 @@ pub struct Limit {
     pub next_signal: u64,
     /// How many were told since the clock was last within `signal_after`.
     pub signals: u64,
-    /// Of a paced download: the windows that its senders are given.
+    /// Of a download: the windows that its senders are given.
     pub control: Control,
+    /// What was in flight when the limit came.
+    pub landing: Landing,
 }
-map_value!(Limit, 112);
+map_value!(Limit, 152);
 
 /// How long the first told sender is given before the next is told, besides twice the debt that
 /// its packets wait for.
@@ -86,6 +93,14 @@ impl Paced {
     }
 }
 
+/// Above so many segments a sent TCP packet is a large one.
+const FEW_SEGMENTS: u64 = 2;
+
+/// The furthest ahead of a paced upload's clock at which TCP may send a large packet. Beyond it, TCP
+/// keeps the packet and makes smaller ones. Below its least retransmission timeout (`TCP_RTO_MIN`, 200
+/// ms), which would otherwise expire for packets that fq still holds.
+const LARGE_BOUND: clock::Ticks = 150 * clock::TICKS_PER_SECOND / 1000;
+
 /// How a limit is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcing {
@@ -111,40 +126,85 @@ pub enum Decision {
         /// retransmission; the bounds would cost it as many as fit into a round trip. Whatever is
         /// done, the time of [`Limit::signal_again`] is to be stored.
         signal: bool,
+        /// What is to be added to [`Landing::owed`], if it is not 0.
+        owed: i64,
     },
     /// Drop it; nothing is charged.
     Drop,
 }
 
-/// Decides about a packet of `payload` bytes at `now`.
+/// Decides about a packet of `payload` bytes at `now`, which may be one of a flight that lands.
 ///
 /// The bound is checked before the packet is charged, so a packet of any size passes once the
 /// clock is within the bound: none can starve.
 #[inline(always)]
-pub const fn admit(limit: &Limit, now: clock::Ticks, payload: u64, by: Enforcing) -> Decision {
+pub const fn admit(
+    limit: &Limit,
+    now: clock::Ticks,
+    payload: u64,
+    by: Enforcing,
+    lands: Option<Lands>,
+) -> Decision {
     if limit.rate == 0 {
         return Decision::Drop;
     }
-    let bound = match by {
+    let lands_now = limit.landing.is_on(now);
+    let mut bound = match by {
         Enforcing::Policing => limit.policing_bound,
         Enforcing::Pacing => limit.pacing_bound,
     };
-    let (start, delay) = match limit.debt(now) {
-        // The store makes the clock stand at the present, whatever `work` is.
-        None => (Some(now.wrapping_sub(limit.work)), 0),
-        Some(debt) if debt > bound => return Decision::Drop,
-        Some(debt) => (None, debt),
+    if lands_now {
+        // What landed is no reason to drop what comes behind it.
+        bound += landing::most(by);
+    }
+    let full = clock::cost(payload, limit.rate);
+    let (start, delay, paid) = match limit.debt(now) {
+        // The store makes the clock stand at the present, whatever `work` is. Time that was not
+        // used earns nothing, but pays what is owed.
+        None => {
+            let idle = now.wrapping_sub(limit.start.wrapping_add(limit.work));
+            let start = Some(now.wrapping_sub(limit.work));
+            (start, 0, limit.landing.at_most_owed(idle))
+        }
+        Some(debt) if debt > bound && lands.is_none() => return Decision::Drop,
+        Some(debt) => (None, debt, 0),
+    };
+    let (cost, owed) = match lands {
+        Some(lands) => {
+            let cost = landing::cost(limit, delay, payload, full, by, lands);
+            (cost, (full - cost) as i64)
+        }
+        None if paid > 0 => (full, 0),
+        None => {
+            let instalment = limit.landing.instalment(full);
+            (full + instalment, -(instalment as i64))
+        }
     };
     Decision::Admit {
         start,
-        cost: clock::cost(payload, limit.rate),
+        cost,
         delay,
-        signal: delay > limit.signal_after
+        signal: !lands_now
+            && delay > limit.signal_after
             && (limit.signals == 0 || clock::debt(limit.next_signal, now).is_none()),
+        owed: owed - paid as i64,
     }
 }
 
 impl Limit {
+    /// How far ahead of a paced upload's clock TCP may send a packet of so many segments. What may not
+    /// be sent yet, TCP keeps.
+    #[inline(always)]
+    pub const fn tcp_upload_bound(&self, segments: u64) -> clock::Ticks {
+        if segments > FEW_SEGMENTS {
+            LARGE_BOUND
+        } else if self.signal_after > self.policing_bound {
+            self.signal_after
+        } else {
+            self.policing_bound
+        }
+    }
+
     /// When the next sender is to be told, after one was told at `now` with the clock ahead by
     /// `delay`: sooner the more of them did not help, as there may be many flows.
     #[inline(always)]
@@ -172,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn apply(limit: &mut Limit, now: Ticks, payload: u64) -> bool {
-        match admit(limit, now, payload, Enforcing::Policing) {
+        match admit(limit, now, payload, Enforcing::Policing, None) {
             Decision::Drop => false,
             Decision::Admit { start, cost, .. } => {
                 if let Some(start) = start {
@@ -194,7 +254,10 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_lets_nothing_through() {
-        assert_eq!(admit(&limit(0), 5, 1, Enforcing::Pacing), Decision::Drop);
+        assert_eq!(
+            admit(&limit(0), 5, 1, Enforcing::Pacing, None),
+            Decision::Drop
+        );
     }
 
     #[test]
@@ -222,7 +285,7 @@ mod tests {
         l.start = 0;
         let now = 1000 * TICKS_PER_SECOND;
         // Both decide on the same old state, then both write.
-        let decisions = [now, now + 10].map(|now| admit(&l, now, 1000, Enforcing::Policing));
+        let decisions = [now, now + 10].map(|now| admit(&l, now, 1000, Enforcing::Policing, None));
         for decision in decisions {
             let Decision::Admit { start, cost, .. } = decision else {
                 panic!("within the bound")
@@ -244,7 +307,7 @@ mod tests {
         for _ in 0..3 {
             let Decision::Admit {
                 start, cost, delay, ..
-            } = admit(&l, now, 1000, Enforcing::Pacing)
+            } = admit(&l, now, 1000, Enforcing::Pacing, None)
             else {
                 panic!("within the bound")
             };
@@ -271,7 +334,7 @@ mod tests {
                 delay,
                 signal,
                 ..
-            } = admit(&l, now, 1000, Enforcing::Pacing)
+            } = admit(&l, now, 1000, Enforcing::Pacing, None)
             else {
                 panic!("within the bound")
             };

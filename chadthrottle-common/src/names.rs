@@ -24,6 +24,11 @@ pub const TASK_TGID_OFFSET: &str = "TASK_TGID_OFFSET";
 /// Constant of the programs: where `tcp_sock.rx_opt.rcv_wscale` is, in bits; 0 for unknown.
 pub const WINDOW_SCALE_OFFSET: &str = "WINDOW_SCALE_OFFSET";
 
+/// Constants of the programs: where `tcp_sock.rcv_wnd` and `.rcv_wup` are, in bytes; 0 for unknown.
+pub const RECEIVE_WINDOW_OFFSET: &str = "RECEIVE_WINDOW_OFFSET";
+/// See [`RECEIVE_WINDOW_OFFSET`].
+pub const WINDOW_UPDATE_OFFSET: &str = "WINDOW_UPDATE_OFFSET";
+
 /// Socket storage: the [`crate::tag::Tag`] of each socket.
 pub const MAP_TAGS: &str = "TAGS";
 /// Array by slot: [`crate::tag::SlotState`].

@@ -9,10 +9,10 @@ use crate::{address::TrafficClass, map_value, traffic::Direction};
 pub const MAX_SLOTS: u32 = 8192;
 
 /// The memory that counters may take, in bytes: a slot's counters exist once for every CPU.
-const COUNTERS_MEMORY: usize = 32 * 1024 * 1024;
+const COUNTERS_MEMORY: usize = 34 * 1024 * 1024;
 
 /// How many slots a machine with so many CPUs has: all, as long as their counters stay within
-/// 32 MiB (up to 32 CPUs), and never fewer than 1024.
+/// 34 MiB (up to 32 CPUs), and never fewer than 1024.
 pub const fn slots_for(cpus: usize) -> u32 {
     let cpus = if cpus == 0 { 1 } else { cpus };
     let fit = COUNTERS_MEMORY / (size_of::<crate::traffic::Counters>() * cpus);

@@ -72,8 +72,10 @@ pub struct Counters {
     /// Payload that the throttle pair let through, also by [`TrafficClass`]; only of slots that
     /// are limited or metered.
     pub admitted: [[u64; 2]; 2],
+    /// The device that the last packet left by on this CPU; 0 before one did.
+    pub device: u64,
 }
-map_value!(Counters, 128);
+map_value!(Counters, 136);
 
 impl Counters {
     /// Adds another CPU's counters.
@@ -90,6 +92,11 @@ impl Counters {
             seen: add(self.seen, other.seen),
             dropped: add(self.dropped, other.dropped),
             admitted,
+            device: if self.device == 0 {
+                other.device
+            } else {
+                self.device
+            },
         }
     }
 
@@ -124,6 +131,7 @@ mod tests {
             seen: [traffic(1000), traffic(70)],
             dropped: [traffic(400), Traffic::default()],
             admitted: [[500, 100], [0, 70]],
+            device: 2,
         };
         let both = cpu.plus(cpu);
         assert_eq!(both.passed(Direction::Download).payload, 1200);

@@ -28,6 +28,10 @@ pub const WHOLE: u32 = 1 << 16;
 /// the shortest that was measured.
 const MOST: u64 = 8 * WHOLE as u64;
 
+/// A flow begins with this part of its window. Given all of it at once, it would send it as one burst,
+/// and then wait for the acknowledgement of that burst, and so on for as long as it lasts.
+const FIRST_PART: u32 = 8;
+
 /// The largest sum of shares: some flows may hardly use theirs.
 const MOST_SHARES: u64 = 1000 * WHOLE as u64;
 
@@ -61,6 +65,25 @@ const PAUSE: u64 = 10_000;
 
 /// No adjustment waits longer, in microseconds.
 const LONGEST_WAIT: u64 = 10_000_000;
+
+/// Where nothing holds acknowledgements, windows let the clock run ahead by this, besides the round
+/// trip: longer than a sender's persist timer runs (RFC 9293, section 3.8.6.1; 200 ms in Linux), so
+/// that the clock is not idle until it asks again, and well within the bound at which packets are
+/// dropped.
+const POLICED_AIM: Ticks = 220 * MILLISECOND;
+
+/// How often flows are counted there.
+const COUNTING: Ticks = 200 * MILLISECOND;
+
+/// [`Control::wait`] while a flight lands: the queue that it makes says nothing about windows.
+const LANDING: u32 = u32::MAX;
+
+/// A sender that was told has heard after one and a half round trips and this, in microseconds.
+const HEARING: u64 = 10_000;
+
+/// An edge that was advertised longer ago was advertised again by the process itself, in
+/// nanoseconds.
+const EDGE_HOLDS: u64 = 2_000_000_000;
 
 /// After so long without an acknowledgement, flows begin anew.
 const IDLE: Ticks = TICKS_PER_SECOND;
@@ -136,10 +159,24 @@ pub struct Grant {
     pub edge: u32,
     /// Whether `edge` is known: 0 or 1.
     pub edge_known: u32,
-    /// Nothing.
-    pub reserved: u32,
+    /// Of the flight that lands: how many bytes may still come.
+    pub flight: u32,
+    /// [`crate::landing::Landing::since`] of that flight.
+    pub landing: Ticks,
+    /// When all that was sent before the sender heard of the limit has arrived, in nanoseconds of
+    /// `CLOCK_MONOTONIC`; 0 before it was told.
+    pub heard: u64,
+    /// The longest round trip that is known of, in microseconds.
+    pub round_trip: u32,
+    /// With how many bytes a flow that landed begins; from there on its window grows by what it
+    /// acknowledges.
+    pub first: u32,
+    /// What was acknowledged with `edge`.
+    pub acknowledged: u32,
+    /// 1 if `flight` is what the process itself had allowed, and not what was advertised for it.
+    pub flight_is_own: u32,
 }
-map_value!(Grant, 40);
+map_value!(Grant, 72);
 
 /// What a TCP header says of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +205,18 @@ pub const fn base(shortest: u32) -> u32 {
         UNKNOWN_BASE
     } else {
         shortest
+    }
+}
+
+/// The longest round trip of a flow in microseconds, by the shortest and the usual one that TCP has
+/// measured.
+#[inline(always)]
+pub const fn round_trip(shortest: u32, usual: u32) -> u32 {
+    let base = base(shortest);
+    if usual > base && usual <= LONGEST_BASE {
+        usual
+    } else {
+        base
     }
 }
 
@@ -231,11 +280,24 @@ impl Control {
         }
     }
 
-    /// How many bytes a sender may have been allowed so that it is not told to slow down when it
-    /// sends them all; `signal_after` is [`crate::limit::Limit::signal_after`].
+    /// With how much of its window a flow begins.
+    #[inline(always)]
+    pub const fn first(window: u32, segment: u32) -> u32 {
+        let segment = if (segment as u64) < LEAST_SEGMENT {
+            LEAST_SEGMENT as u32
+        } else {
+            segment
+        };
+        let first = window / FIRST_PART;
+        let least = LEAST_SEGMENTS as u32 * segment;
+        if first > least { first } else { least }
+    }
+
+    /// How many bytes a sender may have been allowed so that, sending them all, it is far from being
+    /// told to slow down; `signal_after` is [`crate::limit::Limit::signal_after`].
     #[inline(always)]
     pub const fn most_ahead(rate: u64, signal_after: Ticks, base: u32) -> u32 {
-        let microseconds = signal_after / TICKS_PER_MICROSECOND + base as u64;
+        let microseconds = signal_after / 2 / TICKS_PER_MICROSECOND + base as u64;
         bytes(rate, microseconds) as u32
     }
 
@@ -267,6 +329,8 @@ impl Control {
             next.shares = WHOLE;
             next.used = 0;
             next.flows = 1;
+        } else if self.wait == LANDING {
+            // Only from here on does the queue show what the windows do.
         } else if passed < self.wait as u64 * TICKS_PER_MICROSECOND || self.shortest == u64::MAX {
             return next;
         } else {
@@ -295,6 +359,69 @@ impl Control {
         next.flows_before = next.flows;
         next.flows = 1;
         next
+    }
+
+    /// The same while acknowledgements of a flight are held: the flow is only counted.
+    #[inline(always)]
+    pub const fn land(&self, now: Ticks, counted: Ticks) -> Self {
+        let mut next = *self;
+        if self.wait != LANDING {
+            next.since = now;
+            next.shares = WHOLE;
+            next.flows = 1;
+            next.wait = LANDING;
+        } else if counted != self.since {
+            next.flows = next.flows.wrapping_add(1);
+        }
+        next
+    }
+
+    /// The same where nothing holds acknowledgements.
+    #[inline(always)]
+    pub const fn count(&self, now: Ticks, counted: Ticks) -> Self {
+        let mut next = *self;
+        if now.wrapping_sub(self.since) > COUNTING {
+            next.since = now;
+            next.flows_before = next.flows;
+            next.flows = 1;
+        } else if counted != self.since {
+            next.flows = next.flows.wrapping_add(1);
+        }
+        next
+    }
+
+    /// The window in bytes where nothing holds acknowledgements, while the clock is ahead by
+    /// `debt`.
+    ///
+    /// Once the clock is far enough ahead the window closes. A sender that may not even send a
+    /// segment asks with its persist timer until it may, so it waits, and nothing is lost.
+    #[inline(always)]
+    pub const fn policed_window(&self, rate: u64, debt: Ticks, base: u32, segment: u32) -> u32 {
+        let segment = if (segment as u64) < LEAST_SEGMENT {
+            LEAST_SEGMENT
+        } else {
+            segment as u64
+        };
+        let aim = match (AIM_BYTES * TICKS_PER_SECOND).checked_div(rate) {
+            Some(bytes) if bytes > POLICED_AIM => bytes,
+            _ => POLICED_AIM,
+        };
+        let ahead = aim + base as u64 * TICKS_PER_MICROSECOND;
+        if debt > ahead {
+            // A unit of its scale, which is less than a segment.
+            return 1;
+        }
+        let flows = if self.flows > self.flows_before {
+            self.flows as u64
+        } else {
+            self.flows_before as u64
+        };
+        let room = bytes(rate, (ahead - debt) / TICKS_PER_MICROSECOND);
+        let segments = match room.checked_div(segment * flows) {
+            Some(segments) if segments > 0 => segments,
+            _ => 1,
+        };
+        at_most_largest(segments * segment)
     }
 
     /// The next sum of shares, after so much of the rate was `used`, in 1/[`WHOLE`].
@@ -363,6 +490,89 @@ impl Control {
 }
 
 impl Grant {
+    /// A landing begins, of the limit that was set at `since`. How many bytes from `received` on may
+    /// arrive, if the process's own window is `own`: as far as the right edge that was advertised
+    /// last. Without an own window, none.
+    #[inline(always)]
+    pub const fn land(&mut self, since: Ticks, received: u32, own: Option<u32>, ktime: u64) {
+        self.landing = since;
+        self.heard = 0;
+        let Some(own) = own else {
+            self.flight = 0;
+            self.flight_is_own = 0;
+            return;
+        };
+        let ahead = self.edge.wrapping_sub(received);
+        // An edge that is behind is further than 2^31 ahead.
+        let advertised = self.edge_known != 0 && ktime <= self.until + EDGE_HOLDS && ahead < own;
+        self.flight = if advertised { ahead } else { own };
+        self.flight_is_own = !advertised as u32;
+    }
+
+    /// Whether anything may be in flight: the window may be full now, and open when the sender is
+    /// told.
+    #[inline(always)]
+    pub const fn has_flight(&self) -> bool {
+        self.flight > 0 || self.flight_is_own != 0
+    }
+
+    /// The granted window as far as a flow that landed has grown into it: in a round trip to twice of
+    /// what it had, as in slow start. Its sender's own is long over.
+    #[inline(always)]
+    const fn grown(&self, acknowledged: u32) -> u32 {
+        if self.landing == 0 {
+            return self.window;
+        }
+        let mut most = self.first;
+        if self.edge_known != 0 {
+            let before = self.edge.wrapping_sub(self.acknowledged);
+            let more = acknowledged.wrapping_sub(self.acknowledged);
+            // Behind what was acknowledged before is further than 2^31 ahead.
+            if more <= LARGEST as u32 && before <= LARGEST as u32 && before + more > most {
+                most = before + more;
+            }
+        }
+        if self.window < most {
+            self.window
+        } else {
+            most
+        }
+    }
+
+    /// How much sooner an acknowledgement leaves than all that it acknowledges is repaid, at this
+    /// rate, if everything up to `received` has arrived.
+    ///
+    /// What receive offload made one packet of is acknowledged at once, though a link of that rate
+    /// would have delivered it bit by bit. If its acknowledgement waited for the last bit, the
+    /// sender would wait for it with nothing else on its way. So it leaves with the first two
+    /// segments.
+    #[inline(always)]
+    pub const fn ahead_of_batch(&self, received: u32, segment: u32, rate: u64) -> Ticks {
+        let batch = received.wrapping_sub(self.acknowledged);
+        if self.edge_known == 0 || batch > LARGEST as u32 {
+            return 0;
+        }
+        let rest = batch.saturating_sub(LEAST_SEGMENTS as u32 * segment);
+        match (rest as u64 * TICKS_PER_SECOND).checked_div(rate) {
+            Some(time) => time,
+            None => 0,
+        }
+    }
+
+    /// Takes note that a window is advertised in place of the header's, by a packet that leaves at
+    /// that time, in nanoseconds.
+    #[inline(always)]
+    pub const fn told(&mut self, header: Header, at: u64) {
+        if self.heard != 0 || header.flags & ACK == 0 {
+            return;
+        }
+        self.heard = at + (self.round_trip as u64 * 3 / 2 + HEARING) * 1000;
+        if self.flight_is_own != 0 {
+            // No further than to here did the process allow anything until now.
+            self.flight = (header.window as u32) << self.scale;
+        }
+    }
+
     /// The window field that is to take the place of the header's, if any.
     ///
     /// The right edge is not taken back (RFC 9293, section 3.8.6.2.1), unless it is so far ahead
@@ -387,11 +597,13 @@ impl Grant {
         } else {
             0
         };
-        let granted = (self.window + (1 << self.scale) - 1) >> self.scale;
+        let granted = self.grown(header.acknowledged);
+        let granted = (granted + (1 << self.scale) - 1) >> self.scale;
         let wanted = if kept > granted { kept } else { granted };
         let field = if wanted < own { wanted } else { own };
         self.edge = header.acknowledged.wrapping_add(field << self.scale);
         self.edge_known = 1;
+        self.acknowledged = header.acknowledged;
         if field < own {
             Some(field as u16)
         } else {

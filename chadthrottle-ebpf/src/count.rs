@@ -13,11 +13,16 @@ use crate::{maps::COUNTERS, packet, tag};
 pub fn packet(ctx: &SkBuffContext, direction: Direction) {
     let (slot, _) = tag::of_packet(ctx);
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: the pointer is this CPU's own, existing element.
-        add(
-            unsafe { &mut (*counters).seen[direction.index()] },
-            packet::measure(ctx).amount,
-        );
+        // SAFETY: the pointer is this CPU's own, existing element, and the context is valid.
+        unsafe {
+            add(
+                &mut (*counters).seen[direction.index()],
+                packet::measure(ctx).amount,
+            );
+            if matches!(direction, Direction::Upload) {
+                (*counters).device = (*ctx.skb.skb).ifindex.into();
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod count;
 mod family;
+mod landing;
 mod maps;
 mod packet;
 mod socket;

@@ -37,6 +37,8 @@ pub struct Packet {
     /// Whether delaying it slows down who sends to this socket: TCP's acknowledgements, and
     /// everything of other protocols, whose acknowledgements can't be told. Not a SYN or RST.
     pub clocks_peer: bool,
+    /// Whether it is TCP's.
+    pub is_tcp: bool,
 }
 
 /// Measures a packet: payload above TCP or UDP (for other protocols the whole packet), and what
@@ -47,13 +49,14 @@ pub fn measure(ctx: &SkBuffContext) -> Packet {
     let (length, segments) = unsafe { ((*ctx.skb.skb).len as u64, (*ctx.skb.skb).gso_segs as u64) };
     let segments = if segments == 0 { 1 } else { segments };
     match headers(ctx) {
-        Some((headers, clocks_peer)) => Packet {
+        Some((headers, clocks_peer, is_tcp)) => Packet {
             amount: Traffic {
                 payload: length.saturating_sub(headers),
                 wire: length + (segments - 1) * headers,
                 packets: segments,
             },
             clocks_peer,
+            is_tcp,
         },
         None => Packet {
             amount: Traffic {
@@ -62,6 +65,7 @@ pub fn measure(ctx: &SkBuffContext) -> Packet {
                 packets: segments,
             },
             clocks_peer: true,
+            is_tcp: false,
         },
     }
 }
@@ -83,10 +87,11 @@ fn read<const OFFSET: usize, T: Copy>(ctx: &SkBuffContext) -> Option<T> {
     ctx.load(OFFSET).ok()
 }
 
-/// Bytes of IP and TCP or UDP headers, and [`Packet::clocks_peer`]; nothing for other protocols.
+/// Bytes of IP and TCP or UDP headers, [`Packet::clocks_peer`] and [`Packet::is_tcp`]; nothing for other
+/// protocols.
 /// The data of cgroup_skb begins at the IP header.
 #[inline(always)]
-fn headers(ctx: &SkBuffContext) -> Option<(u64, bool)> {
+fn headers(ctx: &SkBuffContext) -> Option<(u64, bool, bool)> {
     // All at once: of a single first byte, the compiler's comparison would prove nothing to the
     // verifier.
     let [first, .., next, _, _, protocol]: [u8; 10] = read::<0, _>(ctx)?;
@@ -118,14 +123,14 @@ fn upper_layer(
     protocol: u8,
     offset: usize,
     tcp_length_and_flags: impl FnOnce() -> Option<[u8; 2]>,
-) -> Option<(u64, bool)> {
+) -> Option<(u64, bool, bool)> {
     match protocol {
         IPPROTO_TCP => {
             let [length, flags] = tcp_length_and_flags()?;
             let length = u64::from(length >> 4) * 4;
-            Some((offset as u64 + length, flags & (SYN | RST) == 0))
+            Some((offset as u64 + length, flags & (SYN | RST) == 0, true))
         }
-        IPPROTO_UDP => Some((offset as u64 + 8, true)),
+        IPPROTO_UDP => Some((offset as u64 + 8, true, false)),
         _ => None,
     }
 }

@@ -9,18 +9,28 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
+    landing::{Landing, Lands},
     limit::{Decision, Enforced, Enforcing, Limit, admit},
     traffic::{Direction, Traffic},
 };
 
 use crate::{
-    PASS, count,
+    PASS, count, landing,
     maps::{ENFORCED, LIMITS, PACED, ROADS},
     packet, tag, window,
 };
 
-/// Verdict of a cgroup program: no.
+/// Verdict on what is received: no.
 const DROP: i32 = 0;
+
+/// Verdict on what is sent: no, because of congestion (`NET_XMIT_DROP`). 0 would make the sender's
+/// call fail with `EPERM`, for which QUIC stacks end the connection. Like this, TCP keeps the
+/// segment and tries again, and a datagram is lost as on a full link. Linux 5.10 and later.
+const DROP_SENT: i32 = 2;
+
+/// A sender is told to slow down by a packet of so few segments: of one that receive offload made of
+/// forty, forty would have to be sent again.
+const FEW_SEGMENTS: u64 = 2;
 
 /// Received packets: a limited download is charged. Where its acknowledgements are paced, it is
 /// they that slow the sender down; otherwise packets that come too early are dropped.
@@ -42,9 +52,19 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let class = packet::class(ctx, Direction::Download);
     let index = state.limit(Direction::Download, class);
     if index != 0 {
-        let now = clock::from_nanoseconds(ktime());
         let by = paced(ctx, slot, Direction::Download);
-        if charge(ctx, slot, index, Direction::Download, amount, now, by).is_none() {
+        if charge(
+            ctx,
+            slot,
+            index,
+            Direction::Download,
+            amount,
+            ktime(),
+            by,
+            false,
+        )
+        .is_none()
+        {
             return DROP;
         }
     }
@@ -70,24 +90,30 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     if upload != 0 || download != 0 {
         let by = paced(ctx, slot, Direction::Upload);
         let ktime = ktime();
-        let now = clock::from_nanoseconds(ktime);
         let mut delay = 0;
         if upload != 0 && packet.amount.payload > 0 {
-            match charge(ctx, slot, upload, Direction::Upload, packet.amount, now, by) {
+            match charge(
+                ctx,
+                slot,
+                upload,
+                Direction::Upload,
+                packet.amount,
+                ktime,
+                by,
+                packet.is_tcp,
+            ) {
                 Some(debt) => delay = debt,
-                None => return DROP,
+                None => return DROP_SENT,
             }
         }
-        if by == Enforcing::Pacing {
-            if download != 0 && packet.clocks_peer {
-                let debt = answer(ctx, download, ktime, now);
-                if debt > delay {
-                    delay = debt;
-                }
+        if download != 0 && packet.clocks_peer {
+            let debt = answer(ctx, download, ktime, by);
+            if debt > delay {
+                delay = debt;
             }
-            if delay > 0 {
-                depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
-            }
+        }
+        if by == Enforcing::Pacing && delay > 0 {
+            depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
         }
     }
     count::admitted(slot, Direction::Upload, class, packet.amount.payload);
@@ -96,13 +122,15 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
 
 /// What is sent for a download: how far the download's clock is ahead. TCP gets a window granted.
 #[inline(always)]
-fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, now: Ticks) -> Ticks {
-    let (Some(limit), Some(seen)) = (LIMITS.get_ptr_mut(download), read(download)) else {
+fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, by: Enforcing) -> Ticks {
+    let now = clock::from_nanoseconds(ktime);
+    let Some(limit) = LIMITS.get_ptr_mut(download) else {
         return 0;
     };
+    let seen = read(limit, now);
     let debt = seen.debt(now).unwrap_or(0);
-    window::grant(ctx, limit, &seen, ktime, now, debt);
-    debt
+    let sooner = window::grant(ctx, limit, &seen, ktime, now, debt, by).unwrap_or(0);
+    debt.saturating_sub(sooner)
 }
 
 /// The present in nanoseconds of `CLOCK_MONOTONIC`, which is fq's clock, too.
@@ -141,13 +169,24 @@ fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
     Enforcing::Policing
 }
 
-/// A copy of a limit, its fields read once each, like READ_ONCE.
+/// A copy of a limit, its fields read once each, like READ_ONCE. The first time that anything meets
+/// it, its landing begins.
 #[inline(always)]
-fn read(index: u32) -> Option<Limit> {
-    let limit = LIMITS.get_ptr(index)?;
+fn read(limit: *mut Limit, now: Ticks) -> Limit {
+    let mut seen = copy(limit);
+    if seen.landing.begins(now) {
+        seen.landing.since = now;
+        // SAFETY: an existing array element.
+        unsafe { (&raw mut (*limit).landing.since).write_volatile(now) };
+    }
+    seen
+}
+
+#[inline(always)]
+fn copy(limit: *const Limit) -> Limit {
     // SAFETY: an existing array element.
     unsafe {
-        Some(Limit {
+        Limit {
             rate: (&raw const (*limit).rate).read_volatile(),
             policing_bound: (&raw const (*limit).policing_bound).read_volatile(),
             pacing_bound: (&raw const (*limit).pacing_bound).read_volatile(),
@@ -157,26 +196,52 @@ fn read(index: u32) -> Option<Limit> {
             next_signal: (&raw const (*limit).next_signal).read_volatile(),
             signals: (&raw const (*limit).signals).read_volatile(),
             control: window::read(&raw const (*limit).control),
-        })
+            landing: Landing {
+                awaited_until: (&raw const (*limit).landing.awaited_until).read_volatile(),
+                since: (&raw const (*limit).landing.since).read_volatile(),
+                flight: (&raw const (*limit).landing.flight).read_volatile(),
+                owed: (&raw const (*limit).landing.owed).read_volatile(),
+                held_until: (&raw const (*limit).landing.held_until).read_volatile(),
+            },
+        }
     }
 }
 
 /// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped.
 #[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inlined; a struct of them costs stack"
+)]
 fn charge(
     ctx: &SkBuffContext,
     slot: u32,
     index: u32,
     direction: Direction,
     amount: Traffic,
-    now: Ticks,
+    ktime: u64,
     by: Enforcing,
+    is_tcp: bool,
 ) -> Option<Ticks> {
     let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
     else {
         return Some(0);
     };
-    let seen = read(index)?;
+    let now = clock::from_nanoseconds(ktime);
+    let mut seen = read(limit, now);
+    if is_tcp && matches!(direction, Direction::Upload) {
+        seen.pacing_bound = seen.tcp_upload_bound(amount.packets);
+    }
+    let lands = match direction {
+        Direction::Download => landing::lands(ctx, limit, &seen, amount.payload, ktime, now),
+        // What is sent is ours to hold.
+        Direction::Upload => None,
+    };
+    if lands.is_some() {
+        // With this flight, if it is the first packet of it.
+        // SAFETY: an existing array element.
+        seen.landing.flight = unsafe { (&raw const (*limit).landing.flight).read_volatile() };
+    }
     // SAFETY: existing array elements; the store and the atomic adds are what their types
     // describe, and the context is valid.
     unsafe {
@@ -194,7 +259,8 @@ fn charge(
             cost,
             delay,
             signal,
-        } = admit(&seen, now, amount.payload, by)
+            owed,
+        } = admit(&seen, now, amount.payload, by, lands)
         else {
             return drop(enforced, slot, direction, amount);
         };
@@ -203,7 +269,10 @@ fn charge(
             (&raw mut (*limit).signals).write_volatile(seen.signals + 1);
             if bpf_skb_ecn_set_ce(ctx.skb.skb) == 1 {
                 add(&raw mut (*enforced).marked_packets, 1);
-            } else if matches!(by, Enforcing::Pacing) && matches!(direction, Direction::Download) {
+            } else if matches!(by, Enforcing::Pacing)
+                && matches!(direction, Direction::Download)
+                && (amount.packets <= FEW_SEGMENTS || delay > 2 * seen.signal_after)
+            {
                 return drop(enforced, slot, direction, amount);
             }
         } else if seen.signals != 0 && delay <= seen.signal_after {
@@ -213,6 +282,13 @@ fn charge(
             (&raw mut (*limit).start).write_volatile(start);
         }
         add(&raw mut (*limit).work, cost);
+        if owed != 0 {
+            add((&raw mut (*limit).landing.owed).cast(), owed as u64);
+        }
+        if matches!(lands, Some(Lands::InTime)) {
+            let held_until = now.wrapping_add(delay).wrapping_add(cost);
+            (&raw mut (*limit).landing.held_until).write_volatile(held_until);
+        }
         add(&raw mut (*enforced).admitted_bytes, amount.payload);
         add(&raw mut (*enforced).admitted_packets, 1);
         if delay < seen.control.shortest {
@@ -261,7 +337,7 @@ fn depart(ctx: &SkBuffContext, at: u64) {
 ///
 /// `sum` must point into a map's element.
 #[inline(always)]
-unsafe fn add(sum: *mut u64, amount: u64) {
+pub unsafe fn add(sum: *mut u64, amount: u64) {
     // SAFETY: the caller's.
     unsafe {
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(sum, amount);

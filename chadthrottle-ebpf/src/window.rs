@@ -16,11 +16,11 @@ use aya_ebpf::{
 };
 use chadthrottle_common::{
     clock::Ticks,
-    limit::Limit,
+    limit::{Enforcing, Limit},
     window::{self, Control, Grant, Header},
 };
 
-use crate::{maps::GRANTS, socket};
+use crate::{landing, maps::GRANTS, socket};
 
 /// Where the kernel keeps `tcp_sock.rx_opt.rcv_wscale`, in bits; 0 if that is not known, and then
 /// no window is granted. User space finds it in the kernel's BTF.
@@ -32,7 +32,8 @@ const GRANT_HOLDS: u64 = 100_000_000;
 
 const IPPROTO_TCP: u8 = 6;
 
-/// Grants the packet's socket a window for its download, whose clock is ahead by `debt`.
+/// Grants the packet's socket a window for its download, whose clock is ahead by `debt`. Returns how
+/// much sooner than that is repaid the packet may leave.
 #[inline(always)]
 pub fn grant(
     ctx: &SkBuffContext,
@@ -41,38 +42,56 @@ pub fn grant(
     ktime: u64,
     now: Ticks,
     debt: Ticks,
-) {
+    by: Enforcing,
+) -> Option<Ticks> {
     let offset = WINDOW_SCALE_OFFSET.load();
     if offset == 0 {
-        return;
+        return None;
     }
-    let Some(socket) = socket::of_packet(&ctx.skb) else {
-        return;
-    };
-    let Some((base, segment)) = path(socket.as_ptr()) else {
-        return;
-    };
-    let Some(scale) = scale(socket.as_ptr(), offset) else {
-        return;
-    };
+    let socket = socket::of_packet(&ctx.skb)?;
+    let Path {
+        base,
+        round_trip,
+        segment,
+        received,
+    } = path(socket.as_ptr())?;
+    let scale = scale(socket.as_ptr(), offset)?;
     // SAFETY: a full socket.
-    let Some(grant) = (unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) })
-    else {
-        return;
-    };
+    let grant = unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) }?;
     let grant = grant.as_ptr();
+    landing::begin(socket, limit, seen, grant, ktime, now);
     // SAFETY: the socket's own storage, and the limit is a map's element, of which other CPUs may
     // store another control: each is as good.
     unsafe {
-        let control =
-            seen.control
-                .acknowledge(now, seen.rate, seen.work, debt, base, (*grant).counted);
+        let counted = (*grant).counted;
+        let control = match by {
+            Enforcing::Policing => seen.control.count(now, counted),
+            Enforcing::Pacing if seen.landing.holds(now) => seen.control.land(now, counted),
+            Enforcing::Pacing => {
+                (seen.control).acknowledge(now, seen.rate, seen.work, debt, base, counted)
+            }
+        };
         store(&raw mut (*limit).control, &control);
         (*grant).counted = control.since;
-        (*grant).window = control.window(seen.rate, base, segment);
+        let window = match by {
+            Enforcing::Policing => control.policed_window(seen.rate, debt, base, segment),
+            Enforcing::Pacing => control.window(seen.rate, base, segment),
+        };
+        (*grant).first = Control::first(window, segment);
+        (*grant).window = if seen.landing.holds(now) && (*grant).first < window {
+            (*grant).first
+        } else {
+            window
+        };
         (*grant).most_ahead = Control::most_ahead(seen.rate, seen.signal_after, base);
+        (*grant).round_trip = round_trip;
         (*grant).scale = scale;
         (*grant).until = ktime + GRANT_HOLDS;
+        if seen.landing.holds(now) {
+            // What a flight cost is not what it costs at the rate.
+            return None;
+        }
+        Some((*grant).ahead_of_batch(received, segment, seen.rate))
     }
 }
 
@@ -120,16 +139,34 @@ unsafe fn store(control: *mut Control, new: &Control) {
     }
 }
 
-/// A TCP socket's base round trip in microseconds, and its segment size.
+/// What TCP knows of a socket's path.
+struct Path {
+    /// The shortest round trip, in microseconds.
+    base: u32,
+    /// The usual one, if that is longer.
+    round_trip: u32,
+    /// The size of a segment, in bytes.
+    segment: u32,
+    /// The next sequence number that is waited for.
+    received: u32,
+}
+
+/// What is known of a TCP socket's path.
 #[inline(always)]
-fn path(socket: *mut bpf_sock) -> Option<(u32, u32)> {
+fn path(socket: *mut bpf_sock) -> Option<Path> {
     // SAFETY: a full socket; the helper returns null for what is not TCP.
     unsafe {
         let tcp = bpf_tcp_sock(socket);
         if tcp.is_null() {
             return None;
         }
-        Some((window::base((*tcp).rtt_min), (*tcp).mss_cache))
+        let shortest = (*tcp).rtt_min;
+        Some(Path {
+            base: window::base(shortest),
+            round_trip: window::round_trip(shortest, (*tcp).srtt_us >> 3),
+            segment: (*tcp).mss_cache,
+            received: (*tcp).rcv_nxt,
+        })
     }
 }
 
@@ -161,12 +198,17 @@ pub fn advertise(ctx: &TcContext) {
     // SAFETY: the socket's own storage; whoever else sends for it overwrites it with as good.
     let grant = unsafe { grant.as_mut() };
     // SAFETY: a helper without arguments.
-    if unsafe { bpf_ktime_get_ns() } > grant.until {
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now > grant.until {
         return;
     }
     let Some((offset, header)) = tcp_header(&ctx.skb) else {
         return;
     };
+    // It leaves when fq lets it.
+    // SAFETY: a field of a valid context.
+    let departs = unsafe { (*ctx.skb.skb).tstamp };
+    grant.told(header, if departs > now { departs } else { now });
     let Some(field) = grant.advertise(header) else {
         return;
     };

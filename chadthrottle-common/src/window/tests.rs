@@ -293,6 +293,103 @@ fn too_much_that_was_allowed_is_taken_back() {
 }
 
 #[test]
+fn a_flow_that_landed_grows_into_its_window() {
+    let mut grant = Grant {
+        landing: 1,
+        first: 3000,
+        ..granted(20_000, 0)
+    };
+    let mut advertised = |acknowledged| {
+        let field = grant.advertise(acknowledgement(acknowledged, 60_000));
+        u32::from(field.expect("it is less than the process's own")) << grant.scale
+    };
+    for (acknowledged, window) in [
+        (1_000_000, 3072),
+        // Nothing new.
+        (1_000_000, 3072),
+        (1_003_072, 6144),
+        (1_005_968, 9088),
+        (1_020_000, 20_096),
+        (1_030_000, 20_096),
+    ] {
+        assert_eq!(advertised(acknowledged), window, "{acknowledged}");
+    }
+}
+
+#[test]
+fn what_may_be_in_flight_ends_at_the_edge_that_was_advertised() {
+    let advertised = Grant {
+        edge: 9_000,
+        edge_known: 1,
+        until: 7,
+        ..Grant::default()
+    };
+    for (what, grant, ktime, flight) in [
+        ("the process's own", Grant::default(), 7, 500_000),
+        ("what was granted", advertised, 7, 8_000),
+        ("a grant of long ago", advertised, 8 + EDGE_HOLDS, 500_000),
+        (
+            "an edge that is behind",
+            Grant {
+                edge: 900,
+                ..advertised
+            },
+            7,
+            500_000,
+        ),
+    ] {
+        let mut grant = grant;
+        grant.land(11, 1_000, Some(500_000), ktime);
+        assert_eq!((grant.flight, grant.landing), (flight, 11), "{what}");
+        // What was advertised until the sender is told counts, if it is the process's own.
+        grant.scale = 7;
+        grant.round_trip = 20_000;
+        grant.told(acknowledgement(0, 6_000), 1_000_000_000);
+        let then = if flight == 8_000 { 8_000 } else { 6_000 << 7 };
+        assert_eq!((grant.flight, grant.heard), (then, 1_040_000_000), "{what}");
+    }
+}
+
+#[test]
+fn a_new_connection_has_nothing_in_flight() {
+    let mut grant = granted(2920, 0);
+    grant.land(11, 1_000, None, 7);
+    assert!(!grant.has_flight());
+    grant.told(acknowledgement(0, 6_000), 1_000_000_000);
+    assert!(!grant.has_flight());
+    // A full window is another matter.
+    grant.land(12, 1_000, Some(0), 7);
+    assert!(grant.has_flight());
+}
+
+#[test]
+fn the_acknowledgement_of_a_batch_leaves_with_its_first_segments() {
+    let grant = Grant {
+        acknowledged: 1_000,
+        edge_known: 1,
+        ..Grant::default()
+    };
+    let rate = 1_448_000;
+    for (received, milliseconds) in [(1_000, 0), (1_000 + 2 * 1448, 0), (1_000 + 12 * 1448, 10)] {
+        let sooner = grant.ahead_of_batch(received, 1448, rate);
+        assert_eq!(sooner, milliseconds * MILLISECOND, "{received}");
+    }
+    assert_eq!(grant.ahead_of_batch(999, 1448, rate), 0, "behind");
+}
+
+#[test]
+fn where_nothing_is_held_windows_close_as_the_clock_gets_ahead() {
+    let control = Control {
+        flows: 2,
+        ..Control::default()
+    };
+    let window = |ms| control.policed_window(1_000_000, ms * MILLISECOND, 20_000, 1460);
+    for (ahead, bytes) in [(0, 82 * 1460), (120, 41 * 1460), (239, 1460), (241, 1)] {
+        assert_eq!(window(ahead), bytes, "{ahead} ms");
+    }
+}
+
+#[test]
 fn a_smaller_window_of_the_process_is_its_own() {
     let mut grant = granted(2920, 50_000);
     assert_eq!(grant.advertise(acknowledgement(0, 0)), None);

@@ -255,13 +255,13 @@ impl Engine {
         rows.collect()
     }
 
-    /// Sees to it that windows are advertised where downloads are paced, and takes fq away where no
+    /// Sees to it that windows are advertised where downloads are limited, and takes fq away where no
     /// limit needs it any more.
     pub(super) fn see_to_devices(&mut self) {
         let downloads = self.owners.iter().filter_map(|owner| {
             let limit = owner.enforcement.as_ref()?;
             (owner.ended.is_none() && limit.limits(Direction::Download))
-                .then(|| limit.paced_on().map(|device| (device, owner.pid())))
+                .then(|| limit.devices().map(|device| (device, owner.pid())))
         });
         let needed = downloads.flatten().collect();
         self.windows.set(&mut self.kernel, &needed);
@@ -314,7 +314,7 @@ impl Engine {
         for cell in self.rules.iter().flat_map(InForce::common_cells).chain(own) {
             if let Some(limits) = rules.get(&cell.limit)
                 && let Some(rate) = *limits.get(cell.direction)
-                && let Err(error) = self.kernel.limits.change(&cell.cell, cell.direction, rate)
+                && let Err(error) = self.kernel.limits.restart(&cell.cell, cell.direction, rate)
             {
                 log::warn!("{error:#}");
             }
@@ -345,15 +345,12 @@ fn together<'a>(limits: impl Iterator<Item = &'a Enforcement>, expected: &Expect
 /// Sees to a device that a limit's packets leave by without being paced.
 fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &mut Enforcement) {
     let index = match kernel.limits.unpaced_device(slot) {
-        Ok(Some(index)) if !limit.knows_road(index) => index,
+        Ok(Some(index)) => index,
         _ => return,
     };
-    let road = pacing.ensure(pid, index);
-    match &road {
-        Ok(_) => log::info!("packets of process {pid} are paced on device {index}"),
-        Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
+    if !learn_road(pacing, index, pid, limit) {
+        return;
     }
-    limit.add_road(index, road);
     let devices = limit.paced_indexes();
     if devices.len() > MAX_PACED {
         log::warn!("process {pid} uses more than {MAX_PACED} devices; on the others it is policed");
@@ -361,4 +358,30 @@ fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &m
     if let Err(error) = kernel.limits.pace(slot, &devices).context("pacing") {
         log::warn!("{error:#}");
     }
+}
+
+/// Finds out whether a limit's packets can be paced on a device, and has fq installed there if so.
+/// Returns whether that is news.
+pub(super) fn learn_road(
+    pacing: &mut Pacing,
+    index: u32,
+    pid: Pid,
+    limit: &mut Enforcement,
+) -> bool {
+    if limit.knows_road(index) {
+        return false;
+    }
+    let (device, road) = match pacing.ensure(pid, index) {
+        Ok(found) => found,
+        Err(error) => {
+            log::debug!("the network of process {pid}: {error}");
+            return false;
+        }
+    };
+    match &road {
+        Ok(()) => log::info!("packets of process {pid} are paced on device {index}"),
+        Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
+    }
+    limit.add_road(device, road);
+    true
 }

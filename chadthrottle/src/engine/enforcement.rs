@@ -40,7 +40,7 @@ pub struct Enforcement {
     unmet: PerDirection<u64>,
     unmet_in_a_row: u32,
     /// The devices that its packets leave by, and whether they can be paced there.
-    roads: BTreeMap<u32, Result<Device, Unpaced>>,
+    roads: BTreeMap<Device, Result<(), Unpaced>>,
 }
 
 /// What a check found.
@@ -145,14 +145,14 @@ impl Enforcement {
         !known
     }
 
-    /// Whether it is known if packets that leave by this device can be paced.
+    /// Whether it is known if packets that leave by the device of this index can be paced.
     pub fn knows_road(&self, index: u32) -> bool {
-        self.roads.contains_key(&index)
+        self.devices().any(|device| device.index == index)
     }
 
     /// Takes note of that.
-    pub fn add_road(&mut self, index: u32, road: Result<Device, Unpaced>) {
-        self.roads.insert(index, road);
+    pub fn add_road(&mut self, device: Device, paced: Result<(), Unpaced>) {
+        self.roads.insert(device, paced);
     }
 
     /// Forgets devices that lost their fq; their next packet shows what can be done. Returns
@@ -160,16 +160,19 @@ impl Enforcement {
     pub fn lose_roads(&mut self, lost: &HashSet<Device>) -> bool {
         let before = self.roads.len();
         self.roads
-            .retain(|_, road| !road.as_ref().is_ok_and(|device| lost.contains(device)));
+            .retain(|device, paced| paced.is_err() || !lost.contains(device));
         self.roads.len() < before
+    }
+
+    /// The devices that its packets leave by.
+    pub fn devices(&self) -> impl Iterator<Item = Device> {
+        self.roads.keys().copied()
     }
 
     /// The devices on which its packets are paced.
     pub fn paced_on(&self) -> impl Iterator<Item = Device> {
-        self.roads
-            .values()
-            .filter_map(|road| road.as_ref().ok())
-            .copied()
+        let paced = self.roads.iter().filter(|(_, paced)| paced.is_ok());
+        paced.map(|(device, _)| *device)
     }
 
     /// The indexes of those devices.
@@ -183,7 +186,7 @@ impl Enforcement {
         let why = self
             .roads
             .values()
-            .find_map(|road| road.as_ref().err())
+            .find_map(|paced| paced.as_ref().err())
             .map(ToString::to_string);
         match (self.paced_on().next().is_some(), why) {
             (false, None) => expected.clone(),
@@ -288,9 +291,10 @@ mod tests {
             namespace: 1,
             index: 2,
         };
-        limit.add_road(2, Ok(device));
+        limit.add_road(device, Ok(()));
         assert_eq!(limit.mechanism(&expected), (Mechanism::Pacing, None));
-        limit.add_road(3, Err(Unpaced::OwnQdisc("cake".into())));
+        let other = Device { index: 3, ..device };
+        limit.add_road(other, Err(Unpaced::OwnQdisc("cake".into())));
         let (mechanism, why) = limit.mechanism(&expected);
         assert_eq!(mechanism, Mechanism::Mixed);
         assert!(why.unwrap().contains("cake"));

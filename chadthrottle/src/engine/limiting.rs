@@ -10,6 +10,7 @@ use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::{
     Engine,
+    checking::learn_road,
     command::{Command, CommandError},
     enforcement::Enforcement,
     in_force::{Choice, InForce, LimitCell, RulesInForce},
@@ -341,7 +342,16 @@ impl Engine {
                 } else {
                     // Paced from the start where others are.
                     for device in self.pacing.ready(pid) {
-                        enforcement.add_road(device.index, Ok(device));
+                        enforcement.add_road(device, Ok(()));
+                    }
+                    // What can hold the traffic that runs is there before the limit counts.
+                    for index in self.kernel.counters.devices(owner.tag.slot)? {
+                        learn_road(&mut self.pacing, index, pid, enforcement);
+                    }
+                    if enforcement.limits(Direction::Download) {
+                        for device in enforcement.devices() {
+                            self.windows.add(&mut self.kernel, device, pid);
+                        }
                     }
                 }
                 // What an earlier limit of this slot found out may not hold any more.

@@ -1,5 +1,7 @@
 //! Reading the counters.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use aya::{
     Ebpf,
@@ -31,6 +33,20 @@ impl CounterMap {
         Ok(values
             .iter()
             .fold(Counters::default(), |sum, cpu| sum.plus(*cpu)))
+    }
+
+    /// The devices that a slot's packets left by last, one for each CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn devices(&self, slot: u32) -> anyhow::Result<BTreeSet<u32>> {
+        let values = self
+            .map
+            .get(&slot, 0)
+            .with_context(|| format!("counters of slot {slot}"))?;
+        let devices = values.iter().map(|cpu| cpu.device as u32);
+        Ok(devices.filter(|device| *device != 0).collect())
     }
 
     /// Sets a slot's counters to zero, for its next owner.

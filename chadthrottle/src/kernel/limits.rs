@@ -117,7 +117,7 @@ impl LimitCells {
             .enforced
             .set(cell.0, Enforced::default(), 0)
             .with_context(|| format!("limit {}", cell.0))
-            .and_then(|()| self.write(&cell, direction, rate, 0));
+            .and_then(|()| self.write(&cell, direction, rate, &Limit::default()));
         match cleared {
             Ok(()) => Ok(cell),
             Err(error) => {
@@ -133,16 +133,28 @@ impl LimitCells {
     }
 
     /// Changes the rate of a limit: one map write, whatever the number of sockets. `kept_debt`
-    /// makes sure that it neither stalls nor bursts.
+    /// makes sure that it neither stalls nor bursts, and what is in flight lands as under a new
+    /// limit.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn change(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
         let old = self.limit(cell)?;
-        let debt = old.debt(now()).unwrap_or(0);
-        let debt = kept_debt(debt, old.rate, rate.bytes_per_second());
-        self.write(cell, direction, rate, debt)
+        if old.rate == rate.bytes_per_second() {
+            return Ok(());
+        }
+        self.write(cell, direction, rate, &old)
+    }
+
+    /// Lets a limit begin anew at its rate: what it delayed has left already.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn restart(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
+        let old = self.limit(cell)?;
+        self.write(cell, direction, rate, &old)
     }
 
     fn write(
@@ -150,9 +162,11 @@ impl LimitCells {
         cell: &Cell,
         direction: Direction,
         rate: Rate,
-        debt: clock::Ticks,
+        old: &Limit,
     ) -> anyhow::Result<()> {
         let rate = rate.bytes_per_second();
+        let now = now();
+        let debt = kept_debt(old.debt(now).unwrap_or(0), old.rate, rate);
         let limit = Limit {
             rate,
             policing_bound: policing_bound(rate),
@@ -161,7 +175,8 @@ impl LimitCells {
                 Direction::Upload => PACING_BOUND,
             },
             signal_after: signal_after(rate),
-            start: now().wrapping_add(debt),
+            start: now.wrapping_add(debt),
+            landing: old.landing.again(now, old.rate, rate),
             ..Limit::default()
         };
         self.limits

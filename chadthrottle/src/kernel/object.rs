@@ -8,8 +8,8 @@ use aya::{
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
     MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
-    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, TASK_PID_OFFSET, TASK_TGID_OFFSET,
-    WINDOW_SCALE_OFFSET,
+    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET, TASK_PID_OFFSET,
+    TASK_TGID_OFFSET, WINDOW_SCALE_OFFSET, WINDOW_UPDATE_OFFSET,
 };
 
 use super::{btf::Btf, newcomers, window::WithoutWindow};
@@ -28,6 +28,10 @@ pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 struct Offsets {
     /// See [`WINDOW_SCALE_OFFSET`].
     window_scale: u32,
+    /// See [`RECEIVE_WINDOW_OFFSET`].
+    receive_window: u32,
+    /// See [`WINDOW_UPDATE_OFFSET`].
+    window_update: u32,
     /// See [`TASK_PID_OFFSET`].
     task_pid: u32,
     /// See [`TASK_TGID_OFFSET`].
@@ -56,11 +60,7 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         offsets.task_pid = bytes("pid");
         offsets.task_tgid = bytes("tgid");
     }
-    let scale = btf.and_then(|btf| window_scale_offset(&btf));
-    let with_window = scale.map(|window_scale| Offsets {
-        window_scale,
-        ..offsets
-    });
+    let with_window = btf.and_then(|btf| with_window_offsets(&btf, offsets));
     let (mut ebpf, window) = match with_window.map(|offsets| load_with(slots, offsets)) {
         Ok(Ok(mut ebpf)) => {
             let loaded = window(&mut ebpf)?.load();
@@ -83,14 +83,18 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
     })
 }
 
-/// Where the kernel keeps the scale of the windows that a TCP socket advertises, in bits.
-fn window_scale_offset(btf: &Btf) -> Result<u32, WithoutWindow> {
-    let options = btf.bit_offset("tcp_sock", "rx_opt");
-    let scale = btf.bit_offset("tcp_options_received", "rcv_wscale");
-    options
-        .zip(scale)
-        .map(|(options, scale)| options + scale)
-        .ok_or_else(|| WithoutWindow::Btf("it has no tcp_sock.rx_opt.rcv_wscale".to_owned()))
+/// The offsets with those of what a TCP socket knows of the windows that it advertises.
+fn with_window_offsets(btf: &Btf, offsets: Offsets) -> Result<Offsets, WithoutWindow> {
+    let bits = |structure: &str, field: &str| {
+        btf.bit_offset(structure, field)
+            .ok_or_else(|| WithoutWindow::Btf(format!("it has no {structure}.{field}")))
+    };
+    Ok(Offsets {
+        window_scale: bits("tcp_sock", "rx_opt")? + bits("tcp_options_received", "rcv_wscale")?,
+        receive_window: bits("tcp_sock", "rcv_wnd")? / 8,
+        window_update: bits("tcp_sock", "rcv_wup")? / 8,
+        ..offsets
+    })
 }
 
 fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
@@ -108,6 +112,8 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &level, true)
         .override_global(WINDOW_SCALE_OFFSET, &offsets.window_scale, true)
+        .override_global(RECEIVE_WINDOW_OFFSET, &offsets.receive_window, true)
+        .override_global(WINDOW_UPDATE_OFFSET, &offsets.window_update, true)
         .override_global(TASK_PID_OFFSET, &offsets.task_pid, true)
         .override_global(TASK_TGID_OFFSET, &offsets.task_tgid, true)
         .map_max_entries(MAP_SLOTS, slots)

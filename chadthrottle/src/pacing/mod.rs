@@ -67,7 +67,7 @@ pub enum Unpaced {
 }
 
 /// A device in a network namespace, by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Device {
     /// The inode of the network namespace.
     pub namespace: u64,
@@ -130,30 +130,38 @@ pub fn fq_in_kernel() -> Option<&'static str> {
 
 impl Pacing {
     /// Sees to it that packets of `pid` that leave by the device with this index are held until
-    /// their departure time.
+    /// their departure time, or says why they can't be.
     ///
     /// # Errors
     ///
-    /// Why they can't be.
-    pub fn ensure(&mut self, pid: Pid, index: u32) -> Result<Device, Unpaced> {
+    /// The network namespace of the process can't be told.
+    pub fn ensure(&mut self, pid: Pid, index: u32) -> io::Result<(Device, Result<(), Unpaced>)> {
+        let (namespace, number) = namespace_of(pid)?;
+        let device = Device {
+            namespace: number,
+            index,
+        };
+        Ok((device, self.install(device, namespace)))
+    }
+
+    fn install(&mut self, device: Device, namespace: File) -> Result<(), Unpaced> {
+        let Device {
+            index,
+            namespace: number,
+        } = device;
         if self.no_fq {
             return Err(Unpaced::NoFq);
         }
         if let Err(why) = &self.instances {
             return Err(Unpaced::Netlink(why.clone()));
         }
-        let (namespace, number) = namespace_of(pid).map_err(failed)?;
-        let device = Device {
-            namespace: number,
-            index,
-        };
         if let Some(installed) = self.installed.get_mut(&device) {
             installed.unused_since = None;
-            return Ok(device);
+            return Ok(());
         }
         let mut netlink = Netlink::in_namespace(namespace.as_fd()).map_err(failed)?;
         match plan(&netlink.qdiscs(index).map_err(failed)?) {
-            Plan::UseAsItIs => Ok(device),
+            Plan::UseAsItIs => Ok(()),
             Plan::LeaveAlone(kind) => Err(Unpaced::OwnQdisc(kind)),
             Plan::Install(placements) => {
                 for placement in placements {
@@ -182,7 +190,7 @@ impl Pacing {
                         unused_since: None,
                     },
                 );
-                Ok(device)
+                Ok(())
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The program that advertises windows, on the devices where downloads are paced.
+//! The program that advertises windows, on the devices where downloads are limited.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -31,21 +31,27 @@ impl Windows {
     pub fn set(&mut self, kernel: &mut Kernel, needed: &HashMap<Device, Pid>) {
         self.attached
             .retain(|device, _| needed.contains_key(device));
+        for (device, pid) in needed {
+            self.add(kernel, *device, *pid);
+        }
+    }
+
+    /// Makes the program be at a device, besides where it is; `pid` lives in the device's network
+    /// namespace.
+    pub fn add(&mut self, kernel: &mut Kernel, device: Device, pid: Pid) {
         if kernel.window.is_err() {
             return;
         }
-        for (device, pid) in needed {
-            if let Entry::Vacant(place) = self.attached.entry(*device) {
-                let link = attach(kernel, *device, *pid)
-                    .inspect(|_| log::info!("windows are advertised on device {}", device.index))
-                    .inspect_err(|error| {
-                        log::info!(
-                            "windows on device {} are left alone: {error:#}",
-                            device.index
-                        );
-                    });
-                place.insert(link.ok());
-            }
+        if let Entry::Vacant(place) = self.attached.entry(device) {
+            let link = attach(kernel, device, pid)
+                .inspect(|_| log::info!("windows are advertised on device {}", device.index))
+                .inspect_err(|error| {
+                    log::info!(
+                        "windows on device {} are left alone: {error:#}",
+                        device.index
+                    );
+                });
+            place.insert(link.ok());
         }
     }
 }
