@@ -10,9 +10,9 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    engine::snapshot::Limits,
     listing::{column::Column, filter::Filter, rows::View},
-    rules::{
+    model::{
+        direction::Limits,
         rule::{Rule, Sharing},
         target::Target,
     },
@@ -228,7 +228,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{process::Pid, rate::Rate, rules::rule::Scope};
+    use crate::{
+        model::{process::Pid, rule::Scope},
+        rate::Rate,
+    };
     use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, String> {

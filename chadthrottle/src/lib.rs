@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod launch;
 pub mod listing;
 pub mod log_sink;
+pub mod model;
 pub mod pacing;
 pub mod process;
 pub mod rate;

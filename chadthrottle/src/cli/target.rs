@@ -3,11 +3,9 @@
 use clap::{ArgGroup, Args};
 
 use crate::{
-    process::{Pid, identity},
-    rules::{
-        file::{FileTarget, SystemUsers},
-        target::Target,
-    },
+    model::{process::Pid, target::Target},
+    process::identity,
+    rules::file::{FileTarget, SystemUsers},
 };
 
 /// What stays when processes come and go: the targets of `limit` and of `rules`. Each is checked as

@@ -13,21 +13,18 @@ use super::{
     connections,
 };
 use crate::{
-    engine::{
+    engine::in_force::RulesInForce,
+    model::{
         command::{Command, CommandError},
         connections::{Details, Watch, Watched},
-        in_force::RulesInForce,
-        snapshot::{
-            Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, Notice, PerDirection,
-            ProcessRow, Severity, Snapshot,
-        },
-    },
-    process::{Pid, ProcessKey, identity::Identity},
-    rate::{Bytes, Rate},
-    rules::{
+        direction::{Limits, PerDirection},
+        limit::{Effect, LimitId, LimitRow, LimitState, Mechanism},
+        notice::{Notice, Severity},
+        process::{Identity, Pid, ProcessId, ProcessKey},
         rule::{Origin, Rule, Sharing},
-        target::ProcessId,
+        snapshot::{ProcessRow, Snapshot},
     },
+    rate::{Bytes, Rate},
 };
 
 /// How often a process is quiet, in a hundred.

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     kernel::{Kernel, SlotsExhausted, Socket},
+    model::process::{Identity, Pid},
     process::{
-        Pid,
         descriptors::{self, Family, SocketDescriptor},
-        identity::{Identifier, Identity},
+        identity::Identifier,
         open_pidfd,
     },
 };

@@ -10,16 +10,19 @@ use super::{
     enforcement::{Check, Enforcement, Expected},
     in_force::{Done, InForce},
     owners::{Owner, rate_of},
-    snapshot::{
-        Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow,
-    },
 };
 use crate::{
     kernel::Kernel,
+    model::{
+        direction::{Limits, PerDirection},
+        limit::{Effect, LimitId, LimitRow, LimitState, Mechanism},
+        process::Pid,
+        rule::{Scope, Sharing},
+        snapshot::ProcessRow,
+    },
     pacing::Pacing,
-    process::{Pid, identity},
+    process::identity,
     rate::Bytes,
-    rules::rule::{Scope, Sharing},
 };
 
 impl Engine {

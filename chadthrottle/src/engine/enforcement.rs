@@ -8,11 +8,14 @@ use std::{
 
 use chadthrottle_common::traffic::{Counters, Direction};
 
-use super::{
-    in_force::{Choice, LimitCell},
-    snapshot::{LimitId, Mechanism, PerDirection},
+use super::in_force::{Choice, LimitCell};
+use crate::{
+    model::{
+        direction::PerDirection,
+        limit::{LimitId, Mechanism},
+    },
+    pacing::{Device, Unpaced},
 };
-use crate::pacing::{Device, Unpaced};
 
 /// A mechanism, and why it is not pacing everywhere.
 pub type Expected = (Mechanism, Option<String>);

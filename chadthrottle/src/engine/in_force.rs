@@ -13,15 +13,16 @@ use chadthrottle_common::{
     traffic::Direction,
 };
 
-use super::snapshot::{LimitId, PerDirection};
 use crate::{
     kernel::{Cell, LimitCells},
-    process::{Pid, ProcessKey, identity::Identity},
-    rate::{Bytes, Rate},
-    rules::{
+    model::{
+        direction::PerDirection,
+        limit::LimitId,
+        process::{Identity, Pid, ProcessId, ProcessKey},
         rule::{Origin, Rule, Sharing},
-        target::{ProcessId, Target},
+        target::Target,
     },
+    rate::{Bytes, Rate},
 };
 
 /// A cell in use, and what was last read of it.
@@ -456,7 +457,10 @@ impl InForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::snapshot::Limits, process::identity::Identifier, rules::rule::Scope};
+    use crate::{
+        model::{direction::Limits, rule::Scope},
+        process::identity::Identifier,
+    };
 
     fn process(pid: u32, name: &str) -> Identity {
         Identifier::default().of_departed(Pid(pid), name.as_bytes(), 1000)
@@ -531,7 +535,7 @@ mod tests {
         let older = rules.insert(Rule::by_hand(Target::program("curl"), limits(2, 2)));
         assert_eq!(chosen(&mut rules, &process(1, "curl"))[0][0], Some(older));
         let glob = Target::Program {
-            by: crate::rules::target::ProgramField::Name,
+            by: crate::model::target::ProgramField::Name,
             pattern: "c*".parse().unwrap(),
         };
         let newer = rules.insert(Rule::by_hand(glob, limits(3, 3)));

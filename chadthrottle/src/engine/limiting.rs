@@ -10,20 +10,22 @@ use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::{
     Engine,
-    command::{Command, CommandError},
     enforcement::Enforcement,
     in_force::{Choice, InForce, LimitCell, RulesInForce},
     owners::Owner,
-    snapshot::{LimitId, Limits},
 };
 use crate::{
-    kernel::Kernel,
-    process::{Pid, ProcessKey, ancestry, open_pidfd},
-    rate::Rate,
-    rules::{
+    kernel::{CellsExhausted, Kernel, SlotsExhausted},
+    model::{
+        command::{Command, CommandError},
+        direction::Limits,
+        limit::LimitId,
+        process::{Pid, ProcessId, ProcessKey},
         rule::{Origin, Rule},
-        target::{ProcessId, Target},
+        target::Target,
     },
+    process::{ancestry, open_pidfd},
+    rate::Rate,
 };
 
 impl Engine {
@@ -441,13 +443,12 @@ fn existing(root: &Path, path: &str) -> PathBuf {
 }
 
 fn kernel_error(error: anyhow::Error) -> CommandError {
-    let error = match error.downcast() {
-        Ok(exhausted) => return CommandError::SlotsExhausted(exhausted),
-        Err(error) => error,
-    };
-    match error.downcast() {
-        Ok(exhausted) => CommandError::CellsExhausted(exhausted),
-        Err(error) => CommandError::Kernel(error),
+    if error.is::<SlotsExhausted>() {
+        CommandError::Exhausted(format!("{error}; end some and try again"))
+    } else if error.is::<CellsExhausted>() {
+        CommandError::Exhausted(format!("{error}; remove some and try again"))
+    } else {
+        CommandError::Kernel(format!("{error:#}"))
     }
 }
 

@@ -1,10 +1,8 @@
-//! The engine: the one owner of the kernel side. It turns readings into [`snapshot::Snapshot`]s
-//! and [`command::Command`]s into limits.
+//! The engine: the one owner of the kernel side. It turns readings into [`Snapshot`]s
+//! and [`Command`](crate::model::command::Command)s into limits.
 
 mod attribution;
 mod checking;
-pub mod command;
-pub mod connections;
 mod enforcement;
 pub(crate) mod in_force;
 mod limiting;
@@ -12,7 +10,6 @@ mod newcomers;
 mod notices;
 mod owners;
 mod run;
-pub mod snapshot;
 mod watching;
 
 use std::{
@@ -29,8 +26,13 @@ pub use run::{EngineThread, start};
 
 use crate::{
     kernel::Kernel,
+    model::{
+        direction::PerDirection,
+        process::{Pid, ProcessKey},
+        snapshot::Snapshot,
+    },
     pacing::{Pacing, Windows},
-    process::{Pid, ProcessKey, descriptors},
+    process::descriptors,
     rate::{Bytes, Rate},
 };
 use attribution::Attribution;
@@ -38,7 +40,6 @@ use in_force::RulesInForce;
 use newcomers::Expected;
 use notices::Notices;
 use owners::{Owner, Owners, rate_of};
-use snapshot::{PerDirection, Snapshot};
 use watching::Watching;
 
 /// How long a process that has ended stays in the table after its last byte.

@@ -14,7 +14,10 @@ use super::{
     Engine,
     in_force::{Choice, InForce, LimitCell, RulesInForce},
 };
-use crate::process::{Pid, ancestry, descriptors};
+use crate::{
+    model::process::Pid,
+    process::{ancestry, descriptors},
+};
 
 /// What counts for the next processes of each kind, as far as it was found out.
 #[derive(Default)]
@@ -266,9 +269,12 @@ fn comm(name: &str) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::{
-        engine::snapshot::{Limits, PerDirection},
+        model::{
+            direction::{Limits, PerDirection},
+            rule::Rule,
+            target::Target,
+        },
         rate::Rate,
-        rules::{rule::Rule, target::Target},
     };
 
     #[test]

@@ -12,13 +12,13 @@ use chadthrottle_common::{
     traffic::{Counters, Direction},
 };
 
-use super::{
-    enforcement::Enforcement,
-    in_force::Choice,
-    snapshot::{PerDirection, ProcessRow},
-};
+use super::{enforcement::Enforcement, in_force::Choice};
 use crate::{
-    process::{Pid, identity::Identity},
+    model::{
+        direction::PerDirection,
+        process::{Identity, Pid},
+        snapshot::ProcessRow,
+    },
     rate::{Bytes, Rate},
 };
 

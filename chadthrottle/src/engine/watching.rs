@@ -7,14 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    connections::{Connection, Details, Ports, Watch, Watched},
-    owners::rate_of,
-    snapshot::PerDirection,
-};
+use super::owners::rate_of;
 use crate::{
+    model::{
+        connections::{Connection, Details, Ports, Watch, Watched},
+        direction::PerDirection,
+        process::ProcessKey,
+    },
     process::{
-        ProcessKey, identity,
+        identity,
         sockets::{self, Reading},
     },
     rate::Bytes,
@@ -190,7 +191,7 @@ fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::connections::Watch, process::Pid};
+    use crate::model::{connections::Watch, process::Pid};
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},

@@ -2,7 +2,7 @@
 
 use super::rows::limit_of;
 use crate::{
-    engine::{connections::Ports, snapshot::ProcessRow},
+    model::{connections::Ports, snapshot::ProcessRow},
     process::unit,
 };
 
@@ -155,8 +155,11 @@ fn starts_with(field: &str, lower: &str) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        engine::snapshot::{LimitId, LimitState, Limits, Mechanism},
-        process::{Pid, ProcessKey},
+        model::{
+            direction::Limits,
+            limit::{LimitId, LimitState, Mechanism},
+            process::{Pid, ProcessKey},
+        },
         rate::Rate,
     };
 

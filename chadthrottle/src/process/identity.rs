@@ -5,36 +5,7 @@ use std::sync::Arc;
 use procfs::process::{Process, StatFlags};
 use uzers::{Users as _, UsersCache};
 
-use super::{Pid, ProcessKey};
-
-/// What is shown of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Which process.
-    pub key: ProcessKey,
-    /// Its name (`/proc/PID/comm`).
-    pub name: Arc<str>,
-    /// Its program file; empty when it can't be known.
-    pub exe: Arc<str>,
-    /// Its arguments, joined by spaces; empty when they can't be known.
-    pub command_line: Arc<str>,
-    /// Its user's name, else its number.
-    pub user: Arc<str>,
-    /// Its user's number, if it is known.
-    pub uid: Option<u32>,
-    /// Its cgroup v2 path; empty when it can't be known.
-    pub cgroup: Arc<str>,
-    /// A thread of the kernel, which has no sockets that programs on cgroups see.
-    pub kernel_thread: bool,
-}
-
-impl Identity {
-    /// Whether the process was about to end when it was looked at: what its file and its arguments
-    /// were can't be known any more, so rules can't be compared with it.
-    pub fn is_leaving(&self) -> bool {
-        !self.kernel_thread && self.exe.is_empty() && self.command_line.is_empty()
-    }
-}
+use crate::model::process::{Identity, Pid, ProcessKey};
 
 /// Reads identities, remembering user names.
 pub struct Identifier {

@@ -7,13 +7,17 @@ use serde::Serialize;
 
 use super::record::{ProcessRecord, RuleRecord, describe};
 use crate::{
-    engine::{
-        command::{Command, CommandError, EngineHandle},
-        snapshot::{Effect, LimitRow, Limits, PerDirection, ProcessRow, Snapshot},
+    model::{
+        command::{Command, CommandError},
+        direction::{Limits, PerDirection},
+        handle::EngineHandle,
+        limit::{Effect, LimitRow},
+        process::Pid,
+        rule::Rule,
+        snapshot::{ProcessRow, Snapshot},
+        target::Target,
     },
-    process::Pid,
     rate::Rate,
-    rules::{rule::Rule, target::Target},
 };
 
 /// What is printed as JSON.
@@ -200,7 +204,7 @@ fn words(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::{LimitId, Mechanism};
+    use crate::model::limit::{LimitId, Mechanism};
 
     #[test]
     fn nothing_is_said_of_a_tree_that_has_ended() {

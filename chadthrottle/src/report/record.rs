@@ -5,11 +5,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    engine::snapshot::{Effect, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow},
     listing::rows::{Row, Subject},
-    process::Pid,
+    model::{
+        direction::{Limits, PerDirection},
+        limit::{Effect, LimitRow, LimitState, Mechanism},
+        process::Pid,
+        rule::{Scope, Sharing},
+        snapshot::ProcessRow,
+    },
     rate::{Bytes, Rate},
-    rules::rule::{Scope, Sharing},
 };
 
 /// Amounts.
@@ -218,7 +222,7 @@ pub fn describe(limits: Limits) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::LimitId;
+    use crate::model::limit::LimitId;
 
     #[test]
     fn a_limit_says_what_it_does() {

@@ -4,13 +4,15 @@ use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::text::{counted, subject as named};
 use crate::{
-    engine::snapshot::{LimitId, LimitRow, ProcessRow},
     listing::rows::Subject,
-    process::{identity::Identity, unit},
-    rules::{
+    model::{
+        limit::{LimitId, LimitRow},
+        process::Identity,
         rule::{Rule, Sharing},
+        snapshot::ProcessRow,
         target::Target,
     },
+    process::unit,
 };
 
 /// Something that a limit may apply to.
@@ -126,7 +128,7 @@ impl Reach {
                 target,
                 Target::Tree(_)
                     | Target::Program {
-                        by: crate::rules::target::ProgramField::CommandLine,
+                        by: crate::model::target::ProgramField::CommandLine,
                         ..
                     }
             )

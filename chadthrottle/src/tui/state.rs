@@ -23,15 +23,16 @@ use super::{
     view,
 };
 use crate::{
-    engine::{
-        connections::Watch,
-        snapshot::{LimitId, LimitRow, ProcessRow, Snapshot},
-    },
     listing::{
         filter::Filter,
         rows::{Row, Subject, View, rows},
     },
-    process::ProcessKey,
+    model::{
+        connections::Watch,
+        limit::{LimitId, LimitRow},
+        process::ProcessKey,
+        snapshot::{ProcessRow, Snapshot},
+    },
 };
 
 /// The state behind a picture.

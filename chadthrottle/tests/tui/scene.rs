@@ -9,19 +9,17 @@ use std::{
 
 use chadthrottle::{
     demo::World,
-    engine::{
+    model::{
         command::Command,
-        snapshot::{
-            Effect as LimitEffect, LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow,
-            Severity, Snapshot,
-        },
-    },
-    process::ProcessKey,
-    rate::{Bytes, Rate},
-    rules::{
+        direction::Limits,
+        limit::{Effect as LimitEffect, LimitId, LimitState, Mechanism},
+        notice::{Notice, Severity},
+        process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
+        snapshot::{ProcessRow, Snapshot},
         target::Target,
     },
+    rate::{Bytes, Rate},
     tui::{
         Keeper, Phase,
         action::{Effect, Message},

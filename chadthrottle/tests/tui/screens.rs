@@ -1,6 +1,9 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
-use chadthrottle::tui::{Keeper, Phase, action::Message, view::theme::Palette};
+use chadthrottle::{
+    model::{rule::Rule, snapshot::Snapshot},
+    tui::{Keeper, Phase, action::Message, view::theme::Palette},
+};
 use crossterm::event::KeyCode::{Char, Down, End, Enter, PageDown, PageUp, Tab};
 use insta::assert_snapshot;
 use ratatui::{
@@ -9,7 +12,6 @@ use ratatui::{
 };
 
 use crate::scene::{Person, busy, degraded, limited, limits, nth, styled, text, with_rules};
-use chadthrottle::{engine::snapshot::Snapshot, rules::rule::Rule};
 
 const SIZES: [Size; 5] = [
     Size::new(40, 10),

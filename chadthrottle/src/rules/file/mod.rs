@@ -11,14 +11,16 @@ pub use read::{listen_address, read};
 use serde::Serialize;
 
 use super::{
-    pattern::Pattern,
     quota::{Quota, Then},
-    rule::{Scope, Sharing},
     schedule::Schedule,
-    target::{ProgramField, Target},
 };
 use crate::{
-    engine::snapshot::{Limits, PerDirection},
+    model::{
+        direction::{Limits, PerDirection},
+        pattern::Pattern,
+        rule::{Scope, Sharing},
+        target::{ProgramField, Target},
+    },
     process::identity,
     rate::Rate,
 };

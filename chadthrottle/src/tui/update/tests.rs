@@ -12,17 +12,17 @@ use ratatui::layout::{Position, Size};
 use super::*;
 use crate::{
     demo::World,
-    engine::{
-        command::Command,
-        snapshot::{LimitId, LimitState, Limits, Mechanism, PerDirection, ProcessRow, Snapshot},
-    },
     listing::{column::Column, rows::View},
-    process::ProcessKey,
-    rate::{Bytes, Rate, Units},
-    rules::{
+    model::{
+        command::Command,
+        direction::{Limits, PerDirection},
+        limit::{LimitId, LimitState, Mechanism},
+        process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
+        snapshot::{ProcessRow, Snapshot},
         target::Target,
     },
+    rate::{Bytes, Rate, Units},
     tui::{
         action::{Ask, Mouse},
         dialog::{BLOCKED, Button, Choice, Dialog, Part},

@@ -17,16 +17,15 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::{
+    model::{
         connections::Connection,
-        snapshot::{LimitState, ProcessRow},
+        limit::LimitState,
+        rule::{Origin, Scope, Sharing},
+        snapshot::ProcessRow,
+        target::Target,
     },
     process::unit,
     rate::Rate,
-    rules::{
-        rule::{Origin, Scope, Sharing},
-        target::Target,
-    },
     tui::{
         reach::Reach,
         state::{DetailsPane, State},

@@ -16,11 +16,11 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::{LimitState, Limits, ProcessRow},
     listing::{
         column::Column,
         rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
     },
+    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow},
     process::unit,
     rate::{Rate, Units},
     tui::{

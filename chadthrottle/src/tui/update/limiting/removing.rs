@@ -4,11 +4,7 @@ use std::collections::HashSet;
 
 use super::{super::say, meant, reaches, undoing::before};
 use crate::{
-    engine::{
-        command::Command,
-        snapshot::{LimitRow, Severity},
-    },
-    rules::{rule::Origin, target::Target},
+    model::{command::Command, limit::LimitRow, notice::Severity, rule::Origin, target::Target},
     tui::{
         Phase,
         action::{Ask, Effect},

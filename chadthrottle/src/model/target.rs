@@ -4,43 +4,10 @@ use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::Pattern;
-use crate::process::{Pid, ProcessKey, identity::Identity};
-
-/// A process by its id, and by when it started if that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// Its id.
-    pub pid: Pid,
-    /// When it started, as in [`ProcessKey`]; without it, whichever process has the id now is
-    /// meant.
-    pub start_time: Option<u64>,
-}
-
-impl From<Pid> for ProcessId {
-    fn from(pid: Pid) -> Self {
-        Self {
-            pid,
-            start_time: None,
-        }
-    }
-}
-
-impl From<ProcessKey> for ProcessId {
-    fn from(key: ProcessKey) -> Self {
-        Self {
-            pid: key.pid,
-            start_time: Some(key.start_time),
-        }
-    }
-}
-
-impl ProcessId {
-    /// Whether it means this process.
-    pub fn is(&self, key: ProcessKey) -> bool {
-        self.pid == key.pid && self.start_time.is_none_or(|time| time == key.start_time)
-    }
-}
+use super::{
+    pattern::Pattern,
+    process::{Identity, Pid, ProcessId, ProcessKey},
+};
 
 /// What of a process a program's pattern is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -295,6 +262,18 @@ impl fmt::Display for Target {
                 Ok(())
             }
         }
+    }
+}
+
+impl From<ProcessKey> for Target {
+    fn from(key: ProcessKey) -> Self {
+        Self::Process(key.into())
+    }
+}
+
+impl From<Pid> for Target {
+    fn from(pid: Pid) -> Self {
+        Self::Process(pid.into())
     }
 }
 
