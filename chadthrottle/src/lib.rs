@@ -13,6 +13,7 @@ pub mod listing;
 pub mod log_sink;
 pub mod model;
 pub mod pacing;
+pub mod policy;
 pub mod process;
 pub mod rate;
 pub mod report;

@@ -24,10 +24,14 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// The only parts of the program that the sources below a folder may use.
-const USES_ONLY: &[(&str, &[&str])] = &[("model", &["model", "rate"])];
+const USES_ONLY: &[(&str, &[&str])] = &[
+    ("model", &["model", "rate"]),
+    ("policy", &["model", "policy", "rate"]),
+];
 
 /// What must not stand below a folder or in a file.
 const NEVER_IN: &[(&str, &[&str])] = &[
+    ("policy", &["std::fs", "std::io", "std::env", "::now()"]),
     ("model", &["std::fs", "std::io", "std::env", "::now()"]),
     (
         "tui/view",

@@ -151,7 +151,7 @@ impl Running {
                     if let Command::SetInterval(every) = command {
                         samples = sampling(every);
                     }
-                    let result = engine.apply(command);
+                    let result = engine.apply(&command);
                     publish.send_replace(Arc::new(engine.picture()));
                     // Whoever asked may be gone.
                     let _ = answer.send(result);

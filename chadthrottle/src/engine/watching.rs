@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::owners::rate_of;
 use crate::{
     model::{
         connections::{Connection, Details, Ports, Watch, Watched},
@@ -18,7 +17,7 @@ use crate::{
         identity,
         sockets::{self, Reading},
     },
-    rate::Bytes,
+    rate::{Bytes, Rate},
 };
 
 /// More connections are not read: each costs some microseconds with every sample.
@@ -173,7 +172,7 @@ fn connection(
         let before = before.copied().unwrap_or(bytes);
         PerDirection::of(|direction| {
             let moved = bytes.get(direction).saturating_sub(*before.get(direction));
-            rate_of(moved, interval)
+            Rate::over(moved, interval)
         })
     };
     Connection {

@@ -157,7 +157,7 @@ mod tests {
     use crate::{
         model::{
             direction::Limits,
-            limit::{LimitId, LimitState, Mechanism},
+            limit::{LimitState, Mechanism},
             process::{Pid, ProcessKey},
         },
         rate::Rate,
@@ -177,9 +177,9 @@ mod tests {
             connections: 0,
             bytes: Default::default(),
             rate: Default::default(),
+            limits: Default::default(),
             local_limit: None,
             limit: Some(LimitState::new(
-                LimitId(1),
                 Limits {
                     download: Some(Rate::ZERO),
                     upload: None,

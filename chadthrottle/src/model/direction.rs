@@ -1,6 +1,6 @@
-//! What there is once for each direction of traffic.
+//! What there is once for each direction, or class, of traffic.
 
-use chadthrottle_common::traffic::Direction;
+use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 use serde::{Deserialize, Serialize};
 
 use crate::rate::Rate;
@@ -43,6 +43,40 @@ impl<T> PerDirection<T> {
         match direction {
             Direction::Download => &mut self.download,
             Direction::Upload => &mut self.upload,
+        }
+    }
+}
+
+/// A value for each class of traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerClass<T> {
+    /// What is not local.
+    pub internet: T,
+    /// This machine and its networks.
+    pub local: T,
+}
+
+impl<T: Copy> PerClass<T> {
+    /// A value for each class.
+    pub fn of(mut value: impl FnMut(TrafficClass) -> T) -> Self {
+        Self {
+            internet: value(TrafficClass::Internet),
+            local: value(TrafficClass::Local),
+        }
+    }
+
+    /// Each value turned into another.
+    pub fn map<U: Copy>(self, mut f: impl FnMut(T) -> U) -> PerClass<U> {
+        PerClass::of(|class| f(*self.get(class)))
+    }
+}
+
+impl<T> PerClass<T> {
+    /// The value of one class.
+    pub fn get(&self, class: TrafficClass) -> &T {
+        match class {
+            TrafficClass::Internet => &self.internet,
+            TrafficClass::Local => &self.local,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Limits in force, and what they do.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
+use chadthrottle_common::traffic::Direction;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    direction::{Limits, PerDirection},
+    direction::{Limits, PerClass, PerDirection},
     rule::{Rule, Scope, Sharing},
 };
 use crate::rate::{Bytes, Rate};
@@ -36,6 +40,35 @@ impl std::fmt::Display for Mechanism {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LimitId(pub u64);
+
+/// Which limit counts for a process, by direction and class of traffic.
+pub type EffectiveLimits = PerDirection<PerClass<Option<LimitId>>>;
+
+impl EffectiveLimits {
+    /// Each direction of each limit, once.
+    pub fn parts(&self) -> impl Iterator<Item = (Direction, LimitId)> + use<> {
+        let limits = *self;
+        Direction::BOTH.into_iter().flat_map(move |direction| {
+            let PerClass { internet, local } = *limits.get(direction);
+            let local = local.filter(|_| local != internet);
+            let ids = [internet, local].into_iter().flatten();
+            ids.map(move |id| (direction, id))
+        })
+    }
+
+    /// All of them, each once.
+    pub fn ids(&self) -> BTreeSet<LimitId> {
+        self.parts().map(|(_, id)| id).collect()
+    }
+
+    /// Which count for traffic that a limit's state is about.
+    pub fn about(&self, scope: Scope) -> PerDirection<Option<LimitId>> {
+        self.map(|by| match scope {
+            Scope::All | Scope::Internet => by.internet,
+            Scope::Local => by.local,
+        })
+    }
+}
 
 /// What limits do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,27 +119,24 @@ impl Effect {
     }
 }
 
-/// The limit of a process. What it dropped, marked and delays counts for all processes that share
-/// it.
+/// What limits a process's traffic, or a part of it. What was dropped, marked and delayed counts for
+/// all processes that share the limits. Which they are is in its row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitState {
-    /// The limit in force, for commands, and to be found in [`Snapshot::limits`](super::snapshot::Snapshot::limits).
-    pub id: LimitId,
     /// What was asked for.
     pub limits: Limits,
     /// For which of its traffic.
     pub scope: Scope,
-    /// Whether it has the limit for itself.
+    /// Whether it has the limits for itself.
     pub sharing: Sharing,
-    /// What it does.
+    /// What they do.
     pub effect: Effect,
 }
 
 impl LimitState {
-    /// A limit that has done nothing yet.
-    pub fn new(id: LimitId, limits: Limits, mechanism: Mechanism) -> Self {
+    /// Limits that have done nothing yet.
+    pub fn new(limits: Limits, mechanism: Mechanism) -> Self {
         Self {
-            id,
             limits,
             scope: Scope::All,
             sharing: Sharing::Each,

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     connections::Watched,
     direction::PerDirection,
-    limit::{LimitId, LimitRow, LimitState, Mechanism},
+    limit::{EffectiveLimits, LimitId, LimitRow, LimitState, Mechanism},
     notice::Notice,
-    process::{Pid, ProcessKey},
+    process::{Identity, Pid, ProcessKey},
 };
 use crate::rate::{Bytes, Rate};
 
@@ -38,9 +38,11 @@ pub struct ProcessRow {
     pub bytes: PerDirection<Bytes>,
     /// Payload a second over the last interval.
     pub rate: PerDirection<Rate>,
-    /// Its limit, if it has one; of two, the one of its internet traffic.
+    /// Which limits count for it.
+    pub limits: EffectiveLimits,
+    /// What they do to all of its traffic; where local traffic has others, to its internet traffic.
     pub limit: Option<LimitState>,
-    /// The limit of its local traffic, if that is another.
+    /// What they do to its local traffic, where that has others.
     pub local_limit: Option<LimitState>,
     /// It has ended; what it moved stays readable for a while.
     pub ended: bool,
@@ -50,6 +52,20 @@ impl ProcessRow {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         self.key.pid
+    }
+
+    /// The process as rules see it. Its command line is not in the table.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            key: self.key,
+            name: self.name.clone(),
+            exe: self.exe.clone(),
+            command_line: "".into(),
+            user: self.user.clone(),
+            uid: self.uid,
+            cgroup: self.cgroup.clone(),
+            kernel_thread: false,
+        }
     }
 
     /// The key that puts those that move most now first, then those that moved most so far.
@@ -132,7 +148,9 @@ impl Snapshot {
 
     /// How many processes are limited.
     pub fn limited(&self) -> usize {
-        self.processes.iter().filter(|p| p.limit.is_some()).count()
+        let rows = self.processes.iter();
+        rows.filter(|row| row.limit.is_some() || row.local_limit.is_some())
+            .count()
     }
 
     /// The limit in force with this number.

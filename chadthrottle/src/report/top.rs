@@ -194,7 +194,7 @@ mod tests {
         listing::filter::Filter,
         model::{
             direction::Limits,
-            limit::{LimitId, LimitState, Mechanism},
+            limit::{LimitState, Mechanism},
         },
     };
     use std::{
@@ -264,7 +264,7 @@ mod tests {
         snapshot.processes.truncate(1);
         snapshot.processes[0].name = "a, \"b\"\nc".into();
         let limits = Limits::of(|_| Some(crate::rate::Rate::ZERO));
-        let limit = LimitState::new(LimitId(1), limits, Mechanism::Pacing);
+        let limit = LimitState::new(limits, Mechanism::Pacing);
         snapshot.processes[0].limit = Some(limit);
         let rows = by_upload(&snapshot, View::Processes);
         let lines = spreadsheet::lines(&snapshot, View::Processes, &rows).unwrap();

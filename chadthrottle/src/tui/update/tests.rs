@@ -16,11 +16,12 @@ use crate::{
     model::{
         command::Command,
         direction::{Limits, PerDirection},
-        limit::{LimitId, LimitState, Mechanism},
+        limit::{LimitState, Mechanism},
+        pattern::Pattern,
         process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
         snapshot::{ProcessRow, Snapshot},
-        target::Target,
+        target::{ProgramField, Target},
     },
     rate::{Bytes, Rate, Units},
     tui::{
@@ -130,11 +131,7 @@ fn changed(state: &State, key: ProcessKey, how: impl Fn(&mut ProcessRow)) -> Mes
 }
 
 fn limit(download: u64) -> Option<LimitState> {
-    Some(LimitState::new(
-        LimitId(1),
-        down(download),
-        Mechanism::Pacing,
-    ))
+    Some(LimitState::new(down(download), Mechanism::Pacing))
 }
 
 fn down(rate: u64) -> Limits {
