@@ -63,9 +63,9 @@ impl Job {
         Self::new("handover")
     }
 
-    /// A child accepts from the listener that its parent made.
-    pub fn prefork() -> Self {
-        Self::new("prefork")
+    /// That many children accept from the listener that their parent made.
+    pub fn prefork(workers: u32) -> Self {
+        Self::new("prefork").set("workers", workers)
     }
 
     /// QUIC; one stream on one connection. Both ends must have the same job's certificate.

@@ -38,7 +38,6 @@ impl Engine {
         let pid = Pid(seen.pid);
         self.rules.join(pid, kind.trees);
         self.admit(tag, pid, Some(kind));
-        self.meet_rules(tag.slot);
         if let Err(error) = self.learn(tag.slot, kind) {
             log::warn!("processes like {pid} begin without limits: {error:#}");
         }
@@ -61,7 +60,8 @@ impl Engine {
         Ok(tag)
     }
 
-    /// Takes in a process that has a slot. Of one that was announced its kind is known.
+    /// Takes in a process that has a slot. Whichever way it was found, it becomes known here and nowhere
+    /// else, so that no process escapes the rules. Of one that was announced its kind is known.
     pub(super) fn admit(&mut self, tag: Tag, pid: Pid, kind: Option<Kind>) {
         if self.owners.of_tag(tag).is_none() {
             let owner = self.attribution.owner(tag, pid, kind);
@@ -75,6 +75,7 @@ impl Engine {
             let began = kind.map(|kind| self.prewarmed.of(kind));
             owner.began = Some(began.unwrap_or_default());
         }
+        self.meet_rules(tag.slot);
     }
 
     /// What counts for a process counts for the next of its kind, as far as that is all it takes.

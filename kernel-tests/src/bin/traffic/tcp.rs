@@ -190,29 +190,31 @@ pub fn hand_over(settings: &Settings) -> Result<()> {
     }
 }
 
-/// The mode `prefork`: a child accepts from the listener that its parent made, as the workers of
+/// The mode `prefork`: children accept from the listener that their parent made, as the workers of
 /// many servers do.
 pub fn prefork(settings: &Settings) -> Result<()> {
     let plan = Plan::new(settings)?;
     let address = settings.listen()?.context("no listen=")?;
     let listener = listen(address, settings)?;
-    // SAFETY: this process has one thread so far, so the child may do anything.
-    match unsafe { libc::fork() } {
-        -1 => bail!("can't fork"),
-        0 => {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            accept_all(&listener, plan)
-        }
-        child => {
-            let address = listener.local_addr()?;
-            say(
-                "started",
-                &format!(",\"address\":\"{address}\",\"worker\":{child}"),
-            );
-            report_from_now_on(settings)?;
-            stay();
+    let mut workers = Vec::new();
+    for _ in 0..settings.number("workers", 1)? {
+        // SAFETY: this process has one thread so far, so the child may do anything.
+        match unsafe { libc::fork() } {
+            -1 => bail!("can't fork"),
+            0 => {
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                return accept_all(&listener, plan);
+            }
+            child => workers.push(child.to_string()),
         }
     }
+    let (address, workers) = (listener.local_addr()?, workers.join(","));
+    say(
+        "started",
+        &format!(",\"address\":\"{address}\",\"workers\":[{workers}]"),
+    );
+    report_from_now_on(settings)?;
+    stay();
 }
 
 fn accept_all(listener: &TcpListener, plan: Plan) -> Result<()> {
