@@ -289,6 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_is_named_as_systemctl_has_it_and_a_container_as_it_is_shown() {
+        for (typed, meant) in [
+            ("nginx", "unit nginx.service"),
+            ("backup.scope", "unit backup.scope"),
+            ("libpod-3f4e8a2b9c01", "unit libpod-3f4e8a2b9c01"),
+            ("3f4e8a2b9c01", "unit 3f4e8a2b9c01"),
+        ] {
+            let line = format!("chadthrottle limit --unit {typed} --block");
+            let Some(Action::Limit(limit)) = parse(&line).unwrap().action else {
+                panic!("limit")
+            };
+            assert_eq!(limit.rules().unwrap()[0].target.to_string(), meant);
+        }
+    }
+
+    #[test]
     fn what_is_limited_shares_or_not() {
         use Sharing::{Each, Shared};
         for (option, limited, run) in [

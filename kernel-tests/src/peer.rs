@@ -63,6 +63,11 @@ impl Job {
         Self::new("handover")
     }
 
+    /// Workers of [`Self::prefork`] give up root's rights for a user's.
+    pub fn worker_user(self, uid: &str) -> Self {
+        self.set("worker_uid", uid)
+    }
+
     /// That many children accept from the listener that their parent made.
     pub fn prefork(workers: u32) -> Self {
         Self::new("prefork").set("workers", workers)

@@ -1,7 +1,7 @@
 //! What a limit can be for: programs, trees of processes, cgroups, users; each or shared; all
 //! traffic or a part.
 
-use std::{process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
@@ -68,6 +68,31 @@ fn a_program_is_limited_by_name_also_when_it_starts_later() -> TestResult {
     expect_ratio("later", judged(&after, started)?, 1e6, kept())?;
     let free = other.goodput_for(Duration::from_secs(1))?;
     expect_ratio("another program", free, 20e6, 0.5..=1.1)
+}
+
+#[test]
+fn a_program_whose_file_is_replaced_stays_limited() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let program = NamedProgram::new("ct-replaced")?;
+    let (_sender, receiver) = upload(&program, &lab)?;
+    let path = program.path().to_string_lossy();
+    let limiter = limit(&["--path", &path, "--upload", "1M"])?;
+    // As an upgrade does it.
+    let newer = program.path().with_extension("new");
+    fs::copy(program.path(), &newer)?;
+    fs::rename(&newer, program.path())?;
+    // Who it is was read again by then.
+    let goodput = judged(&receiver, Moment::now() + Duration::from_secs(2))?;
+    expect_ratio("running", goodput, 1e6, kept())?;
+    drop(limiter);
+    let limiter = limit(&["--path", &path, "--upload", "1M"])?;
+    expect_ratio(
+        "limited afterwards",
+        judged(&receiver, limiter.applied())?,
+        1e6,
+        kept(),
+    )
 }
 
 #[test]

@@ -23,8 +23,9 @@ const RATE: &str = "1M";
 /// By then a connection was found to be its worker's; until then it is its listener's.
 const FOUND_AFTER: Duration = Duration::from_secs(3);
 
-/// No process of another test has this user.
+/// No process of another test has these users.
 const UID: &str = "64322";
+const UID_OF_WORKERS: &str = "64323";
 
 /// Whom a limit is for.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,7 @@ enum Whom {
     Path,
     CommandLine,
     User,
+    UserOfWorkers,
     Cgroup,
     Tree,
 }
@@ -59,6 +61,10 @@ impl Server {
     fn start(&self, job: Job) -> Result<Peer> {
         let job = job.listen(self.lab.near().any_port(Family::V4)).send();
         let job = job.rate(busy_rate());
+        let job = match self.whom {
+            Whom::UserOfWorkers => job.worker_user(UID_OF_WORKERS),
+            _ => job,
+        };
         let command = match self.whom {
             Whom::User => as_the_user(&job.command()?),
             _ => self.program.command(&job)?,
@@ -75,6 +81,7 @@ impl Server {
             Whom::Path => ("--path", path),
             Whom::CommandLine => ("--command", format!("*{name} *")),
             Whom::User => ("--user", UID.to_owned()),
+            Whom::UserOfWorkers => ("--user", UID_OF_WORKERS.to_owned()),
             Whom::Cgroup => ("--cgroup", self.lab.near().cgroup().name()?),
             Whom::Tree => ("--tree", pid.unwrap_or_default().to_string()),
         };
@@ -116,12 +123,13 @@ fn as_the_user(job: &Command) -> Command {
     command
 }
 
-const ALL: [Whom; 7] = [
+const ALL: [Whom; 8] = [
     Whom::Program,
     Whom::EachOfProgram,
     Whom::Path,
     Whom::CommandLine,
     Whom::User,
+    Whom::UserOfWorkers,
     Whom::Cgroup,
     Whom::Tree,
 ];

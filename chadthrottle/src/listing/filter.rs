@@ -1,10 +1,7 @@
 //! What the person wants to see: words that all must hold.
 
 use super::rows::limit_of;
-use crate::{
-    model::{connections::Ports, snapshot::ProcessRow},
-    process::unit,
-};
+use crate::model::{connections::Ports, snapshot::ProcessRow, unit};
 
 /// A filter, as it was typed and as it was understood.
 #[derive(Clone, Debug, Default, PartialEq)]

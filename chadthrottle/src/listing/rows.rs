@@ -17,8 +17,8 @@ use crate::{
         limit::LimitState,
         process::ProcessKey,
         snapshot::{ProcessRow, Snapshot},
+        unit,
     },
-    process::unit,
     rate::{Bytes, Rate},
 };
 

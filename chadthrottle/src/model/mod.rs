@@ -12,3 +12,4 @@ pub mod process;
 pub mod rule;
 pub mod snapshot;
 pub mod target;
+pub mod unit;

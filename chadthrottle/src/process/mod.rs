@@ -5,9 +5,9 @@ pub mod carrier;
 pub mod descriptors;
 pub mod identity;
 pub mod invoker;
+pub mod mounts;
 pub mod network;
 pub mod sockets;
-pub mod unit;
 
 use std::os::fd::OwnedFd;
 

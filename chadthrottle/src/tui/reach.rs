@@ -8,8 +8,8 @@ use crate::{
         rule::{Rule, Sharing},
         snapshot::ProcessRow,
         target::Target,
+        unit,
     },
-    process::unit,
 };
 
 /// Something that a limit may apply to.

@@ -23,8 +23,8 @@ use crate::{
         rule::{Origin, Scope, Sharing},
         snapshot::ProcessRow,
         target::Target,
+        unit,
     },
-    process::unit,
     rate::Rate,
     tui::{
         reach::Reach,

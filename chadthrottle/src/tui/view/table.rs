@@ -20,8 +20,7 @@ use crate::{
         column::Column,
         rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
     },
-    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow},
-    process::unit,
+    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow, unit},
     rate::{Rate, Units},
     tui::{
         Phase,

@@ -202,6 +202,9 @@ pub fn prefork(settings: &Settings) -> Result<()> {
         match unsafe { libc::fork() } {
             -1 => bail!("can't fork"),
             0 => {
+                if settings.is_set("worker_uid") {
+                    give_up_rights(settings.number("worker_uid", 0)?)?;
+                }
                 set_parent_process_death_signal(Some(Signal::KILL))?;
                 return accept_all(&listener, plan);
             }
@@ -215,6 +218,15 @@ pub fn prefork(settings: &Settings) -> Result<()> {
     );
     report_from_now_on(settings)?;
     stay();
+}
+
+/// Becomes a user, as servers do that begin as root.
+fn give_up_rights(uid: u32) -> Result<()> {
+    // SAFETY: it only changes whose process this is.
+    match unsafe { libc::setuid(uid) } {
+        0 => Ok(()),
+        _ => bail!("can't become user {uid}"),
+    }
 }
 
 fn accept_all(listener: &TcpListener, plan: Plan) -> Result<()> {
