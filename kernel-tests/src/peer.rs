@@ -172,6 +172,11 @@ impl Job {
         self.set("leave", 1)
     }
 
+    /// All of it is done by a thread with a name of its own.
+    pub fn in_thread(self, name: &str) -> Self {
+        self.set("thread", name)
+    }
+
     /// Makes no socket before it is told to go.
     pub fn wait(self) -> Self {
         self.set("wait", 1)

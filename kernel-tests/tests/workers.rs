@@ -24,8 +24,8 @@ const RATE: &str = "1M";
 const FOUND_AFTER: Duration = Duration::from_secs(3);
 
 /// No process of another test has these users.
-const UID: &str = "64322";
-const UID_OF_WORKERS: &str = "64323";
+const UID: &str = "64323";
+const UID_OF_WORKERS: &str = "64324";
 
 /// Whom a limit is for.
 #[derive(Clone, Copy, Debug)]
