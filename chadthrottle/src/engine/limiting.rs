@@ -66,11 +66,20 @@ impl Engine {
         for active in changes.removed.iter().filter_map(|id| self.rules.get(*id)) {
             log::info!("{}: not limited any more", active.rule.target);
         }
-        self.bring_into_force(rules).map_err(kernel_error)
+        let before = self.replace_rules(rules).map_err(kernel_error)?;
+        let Err(error) = self.enforce() else {
+            return Ok(());
+        };
+        // Where there are too few cells for all that a file limits, most of it is better than none.
+        if !matches!(command, Command::SetFile(_)) {
+            self.go_back_to(before);
+        }
+        Err(kernel_error(error))
     }
 
-    /// Puts these rules in the place of those in force, and goes back if that fails.
-    fn bring_into_force(&mut self, mut rules: ActiveRules) -> anyhow::Result<()> {
+    /// Puts these rules in the place of those in force, with the cells that they need. Returns those
+    /// before.
+    fn replace_rules(&mut self, mut rules: ActiveRules) -> anyhow::Result<ActiveRules> {
         // A process that is new meanwhile finds the cells of whichever rules count for it.
         if let Err(error) = self.allocate_cells(&rules) {
             for cell in self.cells.take_surplus(&self.rules) {
@@ -79,18 +88,16 @@ impl Engine {
             return Err(error);
         }
         rules.keep_members_of(&self.rules);
-        let mut before = mem::replace(&mut self.rules, rules);
-        let Err(error) = self.enforce() else {
-            return Ok(());
-        };
-        before.keep_members_of(&self.rules);
+        Ok(mem::replace(&mut self.rules, rules))
+    }
+
+    /// Brings the rules back that were in force before.
+    fn go_back_to(&mut self, mut before: ActiveRules) {
         before.number_after(&self.rules);
-        let undone = self.allocate_cells(&before);
-        self.rules = before;
-        if let Err(again) = undone.and(self.enforce()) {
-            self.notices.warn(format!("{again:#}"));
+        let back = self.replace_rules(before).and_then(|_| self.enforce());
+        if let Err(error) = back {
+            self.notices.warn(format!("{error:#}"));
         }
-        Err(error)
     }
 
     /// Gives the rules the cells that they have none of yet.
@@ -157,10 +164,12 @@ impl Engine {
     /// throttle pair. Then cells that are `surplus` are named by no slot, and free.
     fn settle(&mut self, mut surplus: Vec<LimitCell>) -> anyhow::Result<()> {
         surplus.extend(self.forget_newcomers());
-        let assigned = self.owners.slots().into_iter().try_for_each(|slot| {
+        let mut assigned = Ok(());
+        for slot in self.owners.slots() {
             self.attend();
-            self.assign(slot).map(|_| ())
-        });
+            // The others are limited all the same.
+            assigned = assigned.and(self.assign(slot).map(|_| ()));
+        }
         // Who began with one of them meanwhile.
         self.attend();
         for cell in surplus {

@@ -15,7 +15,8 @@ pub enum Command {
     /// Puts a rule in force, in place of the one it [replaces](Rule::replaces). A rule that neither
     /// limits nor counts ends the one it replaces.
     Set(Box<Rule>),
-    /// Puts the rules of a file in force, in this order, in place of all that came from one.
+    /// Puts the rules of a file in force, in this order, in place of all that came from one. Where the
+    /// kernel has no room for all that they limit, it fails and they hold as far as there is room.
     SetFile(Vec<Rule>),
     /// Ends a limit for all whom it limits.
     Remove(LimitId),
