@@ -20,6 +20,10 @@ pub const PROGRAM_FORK: &str = "chadthrottle_fork";
 pub const TASK_PID_OFFSET: &str = "TASK_PID_OFFSET";
 /// See [`TASK_PID_OFFSET`].
 pub const TASK_TGID_OFFSET: &str = "TASK_TGID_OFFSET";
+/// The same of `task_struct.group_leader`; 0 for unknown.
+pub const TASK_LEADER_OFFSET: &str = "TASK_LEADER_OFFSET";
+/// The same of `task_struct.comm`; 0 for unknown.
+pub const TASK_COMM_OFFSET: &str = "TASK_COMM_OFFSET";
 
 /// Constant of the programs: where `tcp_sock.rx_opt.rcv_wscale` is, in bits; 0 for unknown.
 pub const WINDOW_SCALE_OFFSET: &str = "WINDOW_SCALE_OFFSET";

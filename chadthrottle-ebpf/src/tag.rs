@@ -1,11 +1,12 @@
 //! Whose is a socket? Tags at creation, and their lookup for a packet.
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext as _, Global,
     bindings::BPF_NOEXIST,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        generated::bpf_get_current_cgroup_id,
+        bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
     },
     programs::{SkBuffContext, SockContext},
 };
@@ -20,6 +21,15 @@ use crate::{
     maps::{BEGINNINGS, EVENTS, FAMILIES, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS},
     socket,
 };
+
+/// Where the kernel keeps `task_struct.group_leader`, in bytes; 0 where it is not known, or may not be
+/// read here.
+#[unsafe(no_mangle)]
+pub static TASK_LEADER_OFFSET: Global<u32> = Global::new(0);
+
+/// The same of `task_struct.comm`.
+#[unsafe(no_mangle)]
+pub static TASK_COMM_OFFSET: Global<u32> = Global::new(0);
 
 /// Tags a socket at its creation with the slot of the process that creates it.
 #[inline(always)]
@@ -63,7 +73,7 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
         trees: unsafe { FAMILIES.get(&pid) }.copied().unwrap_or(0),
         uid: bpf_get_current_uid_gid() as u32,
         counts: 0,
-        name: bpf_get_current_comm().unwrap_or_default(),
+        name: name(),
     };
     begin(tag, &kind);
     if let Some(mut entry) = EVENTS.reserve(0) {
@@ -76,6 +86,31 @@ fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
         entry.submit(0);
     }
     Some(tag)
+}
+
+/// The name of the process, which is that of its first thread: the one that makes the socket may have
+/// another. Where that can't be known, the latter's.
+#[inline(always)]
+fn name() -> [u8; 16] {
+    of_first_thread().unwrap_or_else(|| bpf_get_current_comm().unwrap_or_default())
+}
+
+#[inline(always)]
+fn of_first_thread() -> Option<[u8; 16]> {
+    let (leader, comm) = (TASK_LEADER_OFFSET.load(), TASK_COMM_OFFSET.load());
+    if leader == 0 || comm == 0 {
+        return None;
+    }
+    let field = |task: *const u8, offset: u32| task.wrapping_add(offset as usize);
+    let mut name = [0; 16];
+    // SAFETY: a helper without arguments, and helpers that check the address.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let first: *const u8 = bpf_probe_read_kernel(field(task, leader).cast()).ok()?;
+        // Zeros follow the name, as in the keys of what is known of names.
+        bpf_probe_read_kernel_str_bytes(field(first, comm), &mut name).ok()?;
+    }
+    Some(name)
 }
 
 /// Limits a new process as the last one of its kind was. Whatever is written here, user space writes

@@ -10,9 +10,9 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    engine::snapshot::Limits,
     listing::{column::Column, filter::Filter, rows::View},
-    rules::{
+    model::{
+        direction::Limits,
         rule::{Rule, Sharing},
         target::Target,
     },
@@ -228,7 +228,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{process::Pid, rate::Rate, rules::rule::Scope};
+    use crate::{
+        model::{process::Pid, rule::Scope},
+        rate::Rate,
+    };
     use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, String> {
@@ -283,6 +286,22 @@ mod tests {
             (1, Sharing::Shared, Scope::Local)
         );
         assert!(rules[0].limits.is_blocked());
+    }
+
+    #[test]
+    fn a_unit_is_named_as_systemctl_has_it_and_a_container_as_it_is_shown() {
+        for (typed, meant) in [
+            ("nginx", "unit nginx.service"),
+            ("backup.scope", "unit backup.scope"),
+            ("libpod-3f4e8a2b9c01", "unit libpod-3f4e8a2b9c01"),
+            ("3f4e8a2b9c01", "unit 3f4e8a2b9c01"),
+        ] {
+            let line = format!("chadthrottle limit --unit {typed} --block");
+            let Some(Action::Limit(limit)) = parse(&line).unwrap().action else {
+                panic!("limit")
+            };
+            assert_eq!(limit.rules().unwrap()[0].target.to_string(), meant);
+        }
     }
 
     #[test]

@@ -16,8 +16,9 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    engine::{
-        command::{Command, EngineHandle, Request},
+    model::{
+        command::Command,
+        handle::{EngineHandle, Request},
         snapshot::Snapshot,
     },
     tui::{Keeper, Outside, Shown, preferences::Preferences},

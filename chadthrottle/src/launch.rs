@@ -26,9 +26,11 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    engine::command::{Command as EngineCommand, EngineHandle},
-    process::{Pid, ancestry, invoker::Invoker},
-    rules::{rule::Rule, target::Target},
+    model::{
+        command::Command as EngineCommand, handle::EngineHandle, process::Pid, rule::Rule,
+        target::Target,
+    },
+    process::{ancestry, invoker::Invoker},
 };
 use signals::Signals;
 

@@ -14,12 +14,11 @@ use std::{
 use anyhow::Context as _;
 use chadthrottle::{
     cli::{Action, Cli, LimitArgs, RunArgs},
-    demo,
-    engine::{self, command::EngineHandle},
+    demo, engine,
     kernel::features,
-    launch, log_sink, report,
-    rules::rule::Rule,
-    tui,
+    launch, log_sink,
+    model::{handle::EngineHandle, rule::Rule},
+    report, tui,
 };
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};

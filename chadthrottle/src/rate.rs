@@ -3,7 +3,7 @@
 //! One spelling everywhere: decimal bytes (`500K`, `1.5M`, `2MB/s`), binary bytes (`1MiB`), bits
 //! (`8mbit`, `1.5Gbit`). What a rate is shown as can be typed again.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use byte_unit::{Byte, Unit, rust_decimal::Decimal};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,15 @@ impl Rate {
     /// So many payload bytes a second.
     pub const fn from_bytes_per_second(bytes: u64) -> Self {
         Self(bytes)
+    }
+
+    /// So many payload bytes in a time, rounded.
+    pub fn over(bytes: u64, time: Duration) -> Self {
+        let seconds = time.as_secs_f64();
+        if seconds <= 0.0 {
+            return Self::ZERO;
+        }
+        Self((bytes as f64 / seconds).round() as u64)
     }
 
     /// Payload bytes a second.

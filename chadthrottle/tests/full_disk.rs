@@ -15,7 +15,7 @@ use std::{
 };
 
 use chadthrottle::{
-    engine::snapshot::PerDirection,
+    model::direction::PerDirection,
     rules::{
         file::store::{self, StoreError},
         ledger::Ledger,

@@ -10,6 +10,7 @@
 //! - [`cgroup`]: cgroups that go away with their owner
 //! - [`home`]: a daemon, and everything it has on disk
 //! - [`process`]: child processes that end with their owner
+//! - [`named_program`]: the traffic program under another name
 //! - [`peer`]: the `traffic` program as one end of a transfer
 //! - [`flow`]: a transfer between the two ends of a lab
 //! - [`goodput`]: what a receiver got, over time
@@ -28,6 +29,7 @@ pub mod home;
 pub mod kernel_view;
 pub mod lab;
 pub mod moment;
+pub mod named_program;
 pub mod newcomers;
 pub mod outcome;
 pub mod peer;

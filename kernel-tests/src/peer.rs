@@ -63,9 +63,14 @@ impl Job {
         Self::new("handover")
     }
 
-    /// A child accepts from the listener that its parent made.
-    pub fn prefork() -> Self {
-        Self::new("prefork")
+    /// Workers of [`Self::prefork`] give up root's rights for a user's.
+    pub fn worker_user(self, uid: &str) -> Self {
+        self.set("worker_uid", uid)
+    }
+
+    /// That many children accept from the listener that their parent made.
+    pub fn prefork(workers: u32) -> Self {
+        Self::new("prefork").set("workers", workers)
     }
 
     /// QUIC; one stream on one connection. Both ends must have the same job's certificate.
@@ -165,6 +170,11 @@ impl Job {
     /// Each of many processes ends when it has sent its amount.
     pub fn leave(self) -> Self {
         self.set("leave", 1)
+    }
+
+    /// All of it is done by a thread with a name of its own.
+    pub fn in_thread(self, name: &str) -> Self {
+        self.set("thread", name)
     }
 
     /// Makes no socket before it is told to go.

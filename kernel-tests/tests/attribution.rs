@@ -188,9 +188,9 @@ fn a_process_in_a_container_is_limited_and_its_neighbour_outside_is_not() -> Tes
 fn a_worker_that_accepts_from_its_parents_listener_is_limited() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let job = Job::prefork().listen(lab.near().any_port(Family::V4));
+    let job = Job::prefork(1).listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(job.send().rate(busy_rate()))?;
-    let worker = server.event("started")?["worker"].as_u64();
+    let worker = server.event("started")?["workers"][0].as_u64();
     let worker = u32::try_from(worker.context("no PID")?)?;
     let limiter = Limiter::start(&[worker], &["--upload", "1M"])?;
     let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;

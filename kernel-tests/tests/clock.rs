@@ -12,14 +12,11 @@ use std::{thread::available_parallelism, time::Duration};
 
 use anyhow::{Result, ensure};
 use chadthrottle::{
-    engine::{
-        self, EngineThread,
-        command::{Command, EngineHandle},
-        snapshot::Limits,
+    engine::{self, EngineThread},
+    model::{
+        command::Command, direction::Limits, handle::EngineHandle, process::Pid, target::Target,
     },
-    process::Pid,
     rate::Rate,
-    rules::target::Target,
 };
 use chadthrottle_common::traffic;
 use kernel_tests::{

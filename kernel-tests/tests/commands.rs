@@ -72,6 +72,25 @@ fn a_pid_named_twice_is_limited_once() -> TestResult {
 }
 
 #[test]
+fn a_thread_is_taken_for_its_process() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let pid = flow.near().pid();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?
+        .filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    let thread = threads.filter(|thread| *thread != pid).last();
+    let limiter = Limiter::start(
+        &[thread.context("it has one thread")?],
+        &["--download", "1M"],
+    )?;
+    expect_ratio("its process", soon(&flow)?, 1e6, kept())?;
+    let sample = limiter.next_event()?.context("it ended")?;
+    ensure!(process(&sample, pid).is_some(), "not in {sample}");
+    Ok(())
+}
+
+#[test]
 fn the_samples_of_a_limiter_say_what_the_receiver_sees() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;

@@ -89,3 +89,23 @@ fn the_first_of_a_name_and_the_first_of_a_user_are_limited_from_their_first_byte
     ensure!(nobodys.is_err(), "it was refused, too: {nobodys:?}");
     Ok(())
 }
+
+#[test]
+fn the_name_of_a_thread_is_not_that_of_its_process() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let home = Home::new("[[rule]]\nname = \"a\"\nprogram = \"ct-process\"\nblock = \"upload\"\n")?;
+    let daemon = home.daemon()?;
+    let sink = (lab.far()).traffic(Job::udp().listen(lab.far().any_port(Family::V4)))?;
+    let job = Job::until_refused().connect(sink.address()?);
+    for n in 0..20 {
+        let job = job.clone().in_thread(&format!("thread-{n}"));
+        let sender = named(&job, "ct-process", home.path())?;
+        let passed = refused(sender, &lab)?.passed;
+        ensure!(passed == 0, "{n}: {passed} passed; {}", daemon.errors());
+    }
+    let other = named(&job.in_thread("ct-process"), "ct-other", home.path())?;
+    let others = refused(other, &lab);
+    ensure!(others.is_err(), "it was refused, too: {others:?}");
+    Ok(())
+}

@@ -153,9 +153,9 @@ fn a_short_connection_of_a_preforked_worker_is_counted() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
     let mut top = Top::start("500ms")?;
-    let job = Job::prefork().listen(lab.near().any_port(Family::V4));
+    let job = Job::prefork(1).listen(lab.near().any_port(Family::V4));
     let server = lab.near().traffic(job.send().amount(EACH))?;
-    let worker = server.event("started")?["worker"].as_u64();
+    let worker = server.event("started")?["workers"][0].as_u64();
     let worker = u32::try_from(worker.context("no PID")?)?;
     for _ in 0..3 {
         let client = lab.far().traffic(Job::tcp().connect(server.address()?))?;

@@ -1,7 +1,7 @@
 //! What a limit can be for: programs, trees of processes, cgroups, users; each or shared; all
 //! traffic or a part.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
@@ -11,13 +11,13 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
+    named_program::NamedProgram,
     outcome::{expect_ratio, kept},
     peer::{Job, Peer, busy_rate},
     process::{self, Place, Process},
     product::{Limiter, command, limit_command},
 };
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 /// A limit for other targets than processes.
 fn limit(options: &[&str]) -> Result<Limiter> {
@@ -46,46 +46,22 @@ fn words(job: &Job) -> Result<String> {
         .join(" "))
 }
 
-/// The traffic program under a name that no other process has.
-struct Named {
-    _directory: TempDir,
-    path: PathBuf,
-}
-
-impl Named {
-    fn new(name: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join(name);
-        fs::copy(Job::tcp().command()?.get_program(), &path)?;
-        Ok(Self {
-            _directory: directory,
-            path,
-        })
-    }
-
-    fn command(&self, job: &Job) -> Result<Command> {
-        let mut command = Command::new(&self.path);
-        command.args(job.command()?.get_args());
-        Ok(command)
-    }
-
-    /// Begins to send from the near end; the receiver at the far end is returned, too.
-    fn upload(&self, lab: &Lab) -> Result<(Peer, Peer)> {
-        let sink = sink(lab)?;
-        let job = Job::busy().connect(sink.address()?).send();
-        let sender = Peer::from_command(self.command(&job)?, lab.near().place())?;
-        Ok((sender, sink))
-    }
+/// Begins to send from the near end; the receiver at the far end is returned, too.
+fn upload(program: &NamedProgram, lab: &Lab) -> Result<(Peer, Peer)> {
+    let sink = sink(lab)?;
+    let job = Job::busy().connect(sink.address()?).send();
+    let sender = Peer::from_command(program.command(&job)?, lab.near().place())?;
+    Ok((sender, sink))
 }
 
 #[test]
 fn a_program_is_limited_by_name_also_when_it_starts_later() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let program = Named::new("ct-by-name")?;
-    let (_running, before) = program.upload(&lab)?;
+    let program = NamedProgram::new("ct-by-name")?;
+    let (_running, before) = upload(&program, &lab)?;
     let limiter = limit(&["--program", "ct-by-na*", "--upload", "1M"])?;
-    let (_later, after) = program.upload(&lab)?;
+    let (_later, after) = upload(&program, &lab)?;
     let started = Moment::now();
     let other = Flow::start(&lab, Job::busy(), Direction::Upload, Family::V4)?;
     expect_ratio("running", judged(&before, limiter.applied())?, 1e6, kept())?;
@@ -95,17 +71,42 @@ fn a_program_is_limited_by_name_also_when_it_starts_later() -> TestResult {
 }
 
 #[test]
+fn a_program_whose_file_is_replaced_stays_limited() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let program = NamedProgram::new("ct-replaced")?;
+    let (_sender, receiver) = upload(&program, &lab)?;
+    let path = program.path().to_string_lossy();
+    let limiter = limit(&["--path", &path, "--upload", "1M"])?;
+    // As an upgrade does it.
+    let newer = program.path().with_extension("new");
+    fs::copy(program.path(), &newer)?;
+    fs::rename(&newer, program.path())?;
+    // Who it is was read again by then.
+    let goodput = judged(&receiver, Moment::now() + Duration::from_secs(2))?;
+    expect_ratio("running", goodput, 1e6, kept())?;
+    drop(limiter);
+    let limiter = limit(&["--path", &path, "--upload", "1M"])?;
+    expect_ratio(
+        "limited afterwards",
+        judged(&receiver, limiter.applied())?,
+        1e6,
+        kept(),
+    )
+}
+
+#[test]
 fn a_shared_limit_is_one_for_all_and_each_has_its_own_without() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
-    let program = Named::new("ct-shared")?;
+    let program = NamedProgram::new("ct-shared")?;
     let limit = |options: &[&str]| -> Result<f64> {
         let base = ["--program", "ct-shared", "--upload", "1500K"];
         let limiter = Limiter::from_command(limit_command(&[], &[&base, options].concat())?)?;
         let flows = [
-            program.upload(&lab)?,
-            program.upload(&lab)?,
-            program.upload(&lab)?,
+            upload(&program, &lab)?,
+            upload(&program, &lab)?,
+            upload(&program, &lab)?,
         ];
         let started = Moment::now();
         let mut sum = 0.0;
@@ -319,7 +320,7 @@ fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
     let lab = Lab::new()?;
     let remote = internet(&lab)?;
     // One process with a connection of each kind would be one sender; two show it as well.
-    let program = Named::new("ct-classes")?;
+    let program = NamedProgram::new("ct-classes")?;
     let upload = |address| -> Result<(Peer, Peer)> {
         let sink = lab.far().traffic(Job::busy().listen(address))?;
         let job = Job::busy().connect(sink.address()?).send();

@@ -3,9 +3,11 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
-    engine::snapshot::{Limits, PerDirection},
+    model::{
+        direction::{Limits, PerDirection},
+        rule::{Scope, Sharing},
+    },
     rate::Rate,
-    rules::rule::{Scope, Sharing},
 };
 
 /// How much of which traffic is let through. A command that needs an answer requires the group

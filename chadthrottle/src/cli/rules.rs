@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     log_sink::Format,
+    model::rule::{Scope, Sharing},
     rate::Rate,
     rules::{
         file::{self, FileRule},
         quota::{Allowance, Count, Quota, Then},
-        rule::{Scope, Sharing},
         schedule::{self, Days},
     },
 };

@@ -3,11 +3,9 @@
 use clap::{ArgGroup, Args};
 
 use crate::{
-    process::{Pid, identity},
-    rules::{
-        file::{FileTarget, SystemUsers},
-        target::Target,
-    },
+    model::{process::Pid, target::Target, unit},
+    process::identity,
+    rules::file::{FileTarget, SystemUsers},
 };
 
 /// What stays when processes come and go: the targets of `limit` and of `rules`. Each is checked as
@@ -27,7 +25,7 @@ pub struct LastingArgs {
     #[arg(long = "cgroup", value_name = "PATH", group = "targets", value_parser = of("cgroup"))]
     cgroups: Vec<FileTarget>,
     /// A systemd unit, for example nginx.service
-    #[arg(long = "unit", value_name = "UNIT", group = "targets", value_parser = unit)]
+    #[arg(long = "unit", value_name = "UNIT", group = "targets", value_parser = unit_name)]
     units: Vec<FileTarget>,
     /// A user, by name or number
     #[arg(long = "user", value_name = "USER", group = "targets", value_parser = of("user"))]
@@ -38,10 +36,10 @@ fn of(key: &'static str) -> impl Fn(&str) -> Result<FileTarget, String> + Clone 
     move |value| FileTarget::from_key(key, value)
 }
 
-fn unit(text: &str) -> Result<FileTarget, String> {
-    // As systemctl has it.
-    let service =
-        (!text.is_empty() && !text.contains(['.', '/'])).then(|| format!("{text}.service"));
+fn unit_name(text: &str) -> Result<FileTarget, String> {
+    // As systemctl has it; a container as it is shown.
+    let is_whole = text.is_empty() || text.contains(['.', '/']) || unit::is_of_container(text);
+    let service = (!is_whole).then(|| format!("{text}.service"));
     FileTarget::from_key("unit", service.as_deref().unwrap_or(text))
 }
 

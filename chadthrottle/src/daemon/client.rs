@@ -27,9 +27,11 @@ use super::{
         Hello, LONGEST_MESSAGE, Message, Numbered, Outcome, Request, Status, VERSION, line,
     },
 };
-use crate::engine::{
-    command::{self, CommandError, EngineHandle},
-    snapshot::{Severity, Snapshot},
+use crate::model::{
+    command::CommandError,
+    handle::{self, EngineHandle},
+    notice::Severity,
+    snapshot::Snapshot,
 };
 
 /// How long the daemon may take to answer; its engine answers within milliseconds.
@@ -248,7 +250,7 @@ struct Relay {
 }
 
 impl Relay {
-    async fn run(mut self, mut requests: mpsc::Receiver<command::Request>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<handle::Request>) {
         let error = loop {
             tokio::select! {
                 request = requests.recv() => {

@@ -12,7 +12,7 @@ use std::{
 use jiff::Zoned;
 
 use crate::{
-    engine::snapshot::{Severity, Snapshot},
+    model::{notice::Severity, rule::Rule, snapshot::Snapshot},
     rules::{
         file::{
             RulesFile, SystemUsers, Users, read,
@@ -21,7 +21,6 @@ use crate::{
         ledger::{Ledger, LedgerError, Meter},
         plan::{Plan, plan},
         quota::Then,
-        rule::Rule,
     },
 };
 

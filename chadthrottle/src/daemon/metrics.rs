@@ -17,10 +17,12 @@ use prometheus_client::{
 
 use super::protocol::VERSION;
 use crate::{
-    engine::snapshot::{LimitRow, PerDirection, Snapshot},
-    process::ProcessKey,
+    model::{
+        direction::PerDirection, limit::LimitRow, process::ProcessKey, rule::Origin,
+        snapshot::Snapshot,
+    },
     rate::Bytes,
-    rules::{plan::Standing, rule::Origin},
+    rules::plan::Standing,
 };
 
 /// The media type of what [`Metrics::page`] returns.
@@ -409,8 +411,8 @@ mod tests {
     #[test]
     fn a_parser_reads_what_is_served() {
         let mut world = demo::World::new(7, 30, std::time::SystemTime::UNIX_EPOCH);
-        let mut rule = crate::rules::rule::Rule::by_hand(
-            crate::rules::target::Target::program("curl"),
+        let mut rule = crate::model::rule::Rule::by_hand(
+            crate::model::target::Target::program("curl"),
             PerDirection {
                 download: Some("1M".parse().unwrap()),
                 upload: None,
@@ -418,12 +420,12 @@ mod tests {
         );
         rule.origin = Origin::File("night run".into());
         // A name with all that has to be escaped in a label.
-        let odd = crate::rules::rule::Rule {
+        let odd = crate::model::rule::Rule {
             origin: Origin::File("a\\b \"c\"".into()),
             ..rule.clone()
         };
         world
-            .apply(&crate::engine::command::Command::SetFile(vec![rule, odd]))
+            .apply(&crate::model::command::Command::SetFile(vec![rule, odd]))
             .unwrap();
         let metrics = Metrics::default();
         let standing = Standing {

@@ -35,12 +35,13 @@ use self::{
     service::notify,
     wishes::Wishes,
 };
-use crate::{
-    engine::{
-        command::{Command, CommandError, EngineHandle},
-        snapshot::{LimitId, Severity, Snapshot},
-    },
-    rules::rule::Origin,
+use crate::model::{
+    command::{Command, CommandError},
+    handle::EngineHandle,
+    limit::LimitId,
+    notice::Severity,
+    rule::Origin,
+    snapshot::Snapshot,
 };
 
 /// How many requests of clients may wait.

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
-use crate::engine::snapshot::{Notice, Severity, Snapshot};
+use crate::model::{
+    notice::{Notice, Severity},
+    snapshot::Snapshot,
+};
 
 /// How many are kept.
 const KEPT: usize = 64;

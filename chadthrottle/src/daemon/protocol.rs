@@ -8,9 +8,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{
+    model::{
         command::Command,
-        snapshot::{LimitId, LimitRow, Mechanism, Snapshot},
+        limit::{LimitId, LimitRow, Mechanism},
+        snapshot::Snapshot,
     },
     rules::plan::Standing,
 };

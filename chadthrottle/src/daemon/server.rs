@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::protocol::{Hello, LONGEST_REQUEST, Message, Numbered, Outcome, Request, line};
-use crate::engine::snapshot::Snapshot;
+use crate::model::snapshot::Snapshot;
 
 /// How many may be connected at once.
 const MOST_CLIENTS: usize = 32;

@@ -20,11 +20,15 @@ use super::{
 };
 use crate::{
     demo,
-    engine::snapshot::{Limits, PerDirection},
-    process::Pid,
+    model::{
+        direction::{Limits, PerDirection},
+        process::Pid,
+        rule::Rule,
+        target::Target,
+    },
     rate::Rate,
     report::status::{apply, clear},
-    rules::{plan::State, rule::Rule, target::Target},
+    rules::plan::State,
 };
 
 const RULES: &str = r#"

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::INTERVAL;
-use crate::engine::connections::Watch;
+use crate::model::connections::Watch;
 
 /// The wishes of all clients; each ends with its client.
 pub struct Wishes<Client> {
@@ -81,7 +81,7 @@ impl<Client> Wishes<Client> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Pid, ProcessKey};
+    use crate::model::process::{Pid, ProcessKey};
 
     #[test]
     fn everybody_gets_what_somebody_wants_until_they_go() {

@@ -8,7 +8,7 @@ use std::{
 
 use super::world::{Actor, Chance};
 use crate::{
-    engine::connections::{Connection, Protocol},
+    model::connections::{Connection, Protocol},
     rate::{Bytes, Rate},
 };
 

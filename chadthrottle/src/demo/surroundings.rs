@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use crate::{
-    process::ProcessKey,
+    model::process::ProcessKey,
     tui::{LogTail, Surroundings, preferences::Preferences},
 };
 

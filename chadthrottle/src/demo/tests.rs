@@ -1,16 +1,15 @@
 use super::*;
 use crate::{
-    engine::{
+    model::{
         command::CommandError,
         connections::Watch,
-        snapshot::{Limits, PerDirection, ProcessRow},
-    },
-    process::ProcessKey,
-    rate::Rate,
-    rules::{
+        direction::{Limits, PerDirection},
+        process::ProcessKey,
         rule::{Rule, Sharing},
+        snapshot::ProcessRow,
         target::Target,
     },
+    rate::Rate,
 };
 
 fn world() -> World {

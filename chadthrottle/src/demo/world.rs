@@ -6,28 +6,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chadthrottle_common::{address::TrafficClass, traffic::Direction};
+use chadthrottle_common::traffic::Direction;
 
 use super::{
     cast::{self, PROGRAMS, Program},
     connections,
 };
 use crate::{
-    engine::{
+    model::{
         command::{Command, CommandError},
         connections::{Details, Watch, Watched},
-        in_force::RulesInForce,
-        snapshot::{
-            Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, Notice, PerDirection,
-            ProcessRow, Severity, Snapshot,
-        },
+        direction::{PerClass, PerDirection},
+        limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
+        notice::{Notice, Severity},
+        process::{Identity, Pid, ProcessId, ProcessKey},
+        rule::Sharing,
+        snapshot::{ProcessRow, Snapshot},
     },
-    process::{Pid, ProcessKey, identity::Identity},
+    policy::{active::ActiveRules, choose::Choice, usage::Usage},
     rate::{Bytes, Rate},
-    rules::{
-        rule::{Origin, Rule, Sharing},
-        target::ProcessId,
-    },
 };
 
 /// How often a process is quiet, in a hundred.
@@ -57,6 +54,8 @@ impl Chance {
 #[derive(Clone, Debug)]
 pub(super) struct Actor {
     pub(super) row: ProcessRow,
+    /// What counts for it.
+    choice: Choice,
     pub(super) program: &'static Program,
     /// The most it moves in a second.
     most: PerDirection<u64>,
@@ -71,7 +70,8 @@ pub struct World {
     chance: Chance,
     actors: Vec<Actor>,
     next_pid: u32,
-    rules: RulesInForce,
+    rules: ActiveRules,
+    usage: Usage,
     watch: Watch,
     snapshot: Snapshot,
 }
@@ -83,7 +83,8 @@ impl World {
             chance: Chance(seed),
             actors: Vec::new(),
             next_pid: 812,
-            rules: RulesInForce::default(),
+            rules: ActiveRules::default(),
+            usage: Usage::default(),
             watch: Watch::default(),
             snapshot: Snapshot {
                 interval: Duration::from_secs(1),
@@ -119,43 +120,29 @@ impl World {
         for actor in &mut self.actors {
             actor.move_on(&shares, interval, &mut self.snapshot);
         }
-        for in_force in self.rules.iter_mut() {
-            let members = self.actors.iter().filter(|actor| {
-                let limit = actor.row.limit.as_ref();
-                limit.is_some_and(|limit| limit.id == in_force.id)
-            });
-            let sum = members.fold(PerDirection::default(), |sum: PerDirection<u64>, actor| {
-                PerDirection::of(|d| sum.get(d) + actor.row.rate.get(d).bytes_per_second())
-            });
-            let seconds = interval.as_secs_f64();
-            in_force.achieved = sum.map(Rate::from_bytes_per_second);
-            in_force.bytes =
-                PerDirection::of(|d| in_force.bytes.get(d) + (*sum.get(d) as f64 * seconds) as u64);
-        }
+        let moved = self
+            .actors
+            .iter()
+            .map(|actor| (&actor.choice, actor.moved(interval)));
+        self.usage.add(&self.rules, moved, interval);
         self.come_and_go();
         self.show();
     }
 
-    /// What each limit that is shared leaves of what its processes want, in millionths.
-    fn shares(&self) -> HashMap<LimitId, PerDirection<u64>> {
-        let mut wanted: HashMap<LimitId, PerDirection<u64>> = HashMap::new();
+    /// What each limit leaves of what its processes want, in millionths.
+    fn shares(&self) -> HashMap<(Direction, LimitId), u64> {
+        let mut wanted: HashMap<(Direction, LimitId), u64> = HashMap::new();
         for actor in self.actors.iter().filter(|actor| !actor.row.ended) {
-            if let Some(limit) = &actor.row.limit
-                && limit.sharing == Sharing::Shared
-            {
-                let sum = wanted.entry(limit.id).or_default();
-                *sum = PerDirection::of(|d| sum.get(d) + actor.wanted.get(d));
+            for (direction, id) in actor.limits() {
+                let sum = wanted.entry((direction, id)).or_default();
+                *sum += actor.wanted.get(direction);
             }
         }
-        let share = |(id, sum): (LimitId, PerDirection<u64>)| {
-            let limits = self.rules.get(id)?.rule.limits;
-            let share = PerDirection::of(|d| match *limits.get(d) {
-                Some(rate) => (rate.bytes_per_second().saturating_mul(1_000_000)
-                    / sum.get(d).max(&1))
-                .min(1_000_000),
-                None => 1_000_000,
-            });
-            Some((id, share))
+        let share = |((direction, id), sum): ((Direction, LimitId), u64)| {
+            let rule = &self.rules.get(id)?.rule;
+            let rate = (*rule.limits.get(direction))?.bytes_per_second();
+            let share = (rate.saturating_mul(1_000_000) / sum.max(1)).min(1_000_000);
+            (rule.sharing == Sharing::Shared).then_some(((direction, id), share))
         };
         wanted.into_iter().filter_map(share).collect()
     }
@@ -166,56 +153,17 @@ impl World {
     ///
     /// As a real engine would: the process has ended, or its id is another's.
     pub fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
-        match command {
-            Command::Set(rule) => self.set(Rule::clone(rule)).map(|_| ())?,
-            Command::SetFile(rules) => {
-                let stays = |old: &Rule| rules.iter().any(|rule| rule.replaces(old));
-                let gone = |old: &Rule| matches!(old.origin, Origin::File(_)) && !stays(old);
-                let of_file = self.rules.iter().filter(|old| gone(&old.rule));
-                for id in of_file.map(|old| old.id).collect::<Vec<LimitId>>() {
-                    self.rules.remove(id);
-                }
-                let ids: Result<Vec<LimitId>, CommandError> = rules
-                    .iter()
-                    .filter_map(|rule| self.set(rule.clone()).transpose())
-                    .collect();
-                self.rules.order(&ids?);
-            }
-            Command::Remove(id) => {
-                self.rules.remove(*id).ok_or(CommandError::NoSuchLimit)?;
-            }
-            Command::RemoveAll => self.rules = RulesInForce::default(),
-            Command::Watch(watch) => self.watch = *watch,
-            Command::SetInterval(_) => {}
+        let now = self.snapshot.time;
+        let (rules, _) = self
+            .rules
+            .after(command, now, &|process| self.find(process))?;
+        self.rules = rules;
+        if let Command::Watch(watch) = command {
+            self.watch = *watch;
         }
         self.limit_all();
         self.show();
         Ok(())
-    }
-
-    fn set(&mut self, mut rule: Rule) -> Result<Option<LimitId>, CommandError> {
-        rule.target = rule.target.resolved(&|process| self.find(process))?;
-        let replaced = self.rules.replaced_by(&rule);
-        if rule.limits.is_unlimited() && !rule.metered {
-            if let Some(id) = replaced {
-                self.rules.remove(id);
-            }
-            return Ok(None);
-        }
-        let in_force = replaced.and_then(|id| self.rules.get_mut(id));
-        Ok(Some(match in_force {
-            Some(in_force) => {
-                in_force.rule = rule;
-                in_force.id
-            }
-            None => {
-                let id = self.rules.insert(rule);
-                if let Some(in_force) = self.rules.get_mut(id) {
-                    in_force.since = self.snapshot.time;
-                }
-                id
-            }
-        }))
     }
 
     fn find(&self, process: ProcessId) -> Result<ProcessKey, CommandError> {
@@ -235,31 +183,21 @@ impl World {
     /// Gives every actor the limits that count for it.
     fn limit_all(&mut self) {
         for actor in &mut self.actors {
-            let choice = self.rules.choose(&actor.identity(), Vec::new);
-            let state = |class: TrafficClass| {
-                let by = choice.limits.map(|by| by[class.index()]);
-                let id = by.into_iter().flatten().next()?;
-                let limits = Limits::of(|direction| {
-                    let rule = &self.rules.get(by[direction.index()]?)?.rule;
-                    *rule.limits.get(direction)
-                });
-                let rule = &self.rules.get(id)?.rule;
-                let mut state = LimitState::new(id, limits, Mechanism::Pacing);
-                state.sharing = rule.sharing;
-                state.scope = rule.scope;
-                Some(state)
+            let row = &mut actor.row;
+            let before = row.limits;
+            actor.choice = match row.ended {
+                true => Choice::default(),
+                false => self.rules.choose(&identity(row), Vec::new),
             };
-            let (internet, local) = (state(TrafficClass::Internet), state(TrafficClass::Local));
-            let same = internet.as_ref().map(|state| state.id) == local.as_ref().map(|s| s.id);
-            let before = actor.row.limit.take();
-            actor.row.limit = internet.map(|state| match before {
-                Some(before) if before.id == state.id => LimitState {
-                    effect: before.effect,
-                    ..state
-                },
-                _ => state,
+            row.limits = actor.choice.limits;
+            let same = row.limits == before;
+            let mut effects = [row.limit.take(), row.local_limit.take()]
+                .into_iter()
+                .flatten();
+            [row.limit, row.local_limit] = self.rules.states(&row.limits, |_, _| {
+                let effect = effects.next().filter(|_| same);
+                effect.map_or(Effect::none(Mechanism::Pacing), |state| state.effect)
             });
-            actor.row.local_limit = local.filter(|_| !same);
         }
     }
 
@@ -283,10 +221,12 @@ impl World {
                 connections: 1 + self.chance.below(24) as u32,
                 bytes: PerDirection::default(),
                 rate: PerDirection::default(),
+                limits: EffectiveLimits::default(),
                 limit: None,
                 local_limit: None,
                 ended: false,
             },
+            choice: Choice::default(),
             program,
             most: PerDirection {
                 download: download * share / 100,
@@ -319,8 +259,6 @@ impl World {
         actor.row.connections = 0;
         actor.row.rate = PerDirection::default();
         let limited = self.rules.process_ended(actor.row.key);
-        actor.row.limit = None;
-        actor.row.local_limit = None;
         let text = format!(
             "{} ({}) ended while limited",
             actor.row.name,
@@ -353,32 +291,32 @@ impl World {
 
     fn show(&mut self) {
         self.snapshot.processes = self.actors.iter().map(|actor| actor.row.clone()).collect();
-        let in_force = self.rules.iter().filter(|in_force| !in_force.ended);
-        let rows = in_force.map(|in_force| {
-            let states = self
-                .actors
-                .iter()
-                .filter_map(|actor| actor.row.limit.as_ref());
-            let states = states.filter(|state| state.id == in_force.id);
+        let active = self.rules.iter().filter(|active| !active.ended);
+        let rows = active.map(|active| {
             let mut effect = Effect::none(Mechanism::Pacing);
-            let mut members = 0;
-            for state in states {
-                members += 1;
-                for direction in Direction::BOTH {
-                    let delay = effect.delay.get_mut(direction);
-                    *delay = (*delay).max(*state.effect.delay.get(direction));
-                    let dropped = effect.dropped.get_mut(direction);
-                    let more = state.effect.dropped.get(direction).count();
-                    *dropped = Bytes::new(dropped.count() + more);
+            let limits = |actor: &&Actor| actor.choice.ids().contains(&active.id);
+            let members: Vec<&Actor> = self.actors.iter().filter(limits).collect();
+            for actor in &members {
+                let of_rule = actor.limits().filter(|(_, id)| *id == active.id);
+                for (direction, _) in of_rule {
+                    let states = [&actor.row.limit, &actor.row.local_limit];
+                    for state in states.into_iter().flatten() {
+                        let delay = effect.delay.get_mut(direction);
+                        *delay = (*delay).max(*state.effect.delay.get(direction));
+                        let dropped = effect.dropped.get_mut(direction);
+                        let more = state.effect.dropped.get(direction).count();
+                        *dropped = Bytes::new(dropped.count() + more);
+                    }
                 }
             }
-            effect.achieved = in_force.achieved;
+            let used = self.usage.of(active.id);
+            effect.achieved = used.achieved;
             LimitRow {
-                id: in_force.id,
-                rule: in_force.rule.clone(),
-                since: in_force.since,
-                members,
-                bytes: in_force.bytes.map(Bytes::new),
+                id: active.id,
+                rule: active.rule.clone(),
+                since: active.since,
+                members: members.len() as u32,
+                bytes: used.bytes,
                 effect,
             }
         });
@@ -404,18 +342,20 @@ impl World {
 }
 
 impl Actor {
-    /// Who it is, for rules.
-    fn identity(&self) -> Identity {
-        Identity {
-            key: self.row.key,
-            name: self.row.name.clone(),
-            exe: self.row.exe.clone(),
-            command_line: self.row.exe.clone(),
-            user: self.row.user.clone(),
-            uid: self.row.uid,
-            cgroup: self.row.cgroup.clone(),
-            kernel_thread: false,
-        }
+    /// The limits of its traffic, all of which is with the internet.
+    fn limits(&self) -> impl Iterator<Item = (Direction, LimitId)> {
+        let limits = self.choice.limits;
+        let directions = Direction::BOTH.into_iter();
+        directions.filter_map(move |d| Some((d, limits.get(d).internet?)))
+    }
+
+    /// What it moved in the last interval.
+    fn moved(&self, interval: Duration) -> PerDirection<PerClass<u64>> {
+        let rate = self.row.rate.map(Rate::bytes_per_second);
+        rate.map(|rate| PerClass {
+            internet: (rate as f64 * interval.as_secs_f64()) as u64,
+            local: 0,
+        })
     }
 
     /// What it would move this second if nothing limited it.
@@ -440,7 +380,7 @@ impl Actor {
 
     fn move_on(
         &mut self,
-        shares: &HashMap<LimitId, PerDirection<u64>>,
+        shares: &HashMap<(Direction, LimitId), u64>,
         interval: Duration,
         world: &mut Snapshot,
     ) {
@@ -453,8 +393,9 @@ impl Actor {
             if let Some(state) = &mut self.row.limit
                 && let Some(limit) = *state.limits.get(direction)
             {
-                rate = match shares.get(&state.id) {
-                    Some(share) => wanted * share.get(direction) / 1_000_000,
+                let id = self.choice.limits.get(direction).internet;
+                rate = match id.and_then(|id| shares.get(&(direction, id))) {
+                    Some(share) => wanted * share / 1_000_000,
                     None => rate.min(limit.bytes_per_second()),
                 };
                 *state.effect.achieved.get_mut(direction) = Rate::from_bytes_per_second(rate);
@@ -478,6 +419,14 @@ impl Actor {
             *total_rate =
                 Rate::from_bytes_per_second(total_rate.bytes_per_second() + rate + nobody);
         }
+    }
+}
+
+/// Who it is, for rules.
+fn identity(row: &ProcessRow) -> Identity {
+    Identity {
+        command_line: row.exe.clone(),
+        ..row.identity()
     }
 }
 

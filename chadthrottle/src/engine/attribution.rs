@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use chadthrottle_common::tag::Tag;
+use chadthrottle_common::{newcomer::Kind, tag::Tag};
 
 use super::{
     Engine, LOOK_AT_ALL,
@@ -18,11 +18,11 @@ use super::{
     owners::{Owner, Owners},
 };
 use crate::{
-    kernel::{Kernel, SlotsExhausted, Socket},
+    kernel::{SlotsExhausted, Socket},
+    model::process::{Identity, Pid},
     process::{
-        Pid,
         descriptors::{self, Family, SocketDescriptor},
-        identity::{Identifier, Identity},
+        identity::Identifier,
         open_pidfd,
     },
 };
@@ -70,40 +70,22 @@ impl Attribution {
         self.identifier.identify(pid)
     }
 
-    /// Takes in a process that the kernel gave a slot.
-    pub fn announced(&self, owners: &mut Owners, tag: Tag, pid: Pid, name: &[u8], uid: u32) {
-        if owners.of_tag(tag).is_some() {
-            return;
-        }
+    /// Who has a slot: the process that has this id now, if it can still be looked at; else what the
+    /// kernel saw of it.
+    pub fn owner(&self, tag: Tag, pid: Pid, kind: Option<Kind>) -> Owner {
         // The descriptor first: if it opens and the process is still there afterwards, both are
         // of the same process.
         let pidfd = open_pidfd(pid).ok();
         let (identity, pidfd) = match self.identify(pid) {
             Some(identity) if pidfd.is_some() && !identity.is_leaving() => (identity, pidfd),
-            _ => (self.identifier.of_departed(pid, name, uid), None),
+            _ => {
+                let (name, uid) = kind
+                    .as_ref()
+                    .map_or((&b"?"[..], 0), |kind| (kind.name(), kind.uid));
+                (self.identifier.of_departed(pid, name, uid), None)
+            }
         };
-        owners.insert(Owner::new(identity, tag, pidfd, Instant::now()));
-    }
-
-    /// The tag of a running process; it gets a slot if it has none.
-    ///
-    /// # Errors
-    ///
-    /// [`SlotsExhausted`], or the kernel's, also when the process has just ended.
-    pub fn tag_of(
-        &self,
-        kernel: &mut Kernel,
-        owners: &mut Owners,
-        pid: Pid,
-    ) -> anyhow::Result<Tag> {
-        if let Some(owner) = owners.of_process(pid)
-            && owner.ended.is_none()
-        {
-            return Ok(owner.tag);
-        }
-        let tag = kernel.slots.of_process(pid)?;
-        self.announced(owners, tag, pid, b"?", 0);
-        Ok(tag)
+        Owner::new(identity, tag, pidfd, Instant::now())
     }
 
     fn remember(&mut self, inode: u64, tag: Option<Tag>) {
@@ -148,10 +130,11 @@ impl Engine {
         let pass = self.attribution.pass;
         self.attribution.known.retain(|_, known| known.pass == pass);
         // An announcement was lost if the ring buffer was full.
-        for (pid, tag) in self.kernel.slots.processes() {
+        let with_slots: Vec<(Pid, Tag)> = self.kernel.slots.processes().collect();
+        for (pid, tag) in with_slots {
+            self.attend();
             if self.owners.of_tag(tag).is_none() {
-                self.attribution
-                    .announced(&mut self.owners, tag, pid, b"?", 0);
+                self.admit(tag, pid, None);
             }
         }
         self.looked_at_all = Instant::now();
@@ -239,9 +222,7 @@ impl Engine {
             self.attribution.remember(inode, Some(tag));
             return Ok(Tagged::Rightly);
         }
-        let tag = self
-            .attribution
-            .tag_of(&mut self.kernel, &mut self.owners, pid)?;
+        let tag = self.known(pid)?;
         self.kernel.sockets.set(&socket, tag)?;
         self.attribution.remember(inode, Some(tag));
         Ok(Tagged::Anew)

@@ -1,25 +1,19 @@
-//! Seeing that limits are enforced, how, and what they do.
+//! Checks that limits meet all their packets, and are paced where they can be.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashSet;
 
 use anyhow::Context as _;
-use chadthrottle_common::{address::TrafficClass, limit::MAX_PACED, traffic::Direction};
+use chadthrottle_common::{limit::MAX_PACED, traffic::Direction};
 
 use super::{
     Engine,
-    enforcement::{Check, Enforcement, Expected},
-    in_force::{Done, InForce},
-    owners::{Owner, rate_of},
-    snapshot::{
-        Effect, LimitId, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow,
-    },
+    enforcement::{Check, Enforcement},
 };
 use crate::{
     kernel::Kernel,
+    model::{limit::LimitId, process::Pid},
     pacing::Pacing,
-    process::{Pid, identity},
-    rate::Bytes,
-    rules::rule::{Scope, Sharing},
+    process::identity,
 };
 
 impl Engine {
@@ -95,7 +89,7 @@ impl Engine {
                 }
             }
         }
-        for cell in self.rules.iter_mut().flat_map(InForce::common_cells_mut) {
+        for cell in self.cells.iter_mut() {
             if let Err(error) = cell.read(&self.kernel.limits) {
                 log::warn!("{error:#}");
             }
@@ -103,156 +97,6 @@ impl Engine {
         if moved {
             self.place_throttle_pair();
         }
-    }
-
-    /// Adds what processes moved in the last interval to the rules that limit or count it.
-    pub(super) fn count_for_rules(&mut self, interval: Duration) {
-        let mut moved: HashMap<LimitId, PerDirection<u64>> = HashMap::new();
-        for owner in self.owners.iter() {
-            let Some(Enforcement { choice, .. }) = &owner.enforcement else {
-                continue;
-            };
-            for direction in Direction::BOTH {
-                for class in TrafficClass::BOTH {
-                    let bytes = owner.admitted(direction, class);
-                    let limit = choice.limits[direction.index()][class.index()];
-                    let counts = |id: &LimitId| {
-                        self.rules
-                            .get(*id)
-                            .is_some_and(|rule| rule.rule.scope.covers(class))
-                    };
-                    let meters = choice.meters.iter().copied().filter(counts);
-                    let limit = limit.filter(|id| !choice.meters.contains(id));
-                    for id in meters.chain(limit) {
-                        *moved.entry(id).or_default().get_mut(direction) += bytes;
-                    }
-                }
-            }
-        }
-        for rule in self.rules.iter_mut() {
-            let moved = moved.get(&rule.id).copied().unwrap_or_default();
-            rule.achieved = moved.map(|bytes| rate_of(bytes, interval));
-            rule.bytes =
-                PerDirection::of(|direction| rule.bytes.get(direction) + moved.get(direction));
-        }
-    }
-
-    /// A process's row of the table, with its limits.
-    pub(super) fn row(&self, owner: &Owner, expected: &Expected, interval: Duration) -> ProcessRow {
-        let mut row = owner.row();
-        let Some(enforcement) = &owner.enforcement else {
-            return row;
-        };
-        let of = |class| self.limit_state(owner, enforcement, class, expected, interval);
-        let (internet, local) = (of(TrafficClass::Internet), of(TrafficClass::Local));
-        let ids = |class: TrafficClass| enforcement.choice.limits.map(|by| by[class.index()]);
-        if ids(TrafficClass::Internet) == ids(TrafficClass::Local) {
-            row.limit = internet.map(|limit| LimitState {
-                scope: Scope::All,
-                effect: Effect {
-                    achieved: row.rate,
-                    ..limit.effect
-                },
-                ..limit
-            });
-        } else {
-            row.limit = internet;
-            row.local_limit = local;
-        }
-        row
-    }
-
-    /// What limits a process's traffic of a class.
-    fn limit_state(
-        &self,
-        owner: &Owner,
-        enforcement: &Enforcement,
-        class: TrafficClass,
-        expected: &Expected,
-        interval: Duration,
-    ) -> Option<LimitState> {
-        let by = enforcement.choice.limits.map(|by| by[class.index()]);
-        let id = by.into_iter().flatten().next()?;
-        let mut done = Done::default();
-        let mut limits = Limits::default();
-        let mut sharing = Sharing::Each;
-        for direction in Direction::BOTH {
-            let Some(id) = by[direction.index()] else {
-                continue;
-            };
-            let rule = self.rules.get(id)?;
-            *limits.get_mut(direction) = *rule.rule.limits.get(direction);
-            if rule.rule.sharing == Sharing::Shared {
-                sharing = Sharing::Shared;
-            }
-            let own = enforcement.own_cell(id, direction);
-            if let Some(cell) = own.or_else(|| rule.shared_cell(direction)) {
-                done.add(cell);
-            }
-        }
-        let (mechanism, why_policing) = enforcement.mechanism(expected);
-        Some(LimitState {
-            id,
-            limits,
-            scope: match class {
-                TrafficClass::Internet => Scope::Internet,
-                TrafficClass::Local => Scope::Local,
-            },
-            sharing,
-            effect: Effect {
-                achieved: PerDirection::of(|direction| {
-                    rate_of(owner.admitted(direction, class), interval)
-                }),
-                dropped: done.dropped,
-                marked: done.marked,
-                delay: done.delay,
-                mechanism,
-                why_policing,
-                not_enforced: enforcement.not_enforced(),
-            },
-        })
-    }
-
-    /// The rules in force, and what each does.
-    pub(super) fn limit_rows(&self, expected: &Expected) -> Vec<LimitRow> {
-        let mut members: HashMap<LimitId, Vec<&Owner>> = HashMap::new();
-        for owner in self.owners.iter() {
-            if let Some(Enforcement { choice, .. }) = &owner.enforcement {
-                for id in choice.ids() {
-                    members.entry(id).or_default().push(owner);
-                }
-            }
-        }
-        let rows = self.rules.iter().filter(|rule| !rule.ended).map(|rule| {
-            let owners = members.remove(&rule.id).unwrap_or_default();
-            let enforcements = || owners.iter().filter_map(|owner| owner.enforcement.as_ref());
-            let mut done = rule.before;
-            let own = enforcements().flat_map(|enforcement| &enforcement.own);
-            for cell in rule
-                .common_cells()
-                .chain(own.filter(|cell| cell.limit == rule.id))
-            {
-                done.add(cell);
-            }
-            let (mechanism, why_policing) = together(enforcements(), expected);
-            LimitRow {
-                id: rule.id,
-                rule: rule.rule.clone(),
-                since: rule.since,
-                members: owners.iter().filter(|owner| owner.ended.is_none()).count() as u32,
-                bytes: rule.bytes.map(Bytes::new),
-                effect: Effect {
-                    achieved: rule.achieved,
-                    dropped: done.dropped,
-                    marked: done.marked,
-                    delay: done.delay,
-                    mechanism,
-                    why_policing,
-                    not_enforced: enforcements().find_map(Enforcement::not_enforced),
-                },
-            }
-        });
-        rows.collect()
     }
 
     /// Sees to it that windows are advertised where downloads are limited, and takes fq away where no
@@ -287,7 +131,7 @@ impl Engine {
         }
         self.notices
             .warn("somebody replaced our fq on a network device");
-        let mut hit: Vec<LimitId> = Vec::new();
+        let mut hit: HashSet<LimitId> = HashSet::new();
         for owner in self.owners.iter_mut() {
             let Some(limit) = &mut owner.enforcement else {
                 continue;
@@ -304,42 +148,15 @@ impl Engine {
             }
         }
         // Packets that were to wait have left at once: waiting for their time would be a stall.
-        let rules: HashMap<LimitId, Limits> = self
-            .rules
-            .iter()
-            .filter(|rule| hit.contains(&rule.id))
-            .map(|rule| (rule.id, rule.rule.limits))
-            .collect();
         let own = self.owners.limits().flat_map(|limit| &limit.own);
-        for cell in self.rules.iter().flat_map(InForce::common_cells).chain(own) {
-            if let Some(limits) = rules.get(&cell.limit)
-                && let Some(rate) = *limits.get(cell.direction)
-                && let Err(error) = self.kernel.limits.restart(&cell.cell, cell.direction, rate)
+        for cell in self.cells.iter().chain(own) {
+            if hit.contains(&cell.limit)
+                && let Err(error) = cell.restart(&mut self.kernel.limits)
             {
                 log::warn!("{error:#}");
             }
         }
     }
-
-    /// The mechanism of all limits together.
-    pub(super) fn mechanism(&self, expected: &Expected) -> Expected {
-        together(self.owners.limits(), expected)
-    }
-}
-
-fn together<'a>(limits: impl Iterator<Item = &'a Enforcement>, expected: &Expected) -> Expected {
-    limits
-        .map(|limit| limit.mechanism(expected))
-        .reduce(|all, one| {
-            let why = all.1.or(one.1);
-            let mechanism = if all.0 == one.0 {
-                one.0
-            } else {
-                Mechanism::Mixed
-            };
-            (mechanism, why)
-        })
-        .unwrap_or_else(|| expected.clone())
 }
 
 /// Sees to a device that a limit's packets leave by without being paced.

@@ -8,11 +8,15 @@ use std::{
 
 use chadthrottle_common::traffic::{Counters, Direction};
 
-use super::{
-    in_force::{Choice, LimitCell},
-    snapshot::{LimitId, Mechanism, PerDirection},
+use super::cells::LimitCell;
+use crate::{
+    model::{
+        direction::PerDirection,
+        limit::{LimitId, Mechanism},
+    },
+    pacing::{Device, Unpaced},
+    policy::choose::Choice,
 };
-use crate::pacing::{Device, Unpaced};
 
 /// A mechanism, and why it is not pacing everywhere.
 pub type Expected = (Mechanism, Option<String>);
@@ -75,14 +79,14 @@ impl Enforcement {
         // A direction that was limited before goes on counting from where it began.
         let fresh = unmet(counters, counters);
         self.baseline = PerDirection::of(|direction| {
-            let continued = is_limited(&before, direction);
+            let continued = before.limits(direction);
             *if continued { self.baseline } else { fresh }.get(direction)
         });
     }
 
     /// Whether any traffic of a direction is limited.
     pub fn limits(&self, direction: Direction) -> bool {
-        is_limited(&self.choice, direction)
+        self.choice.limits(direction)
     }
 
     /// The cell of a limit that the process has to itself.
@@ -103,7 +107,7 @@ impl Enforcement {
             let unmet = now
                 .get(direction)
                 .saturating_sub(*self.baseline.get(direction));
-            if is_limited(&self.choice, direction) {
+            if self.choice.limits(direction) {
                 unmet
             } else {
                 0
@@ -197,10 +201,6 @@ impl Enforcement {
     }
 }
 
-fn is_limited(choice: &Choice, direction: Direction) -> bool {
-    choice.limits[direction.index()].iter().any(Option::is_some)
-}
-
 /// What the observers saw and the throttle pair did not meet.
 fn unmet(seen: &Counters, met: &Counters) -> PerDirection<u64> {
     PerDirection::of(|direction: Direction| {
@@ -212,6 +212,7 @@ fn unmet(seen: &Counters, met: &Counters) -> PerDirection<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::direction::PerClass;
 
     fn counters(seen: u64, admitted: u64, dropped: u64) -> Counters {
         let mut counters = Counters::default();
@@ -223,7 +224,8 @@ mod tests {
 
     fn limited(download: bool) -> Enforcement {
         let mut choice = Choice::default();
-        choice.limits[usize::from(!download)] = [Some(LimitId(1)); 2];
+        let direction = Direction::BOTH[usize::from(!download)];
+        *choice.limits.get_mut(direction) = PerClass::of(|_| Some(LimitId(1)));
         Enforcement::new(choice, "/a", &counters(5000, 0, 0), Instant::now())
     }
 
@@ -269,7 +271,7 @@ mod tests {
         let mut limit = limited(false);
         check(&mut limit, 90_000, 0, 0);
         let choice = Choice {
-            limits: [[Some(LimitId(1)); 2]; 2],
+            limits: PerDirection::of(|_| PerClass::of(|_| Some(LimitId(1)))),
             ..Choice::default()
         };
         limit.replace(choice, &counters(100_000, 0, 0), Instant::now());

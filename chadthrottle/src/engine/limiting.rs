@@ -2,163 +2,116 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 
 use super::{
     Engine,
+    cells::{LimitCell, RuleCells},
     checking::learn_road,
-    command::{Command, CommandError},
     enforcement::Enforcement,
-    in_force::{Choice, InForce, LimitCell, RulesInForce},
     owners::Owner,
-    snapshot::{LimitId, Limits},
 };
 use crate::{
-    kernel::Kernel,
-    process::{Pid, ProcessKey, ancestry, open_pidfd},
-    rate::Rate,
-    rules::{
-        rule::{Origin, Rule},
-        target::{ProcessId, Target},
+    kernel::{CellsExhausted, Kernel, SlotsExhausted},
+    model::{
+        command::{Command, CommandError},
+        direction::Limits,
+        limit::LimitId,
+        process::{ProcessId, ProcessKey},
+        rule::Rule,
+        target::Target,
     },
+    policy::{
+        active::{ActiveRule, ActiveRules},
+        choose::Choice,
+    },
+    process::{ancestry, open_pidfd},
+    rate::Rate,
 };
 
 impl Engine {
     /// Carries out a command; [`Command::SetInterval`] is the loop's.
-    pub(super) fn apply(&mut self, command: Command) -> Result<(), CommandError> {
+    pub(super) fn apply(&mut self, command: &Command) -> Result<(), CommandError> {
         match command {
-            Command::Set(rule) => self.set(*rule).map(|_| ()),
-            Command::SetFile(rules) => self.set_file(rules),
-            Command::Remove(id) => self.remove(id),
-            Command::RemoveAll => {
-                let ids: Vec<LimitId> = self.rules.iter().map(|rule| rule.id).collect();
-                self.withdraw(&ids)
-            }
             Command::Watch(watch) => {
-                self.watch(|watching, attend| watching.set(watch, attend));
+                self.watch(|watching, attend| watching.set(*watch, attend));
                 Ok(())
             }
             Command::SetInterval(_) => Ok(()),
+            _ => self.change_rules(command),
         }
     }
 
-    /// Puts a rule in force; if that fails, what was before stays in force. Returns its number, if
-    /// there is anything to be in force.
-    fn set(&mut self, rule: Rule) -> Result<Option<LimitId>, CommandError> {
-        self.set_by(rule, &mut Self::put_in_force)
-    }
-
-    /// The same, where `put` brings into the kernel what the rules say.
-    fn set_by(
-        &mut self,
-        mut rule: Rule,
-        put: &mut dyn FnMut(&mut Self, LimitId) -> anyhow::Result<()>,
-    ) -> Result<Option<LimitId>, CommandError> {
-        rule.target = rule.target.resolved(&|process| self.resolve(process))?;
-        let replaced = self.rules.replaced_by(&rule);
-        if rule.limits.is_unlimited() && !rule.metered {
-            return match replaced {
-                Some(id) => self.remove(id).map(|()| None),
-                None => Ok(None),
-            };
-        }
-        for process in rule.target.processes() {
+    /// Brings the rules in force that a command asks for; if that fails, those before stay.
+    fn change_rules(&mut self, command: &Command) -> Result<(), CommandError> {
+        let now = SystemTime::now();
+        let (rules, changes) = self
+            .rules
+            .after(command, now, &|process| self.resolve(process))?;
+        let changed = || changes.set.iter().filter_map(|id| rules.get(*id));
+        for process in changed().flat_map(|active| active.rule.target.processes()) {
             self.attend();
             // It is given a slot before its first socket.
-            self.attribution
-                .tag_of(&mut self.kernel, &mut self.owners, process.pid)
-                .map_err(kernel_error)?;
+            self.known(process.pid).map_err(kernel_error)?;
             self.look_at(process.pid);
         }
-        log::info!("{}: {}", rule.target, described(rule.limits));
-        let Some(id) = replaced else {
-            let id = self.rules.insert(rule);
-            if let Err(error) = put(self, id) {
-                if let Err(again) = self.withdraw(&[id]) {
-                    self.notices.warn(format!("{again:#}"));
-                }
-                return Err(kernel_error(error));
-            }
-            return Ok(Some(id));
-        };
-        let Some(in_force) = self.rules.get_mut(id) else {
-            return Ok(None);
-        };
-        let before = std::mem::replace(&mut in_force.rule, rule);
-        if let Err(error) = put(self, id) {
-            if let Some(in_force) = self.rules.get_mut(id) {
-                in_force.rule = before;
-            }
-            if let Err(again) = put(self, id) {
-                log::warn!("what was in force before: {again:#}");
-            }
-            return Err(kernel_error(error));
+        for active in changed() {
+            let Rule { target, limits, .. } = &active.rule;
+            log::info!("{target}: {}", described(*limits));
         }
-        Ok(Some(id))
+        for active in changes.removed.iter().filter_map(|id| self.rules.get(*id)) {
+            log::info!("{}: not limited any more", active.rule.target);
+        }
+        let before = self.replace_rules(rules).map_err(kernel_error)?;
+        let Err(error) = self.enforce() else {
+            return Ok(());
+        };
+        // Where there are too few cells for all that a file limits, most of it is better than none.
+        if !matches!(command, Command::SetFile(_)) {
+            self.go_back_to(before);
+        }
+        Err(kernel_error(error))
     }
 
-    fn set_file(&mut self, rules: Vec<Rule>) -> Result<(), CommandError> {
-        let stays = |old: &InForce| {
-            let from_file = matches!(old.rule.origin, Origin::File(_));
-            !from_file || rules.iter().any(|rule| rule.replaces(&old.rule))
-        };
-        let gone: Vec<LimitId> = self
-            .rules
-            .iter()
-            .filter(|old| !stays(old))
-            .map(|old| old.id)
-            .collect();
-        // Every process's slot is seen to only once, however many rules there are.
-        let mut surplus = self.take_out(&gone);
-        let mut order = Vec::new();
-        let mut failure = Ok(());
-        for rule in rules {
+    /// Puts these rules in the place of those in force, with the cells that they need. Returns those
+    /// before.
+    fn replace_rules(&mut self, mut rules: ActiveRules) -> anyhow::Result<ActiveRules> {
+        // A process that is new meanwhile finds the cells of whichever rules count for it.
+        if let Err(error) = self.allocate_cells(&rules) {
+            for cell in self.cells.take_surplus(&self.rules) {
+                self.kernel.limits.release(cell.cell);
+            }
+            return Err(error);
+        }
+        rules.keep_members_of(&self.rules);
+        Ok(mem::replace(&mut self.rules, rules))
+    }
+
+    /// Brings the rules back that were in force before.
+    fn go_back_to(&mut self, mut before: ActiveRules) {
+        before.number_after(&self.rules);
+        let back = self.replace_rules(before).and_then(|_| self.enforce());
+        if let Err(error) = back {
+            self.notices.warn(format!("{error:#}"));
+        }
+    }
+
+    /// Gives the rules the cells that they have none of yet.
+    fn allocate_cells(&mut self, rules: &ActiveRules) -> anyhow::Result<()> {
+        rules.iter().try_for_each(|active| {
             self.attend();
-            let set = self.set_by(rule, &mut |engine: &mut Self, id| {
-                engine.fit_cells(id, &mut surplus)
-            });
-            match set {
-                Ok(id) => order.extend(id),
-                // The others are put in force all the same.
-                Err(error) => failure = Err(error),
-            }
-        }
-        self.rules.order(&order);
-        self.settle(surplus).map_err(kernel_error)?;
-        failure
-    }
-
-    fn remove(&mut self, id: LimitId) -> Result<(), CommandError> {
-        if self.rules.get(id).is_none() {
-            return Err(CommandError::NoSuchLimit);
-        }
-        self.withdraw(&[id])
-    }
-
-    /// Ends limits that are in force.
-    fn withdraw(&mut self, ids: &[LimitId]) -> Result<(), CommandError> {
-        let surplus = self.take_out(ids);
-        self.settle(surplus).map_err(kernel_error)
-    }
-
-    /// Takes rules out. Returns their cells, which slots still name.
-    fn take_out(&mut self, ids: &[LimitId]) -> Vec<LimitCell> {
-        let removed = ids.iter().filter_map(|id| self.rules.remove(*id));
-        removed
-            .flat_map(|removed| {
-                log::info!("{}: not limited any more", removed.rule.target);
-                removed.shared
-            })
-            .collect()
+            self.cells.allocate(active, &mut self.kernel.limits)
+        })
     }
 
     /// Ends the limits of a process whose slot goes to another.
     pub(super) fn forget_limits_of(&mut self, key: ProcessKey) {
-        let last = |rule: &InForce| {
+        let last = |rule: &ActiveRule| {
             let mut processes = rule.rule.target.processes().into_iter();
             rule.ended && processes.all(|process| process.is(key))
         };
@@ -168,60 +121,40 @@ impl Engine {
             .filter(|rule| last(rule) || rule.is_deserted())
             .map(|rule| rule.id)
             .collect();
+        for id in &ended {
+            self.rules.remove(*id);
+        }
         if !ended.is_empty()
-            && let Err(error) = self.withdraw(&ended)
+            && let Err(error) = self.enforce()
         {
-            log::warn!("{error}");
+            log::warn!("{error:#}");
         }
     }
 
-    /// Brings the cells of a limit to what its rule says, and then every process's slot.
-    fn put_in_force(&mut self, id: LimitId) -> anyhow::Result<()> {
-        let mut surplus = Vec::new();
-        let fitted = self.fit_cells(id, &mut surplus);
+    /// Brings cells and slots to what the rules say.
+    fn enforce(&mut self) -> anyhow::Result<()> {
+        let surplus = self.cells.take_surplus(&self.rules);
+        let rated = self.set_rates();
         let settled = self.settle(surplus);
-        fitted.and(settled)
+        rated.and(settled)
     }
 
-    /// Brings the cells of a limit to what its rule says. Those that it needs no more go to
-    /// `surplus`, as slots still name them.
-    fn fit_cells(&mut self, id: LimitId, surplus: &mut Vec<LimitCell>) -> anyhow::Result<()> {
-        let Some(in_force) = self.rules.get_mut(id) else {
-            return Ok(());
-        };
-        let limits = in_force.rule.limits;
-        let each = in_force.is_each();
-        for direction in Direction::BOTH {
-            let at = in_force
-                .shared
-                .iter()
-                .position(|cell| cell.direction == direction);
-            let rate = limits.get(direction).filter(|_| !each);
-            match (at, rate) {
-                (None, Some(rate)) => in_force.shared.push(LimitCell::allocate(
-                    &mut self.kernel.limits,
-                    id,
-                    direction,
-                    rate,
-                )?),
-                (Some(at), Some(rate)) => {
-                    let cell = &in_force.shared[at].cell;
-                    self.kernel.limits.change(cell, direction, rate)?;
-                }
-                (Some(at), None) => surplus.push(in_force.shared.swap_remove(at)),
-                (None, None) => {}
+    /// Brings the cells in use to the rates of their rules.
+    fn set_rates(&mut self) -> anyhow::Result<()> {
+        for id in self.rules.ids() {
+            self.attend();
+            if let Some(active) = self.rules.get(id) {
+                self.cells.set_rates(active, &mut self.kernel.limits)?;
             }
         }
         for slot in self.owners.slots() {
             self.attend();
-            let owner = self.owners.of_slot(slot);
-            let enforcement = owner.and_then(|owner| owner.enforcement.as_ref());
-            for cell in enforcement.iter().flat_map(|enforcement| &enforcement.own) {
-                if cell.limit == id
-                    && let Some(rate) = *limits.get(cell.direction)
-                {
-                    let cells = &mut self.kernel.limits;
-                    cells.change(&cell.cell, cell.direction, rate)?;
+            let owner = self.owners.of_slot_mut(slot);
+            let enforcement = owner.and_then(|owner| owner.enforcement.as_mut());
+            for cell in enforcement.into_iter().flat_map(|limit| &mut limit.own) {
+                let limits = self.rules.get(cell.limit).map(|active| active.rule.limits);
+                if let Some(rate) = limits.and_then(|limits| *limits.get(cell.direction)) {
+                    cell.set_rate(&mut self.kernel.limits, rate)?;
                 }
             }
         }
@@ -232,10 +165,12 @@ impl Engine {
     /// throttle pair. Then cells that are `surplus` are named by no slot, and free.
     fn settle(&mut self, mut surplus: Vec<LimitCell>) -> anyhow::Result<()> {
         surplus.extend(self.forget_newcomers());
-        let assigned = self.owners.slots().into_iter().try_for_each(|slot| {
+        let mut assigned = Ok(());
+        for slot in self.owners.slots() {
             self.attend();
-            self.assign(slot).map(|_| ())
-        });
+            // The others are limited all the same.
+            assigned = assigned.and(self.assign(slot).map(|_| ()));
+        }
         // Who began with one of them meanwhile.
         self.attend();
         for cell in surplus {
@@ -245,16 +180,18 @@ impl Engine {
     }
 
     /// The same for a process that is new, or not what it was.
-    pub(super) fn assign_changed(&mut self, pid: Pid) {
-        let Some(slot) = self.owners.of_process(pid).map(|owner| owner.tag.slot) else {
-            return;
-        };
+    pub(super) fn meet_rules(&mut self, slot: u32) {
         match self.assign(slot) {
             Ok(true) if !self.meets_throttle_pair(slot) => self.place_throttle_pair(),
             Ok(_) => {}
-            Err(error) => self
-                .notices
-                .warn(format!("process {pid} is not limited: {error:#}")),
+            Err(error) => {
+                let owner = self.owners.of_slot(slot);
+                let pid = owner
+                    .map(|owner| owner.pid().to_string())
+                    .unwrap_or_default();
+                self.notices
+                    .warn(format!("process {pid} is not limited: {error:#}"));
+            }
         }
     }
 
@@ -286,8 +223,9 @@ impl Engine {
                 });
         }
         // What it is to have to itself. A rule may have come to be shared, or each process's own.
-        let own: Vec<(Direction, &InForce)> = choice
-            .cells()
+        let own: Vec<(Direction, &ActiveRule)> = choice
+            .limits
+            .parts()
             .filter_map(|(direction, id)| Some((direction, self.rules.get(id)?)))
             .filter(|(_, rule)| rule.is_each())
             .collect();
@@ -300,19 +238,19 @@ impl Engine {
         }) {
             if began.is_some() {
                 // What it began with may be more than what counts for it.
-                set_limits(&mut self.kernel, &self.rules, owner)?;
+                set_limits(&mut self.kernel, &self.rules, &self.cells, owner)?;
             }
             return Ok(false);
         }
         let mut new = Vec::new();
-        for (direction, in_force) in &own {
-            let (direction, id) = (*direction, in_force.id);
+        for (direction, active) in &own {
+            let (direction, id) = (*direction, active.id);
             let known = owner
                 .enforcement
                 .as_ref()
                 .and_then(|e| e.own_cell(id, direction));
             if known.is_none()
-                && let Some(rate) = *in_force.rule.limits.get(direction)
+                && let Some(rate) = *active.rule.limits.get(direction)
             {
                 let cell = LimitCell::allocate(&mut self.kernel.limits, id, direction, rate);
                 match cell {
@@ -361,16 +299,14 @@ impl Engine {
             }
         };
         enforcement.own.extend(new);
-        set_limits(&mut self.kernel, &self.rules, owner)?;
+        set_limits(&mut self.kernel, &self.rules, &self.cells, owner)?;
         // Only now does no slot name them any more.
         let own_cells = owner.enforcement.iter_mut().map(|limit| &mut limit.own);
         let surplus: Vec<LimitCell> = own_cells
             .flat_map(|cells| cells.extract_if(.., |cell| !is_own(cell)))
             .collect();
         for cell in surplus {
-            if let Some(in_force) = self.rules.get_mut(cell.limit) {
-                in_force.before.take_over(&cell);
-            }
+            self.cells.take_over(&cell);
             self.kernel.limits.release(cell.cell);
         }
         if choice.is_empty() {
@@ -423,16 +359,20 @@ impl Engine {
 }
 
 /// Writes what the kernel looks at for every packet of a process.
-fn set_limits(kernel: &mut Kernel, rules: &RulesInForce, owner: &Owner) -> anyhow::Result<()> {
+fn set_limits(
+    kernel: &mut Kernel,
+    rules: &ActiveRules,
+    cells: &RuleCells,
+    owner: &Owner,
+) -> anyhow::Result<()> {
     let enforcement = owner.enforcement.as_ref();
     let cell = |direction: Direction, class: TrafficClass| {
         let enforcement = enforcement?;
-        let id = enforcement.choice.limits[direction.index()][class.index()]?;
-        let rule = rules.get(id)?;
-        let cell = if rule.is_each() {
+        let id = (*enforcement.choice.limits.get(direction).get(class))?;
+        let cell = if rules.get(id)?.is_each() {
             enforcement.own_cell(id, direction)
         } else {
-            rule.shared_cell(direction)
+            cells.shared(id, direction)
         };
         Some(&cell?.cell)
     };
@@ -451,13 +391,12 @@ fn existing(root: &Path, path: &str) -> PathBuf {
 }
 
 fn kernel_error(error: anyhow::Error) -> CommandError {
-    let error = match error.downcast() {
-        Ok(exhausted) => return CommandError::SlotsExhausted(exhausted),
-        Err(error) => error,
-    };
-    match error.downcast() {
-        Ok(exhausted) => CommandError::CellsExhausted(exhausted),
-        Err(error) => CommandError::Kernel(error),
+    if error.is::<SlotsExhausted>() {
+        CommandError::Exhausted(format!("{error}; end some and try again"))
+    } else if error.is::<CellsExhausted>() {
+        CommandError::Exhausted(format!("{error}; remove some and try again"))
+    } else {
+        CommandError::Kernel(format!("{error:#}"))
     }
 }
 

@@ -1,23 +1,21 @@
-//! The engine: the one owner of the kernel side. It turns readings into [`snapshot::Snapshot`]s
-//! and [`command::Command`]s into limits.
+//! The engine: the one owner of the kernel side. It turns readings into [`Snapshot`]s
+//! and [`Command`](crate::model::command::Command)s into limits.
 
+mod admission;
 mod attribution;
+mod cells;
 mod checking;
-pub mod command;
-pub mod connections;
 mod enforcement;
-pub(crate) mod in_force;
 mod limiting;
-mod newcomers;
 mod notices;
 mod owners;
+mod picture;
 mod run;
-pub mod snapshot;
 mod watching;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use chadthrottle_common::{
@@ -29,16 +27,20 @@ pub use run::{EngineThread, start};
 
 use crate::{
     kernel::Kernel,
+    model::{
+        direction::PerDirection,
+        process::{Pid, ProcessKey},
+        snapshot::Snapshot,
+    },
     pacing::{Pacing, Windows},
-    process::{Pid, ProcessKey, descriptors},
-    rate::{Bytes, Rate},
+    policy::{active::ActiveRules, prewarm::Prewarmed, usage::Usage},
+    process::descriptors,
+    rate::Rate,
 };
 use attribution::Attribution;
-use in_force::RulesInForce;
-use newcomers::Expected;
+use cells::RuleCells;
 use notices::Notices;
-use owners::{Owner, Owners, rate_of};
-use snapshot::{PerDirection, Snapshot};
+use owners::{Owner, Owners};
 use watching::Watching;
 
 /// How long a process that has ended stays in the table after its last byte.
@@ -76,8 +78,12 @@ struct Engine {
     pacing: Pacing,
     windows: Windows,
     owners: Owners,
-    rules: RulesInForce,
-    expected: Expected,
+    rules: ActiveRules,
+    /// What was moved under each of them.
+    usage: Usage,
+    /// The cells that their processes share.
+    cells: RuleCells,
+    prewarmed: Prewarmed,
     attribution: Attribution,
     notices: Notices,
     watching: Watching,
@@ -99,8 +105,10 @@ impl Engine {
             pacing: Pacing::default(),
             windows: Windows::default(),
             owners: Owners::default(),
-            rules: RulesInForce::default(),
-            expected: Expected::default(),
+            rules: ActiveRules::default(),
+            usage: Usage::default(),
+            cells: RuleCells::default(),
+            prewarmed: Prewarmed::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),
             watching: Watching::default(),
@@ -166,7 +174,11 @@ impl Engine {
         let interval = now.duration_since(self.sampled);
         self.sampled = now;
         let busy = self.read_counters(interval, now);
-        self.count_for_rules(interval);
+        let limited = self.owners.iter().filter_map(|owner| {
+            let enforcement = owner.enforcement.as_ref()?;
+            Some((&enforcement.choice, owner.admitted()))
+        });
+        self.usage.add(&self.rules, limited, interval);
         let strangers = self.read_unattributed();
         self.follow_moves(&busy);
         self.notice_lost_devices();
@@ -195,16 +207,16 @@ impl Engine {
             bytes,
             rate: PerDirection::of(|direction| {
                 let moved = bytes.get(direction).saturating_sub(*before.get(direction));
-                rate_of(moved, interval)
+                Rate::over(moved, interval)
             }),
         };
         let snapshot = self.picture();
         self.retire_departed(now);
         self.look_around(&busy, strangers, now);
         let changed = self.owners.iter().filter(|owner| owner.changed);
-        let changed: Vec<Pid> = changed.map(Owner::pid).collect();
-        for pid in changed {
-            self.assign_changed(pid);
+        let changed: Vec<u32> = changed.map(|owner| owner.tag.slot).collect();
+        for slot in changed {
+            self.meet_rules(slot);
             self.attend();
         }
         snapshot
@@ -215,36 +227,6 @@ impl Engine {
         let mut watching = std::mem::take(&mut self.watching);
         read(&mut watching, &mut || self.attend());
         self.watching = watching;
-    }
-
-    /// What is known now, without new readings: after a command, its effect is on the screen at
-    /// once. It has the sequence number of the sample before.
-    fn picture(&mut self) -> Snapshot {
-        let mut processes = Vec::with_capacity(self.owners.len());
-        let expected = self.pacing.expected();
-        for slot in self.owners.slots() {
-            self.attend();
-            if let Some(owner) = self.owners.of_slot(slot) {
-                processes.push(self.row(owner, &expected, self.totals.interval));
-            }
-        }
-        let (mechanism, why_policing) = self.mechanism(&expected);
-        Snapshot {
-            sequence: self.totals.sequence,
-            time: SystemTime::now(),
-            interval: self.totals.interval,
-            total: self.totals.bytes.map(Bytes::new),
-            total_rate: self.totals.rate,
-            unattributed: PerDirection::of(|direction| {
-                Bytes::new(self.unattributed.passed(direction).payload)
-            }),
-            processes,
-            limits: self.limit_rows(&expected),
-            mechanism,
-            why_policing,
-            notices: self.notices.latest(),
-            watched: self.watching.watched(),
-        }
     }
 
     /// Returns the processes that moved something.

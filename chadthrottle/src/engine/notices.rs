@@ -1,8 +1,7 @@
 //! Notices: what happened that the person at the screen should know.
 
+use crate::model::notice::{Notice, Severity};
 use std::{collections::VecDeque, time::SystemTime};
-
-use super::snapshot::{Notice, Severity};
 
 /// How many are kept.
 const KEPT: usize = 64;

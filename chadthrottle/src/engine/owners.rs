@@ -6,19 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::{
-    address::TrafficClass,
-    tag::Tag,
-    traffic::{Counters, Direction},
-};
+use chadthrottle_common::{tag::Tag, traffic::Counters};
 
-use super::{
-    enforcement::Enforcement,
-    in_force::Choice,
-    snapshot::{PerDirection, ProcessRow},
-};
+use super::enforcement::Enforcement;
 use crate::{
-    process::{Pid, identity::Identity},
+    model::{
+        direction::{PerClass, PerDirection},
+        limit::EffectiveLimits,
+        process::{Identity, Pid},
+        snapshot::ProcessRow,
+    },
+    policy::choose::Choice,
     rate::{Bytes, Rate},
 };
 
@@ -99,7 +97,7 @@ impl Owner {
         self.counters = counters;
         let after = self.passed();
         self.rate = PerDirection::of(|direction| {
-            rate_of(
+            Rate::over(
                 after.get(direction).saturating_sub(*before.get(direction)),
                 interval,
             )
@@ -114,8 +112,10 @@ impl Owner {
     }
 
     /// Payload that the throttle pair let through in the last interval.
-    pub fn admitted(&self, direction: Direction, class: TrafficClass) -> u64 {
-        self.admitted[direction.index()][class.index()]
+    pub fn admitted(&self) -> PerDirection<PerClass<u64>> {
+        PerDirection::of(|direction| {
+            PerClass::of(|class| self.admitted[direction.index()][class.index()])
+        })
     }
 
     /// Whether it has ended, was shown so, and has been quiet for `linger`: its slot can go to
@@ -138,20 +138,12 @@ impl Owner {
             connections: self.connections,
             bytes: self.passed().map(Bytes::new),
             rate: self.rate,
+            limits: EffectiveLimits::default(),
             limit: None,
             local_limit: None,
             ended: self.ended.is_some(),
         }
     }
-}
-
-/// `bytes` in `interval` as a rate, rounded.
-pub fn rate_of(bytes: u64, interval: Duration) -> Rate {
-    let seconds = interval.as_secs_f64();
-    if seconds <= 0.0 {
-        return Rate::ZERO;
-    }
-    Rate::from_bytes_per_second((bytes as f64 / seconds).round() as u64)
 }
 
 /// All owners, by slot and by process.

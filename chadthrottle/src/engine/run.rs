@@ -8,12 +8,15 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{
-    Engine,
-    command::{Command, EngineHandle, Request},
-    snapshot::Snapshot,
+use super::Engine;
+use crate::{
+    kernel::{Kernel, WatchedEvents},
+    model::{
+        command::Command,
+        handle::{EngineHandle, Request},
+        snapshot::Snapshot,
+    },
 };
-use crate::kernel::{Kernel, WatchedEvents};
 
 /// The time between turns: how soon ended processes and missed bytes are noticed.
 const TURN: Duration = Duration::from_millis(100);
@@ -148,7 +151,7 @@ impl Running {
                     if let Command::SetInterval(every) = command {
                         samples = sampling(every);
                     }
-                    let result = engine.apply(command);
+                    let result = engine.apply(&command);
                     publish.send_replace(Arc::new(engine.picture()));
                     // Whoever asked may be gone.
                     let _ = answer.send(result);

@@ -7,17 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    connections::{Connection, Details, Ports, Watch, Watched},
-    owners::rate_of,
-    snapshot::PerDirection,
-};
 use crate::{
+    model::{
+        connections::{Connection, Details, Ports, Watch, Watched},
+        direction::PerDirection,
+        process::ProcessKey,
+    },
     process::{
-        ProcessKey, identity,
+        identity,
         sockets::{self, Reading},
     },
-    rate::Bytes,
+    rate::{Bytes, Rate},
 };
 
 /// More connections are not read: each costs some microseconds with every sample.
@@ -172,7 +172,7 @@ fn connection(
         let before = before.copied().unwrap_or(bytes);
         PerDirection::of(|direction| {
             let moved = bytes.get(direction).saturating_sub(*before.get(direction));
-            rate_of(moved, interval)
+            Rate::over(moved, interval)
         })
     };
     Connection {
@@ -190,7 +190,7 @@ fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::connections::Watch, process::Pid};
+    use crate::model::{connections::Watch, process::Pid};
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},

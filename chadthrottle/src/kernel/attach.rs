@@ -23,6 +23,7 @@ use chadthrottle_common::{
 };
 
 use super::object;
+use crate::process::mounts;
 
 /// Since Linux 5.7 aya attaches with `bpf_link_create`, whose flags must be 0: `AllowMultiple`
 /// would fail with EINVAL. A link never excludes other programs, so nothing is lost.
@@ -39,15 +40,12 @@ const TEST_ROOT_CGROUP: &str = "CHADTHROTTLE_TEST_ROOT_CGROUP";
 ///
 /// There is no such mount.
 pub fn cgroup_root() -> anyhow::Result<PathBuf> {
-    let mounts = procfs::process::Process::myself()
-        .and_then(|me| me.mountinfo())
-        .context("/proc/self/mountinfo can't be read")?;
+    let mounts = mounts::of_type("cgroup2").context("/proc/self/mountinfo can't be read")?;
     mounts
         .into_iter()
         // Of several (containers bind parts of it), the one that shows the hierarchy's root.
-        .filter(|mount| mount.fs_type == "cgroup2")
-        .min_by_key(|mount| mount.root.len())
-        .map(|mount| mount.mount_point)
+        .min_by_key(|mount| mount.root.as_os_str().len())
+        .map(|mount| mount.point)
         .context(
             "cgroup v2 is not mounted; mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified",
         )

@@ -141,19 +141,6 @@ impl LimitCells {
     /// The kernel's.
     pub fn change(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
         let old = self.limit(cell)?;
-        if old.rate == rate.bytes_per_second() {
-            return Ok(());
-        }
-        self.write(cell, direction, rate, &old)
-    }
-
-    /// Lets a limit begin anew at its rate: what it delayed has left already.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn restart(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
-        let old = self.limit(cell)?;
         self.write(cell, direction, rate, &old)
     }
 

@@ -16,7 +16,7 @@ use chadthrottle_common::{
 };
 
 use super::{limits::Cell, object, slots::indexes};
-use crate::process::Pid;
+use crate::model::process::Pid;
 
 /// Where processes are forked.
 const TRACEPOINT: &str = "sched_process_fork";

@@ -8,8 +8,9 @@ use aya::{
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
     MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
-    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET, TASK_PID_OFFSET,
-    TASK_TGID_OFFSET, WINDOW_SCALE_OFFSET, WINDOW_UPDATE_OFFSET,
+    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET, TASK_COMM_OFFSET,
+    TASK_LEADER_OFFSET, TASK_PID_OFFSET, TASK_TGID_OFFSET, WINDOW_SCALE_OFFSET,
+    WINDOW_UPDATE_OFFSET,
 };
 
 use super::{btf::Btf, newcomers, window::WithoutWindow};
@@ -36,6 +37,10 @@ struct Offsets {
     task_pid: u32,
     /// See [`TASK_TGID_OFFSET`].
     task_tgid: u32,
+    /// See [`TASK_LEADER_OFFSET`].
+    task_leader: u32,
+    /// See [`TASK_COMM_OFFSET`].
+    task_comm: u32,
 }
 
 /// What was loaded.
@@ -59,6 +64,8 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         };
         offsets.task_pid = bytes("pid");
         offsets.task_tgid = bytes("tgid");
+        offsets.task_leader = bytes("group_leader");
+        offsets.task_comm = bytes("comm");
     }
     let with_window = btf.and_then(|btf| with_window_offsets(&btf, offsets));
     let (mut ebpf, window) = match with_window.map(|offsets| load_with(slots, offsets)) {
@@ -116,6 +123,8 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
         .override_global(WINDOW_UPDATE_OFFSET, &offsets.window_update, true)
         .override_global(TASK_PID_OFFSET, &offsets.task_pid, true)
         .override_global(TASK_TGID_OFFSET, &offsets.task_tgid, true)
+        .override_global(TASK_LEADER_OFFSET, &offsets.task_leader, true)
+        .override_global(TASK_COMM_OFFSET, &offsets.task_comm, true)
         .map_max_entries(MAP_SLOTS, slots)
         .map_max_entries(MAP_FREE_SLOTS, slots)
         .map_max_entries(MAP_PROCESS_SLOTS, slots)
@@ -143,10 +152,20 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
              the embedded object is not the one these sources make: run `cargo xtask build-release`"
         );
     }
-    tracker(&mut ebpf)?
-        .load()
-        .with_context(|| refused(PROGRAM_TRACK))?;
-    log::debug!("Program '{PROGRAM_TRACK}' loaded for sock_create");
+    match tracker(&mut ebpf)?.load() {
+        Ok(()) => log::debug!("Program '{PROGRAM_TRACK}' loaded for sock_create"),
+        // Kernels that don't let it read the name of the process: it takes the thread's.
+        Err(error) if offsets.task_comm != 0 => {
+            log::info!("new processes go by the names of threads at first: {error}");
+            let offsets = Offsets {
+                task_leader: 0,
+                task_comm: 0,
+                ..offsets
+            };
+            return load_with(slots, offsets);
+        }
+        Err(error) => return Err(error).with_context(|| refused(PROGRAM_TRACK)),
+    }
     Ok(ebpf)
 }
 

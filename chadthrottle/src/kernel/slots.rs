@@ -13,7 +13,7 @@ use chadthrottle_common::{
 };
 
 use super::limits::Cell;
-use crate::process::Pid;
+use crate::model::process::Pid;
 
 /// Flag of `bpf_map_update_elem`: fail if the entry is there.
 const BPF_NOEXIST: u64 = 1;

@@ -1,10 +1,7 @@
 //! What the person wants to see: words that all must hold.
 
 use super::rows::limit_of;
-use crate::{
-    engine::{connections::Ports, snapshot::ProcessRow},
-    process::unit,
-};
+use crate::model::{connections::Ports, snapshot::ProcessRow, unit};
 
 /// A filter, as it was typed and as it was understood.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,8 +152,11 @@ fn starts_with(field: &str, lower: &str) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        engine::snapshot::{LimitId, LimitState, Limits, Mechanism},
-        process::{Pid, ProcessKey},
+        model::{
+            direction::Limits,
+            limit::{LimitState, Mechanism},
+            process::{Pid, ProcessKey},
+        },
         rate::Rate,
     };
 
@@ -174,9 +174,9 @@ mod tests {
             connections: 0,
             bytes: Default::default(),
             rate: Default::default(),
+            limits: Default::default(),
             local_limit: None,
             limit: Some(LimitState::new(
-                LimitId(1),
                 Limits {
                     download: Some(Rate::ZERO),
                     upload: None,

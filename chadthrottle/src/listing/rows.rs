@@ -11,9 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{column::Column, filter::Filter};
 use crate::{
-    engine::connections::Ports,
-    engine::snapshot::{LimitState, PerDirection, ProcessRow, Snapshot},
-    process::{ProcessKey, unit},
+    model::{
+        connections::Ports,
+        direction::PerDirection,
+        limit::LimitState,
+        process::ProcessKey,
+        snapshot::{ProcessRow, Snapshot},
+        unit,
+    },
     rate::{Bytes, Rate},
 };
 

@@ -21,9 +21,9 @@ use std::{
 };
 
 use crate::{
-    engine::snapshot::Mechanism,
     kernel::features::kernel_release,
-    process::{Pid, network::namespace_of},
+    model::{limit::Mechanism, process::Pid},
+    process::network::namespace_of,
 };
 use instances::Instances;
 use netlink::{Netlink, Qdisc, QdiscOption};

@@ -9,7 +9,8 @@ use std::{
 use super::{Device, filters::FilterLink};
 use crate::{
     kernel::{Kernel, WindowLink},
-    process::{Pid, network::namespace_of},
+    model::process::Pid,
+    process::network::namespace_of,
 };
 
 /// The program on a device.

@@ -1,8 +1,7 @@
 //! Who descends from whom.
 
+use crate::model::process::Pid;
 use procfs::process::Process;
-
-use super::Pid;
 
 /// More generations than a tree of processes has; a bound for ids that are used again while one
 /// looks.

@@ -1,10 +1,11 @@
 //! Through which processes the person sees the terminal: limiting them may cut the person off.
 
+use crate::model::process::{Pid, ProcessKey};
 use std::collections::{HashMap, HashSet};
 
 use procfs::process::Process;
 
-use super::{Pid, ProcessKey, ancestry};
+use super::ancestry;
 
 /// Terminal multiplexers: their server is nobody's child, and the person sits before a client.
 const MULTIPLEXERS: [&str; 4] = ["tmux: server", "tmux", "screen", "zellij"];

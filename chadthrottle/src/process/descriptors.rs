@@ -1,10 +1,9 @@
 //! The sockets that a process holds.
 
+use crate::model::process::Pid;
 use std::collections::HashSet;
 
 use procfs::process::{FDTarget, Process};
-
-use super::Pid;
 
 /// A socket that a process holds open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

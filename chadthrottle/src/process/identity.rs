@@ -1,40 +1,11 @@
 //! Who a process is.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use procfs::process::{Process, StatFlags};
 use uzers::{Users as _, UsersCache};
 
-use super::{Pid, ProcessKey};
-
-/// What is shown of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Which process.
-    pub key: ProcessKey,
-    /// Its name (`/proc/PID/comm`).
-    pub name: Arc<str>,
-    /// Its program file; empty when it can't be known.
-    pub exe: Arc<str>,
-    /// Its arguments, joined by spaces; empty when they can't be known.
-    pub command_line: Arc<str>,
-    /// Its user's name, else its number.
-    pub user: Arc<str>,
-    /// Its user's number, if it is known.
-    pub uid: Option<u32>,
-    /// Its cgroup v2 path; empty when it can't be known.
-    pub cgroup: Arc<str>,
-    /// A thread of the kernel, which has no sockets that programs on cgroups see.
-    pub kernel_thread: bool,
-}
-
-impl Identity {
-    /// Whether the process was about to end when it was looked at: what its file and its arguments
-    /// were can't be known any more, so rules can't be compared with it.
-    pub fn is_leaving(&self) -> bool {
-        !self.kernel_thread && self.exe.is_empty() && self.command_line.is_empty()
-    }
-}
+use crate::model::process::{Identity, Pid, ProcessKey};
 
 /// Reads identities, remembering user names.
 pub struct Identifier {
@@ -65,13 +36,10 @@ impl Identifier {
                 start_time: stat.starttime,
             },
             exe,
-            command_line: process
-                .cmdline()
-                .map(|arguments| arguments.join(" ").into())
-                .unwrap_or_default(),
+            command_line: command_line(pid).unwrap_or_default(),
             user: uid.map(|uid| self.user(uid)).unwrap_or_default(),
             uid,
-            cgroup: cgroup(&process).unwrap_or_default(),
+            cgroup: cgroup_of(pid).unwrap_or_default(),
             kernel_thread: stat
                 .flags()
                 .is_ok_and(|flags| flags.contains(StatFlags::PF_KTHREAD)),
@@ -118,19 +86,47 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     Some(stat.starttime)
 }
 
-/// The cgroup v2 path of a process now.
-pub fn cgroup_of(pid: Pid) -> Option<Arc<str>> {
-    cgroup(&Process::new(pid.0.cast_signed()).ok()?)
+/// The process that a thread is of; of what is none, the same id.
+pub fn process_of(pid: Pid) -> Pid {
+    let status = Process::new(pid.0.cast_signed()).and_then(|process| process.status());
+    status.map_or(pid, |status| Pid(status.tgid.cast_unsigned()))
 }
 
-/// The process's path in the cgroup v2 hierarchy, which has the number 0.
-fn cgroup(process: &Process) -> Option<Arc<str>> {
-    process
-        .cgroups()
-        .ok()?
-        .into_iter()
-        .find(|cgroup| cgroup.hierarchy == 0)
-        .map(|cgroup| cgroup.pathname.into())
+/// The arguments, joined by spaces. They are bytes: what is not UTF-8 is replaced.
+fn command_line(pid: Pid) -> Option<Arc<str>> {
+    let bytes = read(pid, "cmdline")?;
+    let arguments = bytes.split(|byte| *byte == 0);
+    let arguments: Vec<_> = arguments
+        .filter(|argument| !argument.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    Some(arguments.join(" ").into())
+}
+
+/// The path of a process in the cgroup v2 hierarchy, which has the number 0, now; as far as it is
+/// UTF-8.
+pub fn cgroup_of(pid: Pid) -> Option<Arc<str>> {
+    let bytes = read(pid, "cgroup")?;
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(readable(path).into())
+}
+
+/// A path, or the nearest above it that is UTF-8.
+fn readable(path: &[u8]) -> &str {
+    let valid = match str::from_utf8(path) {
+        Ok(path) => return path,
+        Err(error) => &path[..error.valid_up_to()],
+    };
+    let valid = str::from_utf8(valid).unwrap_or_default();
+    match valid.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((above, _)) => above,
+    }
+}
+
+fn read(pid: Pid, file: &str) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/{file}")).ok()
 }
 
 #[cfg(test)]
@@ -144,6 +140,56 @@ mod tests {
             .unwrap();
         assert!(me.key.start_time > 0);
         assert!(!me.kernel_thread && !me.name.is_empty() && me.exe.starts_with('/'));
+    }
+
+    #[test]
+    fn a_thread_is_of_its_process() {
+        let me = Pid(std::process::id());
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let id = rustix::thread::gettid().as_raw_nonzero().get();
+            tell.send(Pid(id.cast_unsigned())).unwrap();
+            let _ = ended.recv();
+        });
+        let id = told.recv().unwrap();
+        assert_ne!(id, me);
+        assert_eq!((process_of(id), process_of(me)), (me, me));
+        assert_eq!(process_of(Pid(5_000_000)), Pid(5_000_000));
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn of_a_path_that_is_not_utf_8_the_part_above_is_known() {
+        for (path, known) in [
+            (&b"/a/b"[..], "/a/b"),
+            (b"/a/caf\xe9/b", "/a"),
+            (b"/caf\xe9", "/"),
+            (b"/a/b/\xe9", "/a/b"),
+        ] {
+            assert_eq!(readable(path), known);
+        }
+    }
+
+    #[test]
+    fn arguments_need_not_be_utf_8() {
+        use std::{ffi::OsStr, io::Read as _, os::unix::ffi::OsStrExt as _, process};
+        let mut child = process::Command::new("sh")
+            .args(["-c", "echo; read line"])
+            .arg(OsStr::from_bytes(b"caf\xe9.iso"))
+            .stdin(process::Stdio::piped())
+            .stdout(process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its arguments are there when it runs.
+        let mut said = [0];
+        child.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        let identity = Identifier::default().identify(Pid(child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let shown = "sh -c echo; read line caf\u{fffd}.iso";
+        assert_eq!(&*identity.command_line, shown);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Network namespaces of processes.
 
+use crate::model::process::Pid;
 use std::{
     fs::File,
     io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     thread,
 };
-
-use super::Pid;
 
 /// The network namespace of a process, held open, and its number.
 ///

@@ -12,35 +12,8 @@ use rustix::{
     process::{PidfdGetfdFlags, pidfd_getfd},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Pid,
-    descriptors::{self, Family},
-};
-
-/// What a socket speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP, and MPTCP.
-    Tcp,
-    /// UDP, and UDP-Lite.
-    Udp,
-    /// Everything else that has addresses.
-    Raw,
-}
-
-impl Protocol {
-    /// As tools show it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Raw => "raw",
-        }
-    }
-}
+use super::descriptors::{self, Family};
+use crate::model::{connections::Protocol, process::Pid};
 
 /// A socket at this moment.
 #[derive(Clone, Debug, PartialEq)]

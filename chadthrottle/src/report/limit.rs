@@ -1,19 +1,24 @@
 //! `chadthrottle limit`: limits targets until it is told to stop.
 
-use std::{io, time::SystemTime};
+use std::{convert::Infallible, io, time::SystemTime};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use super::record::{ProcessRecord, RuleRecord, describe};
 use crate::{
-    engine::{
-        command::{Command, CommandError, EngineHandle},
-        snapshot::{Effect, LimitRow, Limits, PerDirection, ProcessRow, Snapshot},
+    model::{
+        command::{Command, CommandError},
+        direction::{Limits, PerDirection},
+        handle::EngineHandle,
+        limit::{Effect, LimitRow},
+        process::{Pid, ProcessId},
+        rule::Rule,
+        snapshot::{ProcessRow, Snapshot},
+        target::Target,
     },
-    process::Pid,
+    process::identity,
     rate::Rate,
-    rules::{rule::Rule, target::Target},
 };
 
 /// What is printed as JSON.
@@ -57,6 +62,7 @@ async fn apply(engine: &EngineHandle, rules: &[Rule]) -> Result<(), CommandError
 ///
 /// A rule that can't be put in force, and standard output's.
 pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyhow::Result<()> {
+    let rules: Vec<Rule> = rules.into_iter().map(of_processes).collect();
     let named = rules.iter().flat_map(|rule| rule.target.parts());
     let process = |target: &Target| match target {
         Target::Process(id) => Some(id.pid),
@@ -112,6 +118,20 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         waiting = !pids.is_empty() || !broad.is_empty();
     }
     Ok(())
+}
+
+/// The rule with processes where it names threads, as `htop` shows them.
+fn of_processes(rule: Rule) -> Rule {
+    let process = |id: ProcessId| {
+        let process = identity::process_of(id.pid);
+        let meant = match process == id.pid {
+            true => id,
+            false => process.into(),
+        };
+        Ok::<_, Infallible>(meant)
+    };
+    let Ok(target) = rule.target.resolved(&process);
+    Rule { target, ..rule }
 }
 
 /// Whether it is for certain processes, which can only end.
@@ -200,7 +220,7 @@ fn words(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::{LimitId, Mechanism};
+    use crate::model::limit::{LimitId, Mechanism};
 
     #[test]
     fn nothing_is_said_of_a_tree_that_has_ended() {

@@ -5,11 +5,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    engine::snapshot::{Effect, LimitRow, LimitState, Limits, Mechanism, PerDirection, ProcessRow},
     listing::rows::{Row, Subject},
-    process::Pid,
+    model::{
+        direction::{Limits, PerDirection},
+        limit::{Effect, LimitRow, LimitState, Mechanism},
+        process::Pid,
+        rule::{Scope, Sharing},
+        snapshot::ProcessRow,
+    },
     rate::{Bytes, Rate},
-    rules::rule::{Scope, Sharing},
 };
 
 /// Amounts.
@@ -218,7 +222,6 @@ pub fn describe(limits: Limits) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::snapshot::LimitId;
 
     #[test]
     fn a_limit_says_what_it_does() {
@@ -226,7 +229,7 @@ mod tests {
             download: Some(Rate::from_bytes_per_second(500_000)),
             upload: None,
         };
-        let mut state = LimitState::new(LimitId(1), limits, Mechanism::Pacing);
+        let mut state = LimitState::new(limits, Mechanism::Pacing);
         state.effect.delay.download = Duration::from_micros(140_250);
         let json = serde_json::to_value(LimitRecord::from(&state)).unwrap();
         assert_eq!(json["download"], 500_000);

@@ -11,7 +11,10 @@ use serde::Serialize;
 use super::{record::describe, table::table};
 use crate::{
     cli::rules::{RulesAction, RulesArgs},
-    engine::snapshot::Limits,
+    model::{
+        direction::Limits,
+        rule::{Scope, Sharing},
+    },
     rules::{
         file::{
             FileRule, FileTarget, RulesFile, SystemUsers,
@@ -23,7 +26,6 @@ use crate::{
         ledger::Ledger,
         plan::{Standing, State, plan},
         quota::Quota,
-        rule::{Scope, Sharing},
     },
 };
 

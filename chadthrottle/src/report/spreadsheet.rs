@@ -4,8 +4,11 @@ use chadthrottle_common::traffic::Direction;
 
 use super::timestamp;
 use crate::{
-    engine::snapshot::{LimitState, ProcessRow, Snapshot},
     listing::rows::{Row, Subject, View, limit_of},
+    model::{
+        limit::LimitState,
+        snapshot::{ProcessRow, Snapshot},
+    },
 };
 
 /// A line: a row of a sample, and the process of it that moves most.

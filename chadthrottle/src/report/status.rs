@@ -10,8 +10,11 @@ use crate::{
         client::{ClientError, Connection},
         protocol::{Clear, Outcome, Request, Status},
     },
-    engine::snapshot::{LimitId, LimitRow},
-    rules::{file::mistake::did_you_mean, plan::Standing, rule::Origin},
+    model::{
+        limit::{LimitId, LimitRow},
+        rule::Origin,
+    },
+    rules::{file::mistake::did_you_mean, plan::Standing},
 };
 
 /// Shows what the daemon does.
@@ -235,8 +238,13 @@ mod tests {
     use super::*;
     use crate::{
         daemon::protocol::VERSION,
-        engine::snapshot::{Effect, Limits, Mechanism, PerDirection},
-        rules::{plan::State, rule::Rule, target::Target},
+        model::{
+            direction::{Limits, PerDirection},
+            limit::{Effect, Mechanism},
+            rule::Rule,
+            target::Target,
+        },
+        rules::plan::State,
     };
 
     fn status(limits: &[(u64, Option<&str>)], rules: &[(&str, State)]) -> Status {

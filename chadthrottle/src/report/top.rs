@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     cli::TopArgs,
-    engine::{command::EngineHandle, connections::Ports, snapshot::Snapshot},
     listing::{
         column::Column::{self, Connections, Id, Limit, Name, Rate, Total, User},
         rows::{Row, Sort, Subject, View, limit_of, rows},
     },
-    process::{ProcessKey, sockets},
+    model::{connections::Ports, handle::EngineHandle, process::ProcessKey, snapshot::Snapshot},
+    process::sockets,
 };
 
 /// A sample as JSON has it.
@@ -191,8 +191,11 @@ mod tests {
     use super::*;
     use crate::{
         demo::World,
-        engine::snapshot::{LimitId, LimitState, Limits, Mechanism},
         listing::filter::Filter,
+        model::{
+            direction::Limits,
+            limit::{LimitState, Mechanism},
+        },
     };
     use std::{
         collections::HashMap,
@@ -261,7 +264,7 @@ mod tests {
         snapshot.processes.truncate(1);
         snapshot.processes[0].name = "a, \"b\"\nc".into();
         let limits = Limits::of(|_| Some(crate::rate::Rate::ZERO));
-        let limit = LimitState::new(LimitId(1), limits, Mechanism::Pacing);
+        let limit = LimitState::new(limits, Mechanism::Pacing);
         snapshot.processes[0].limit = Some(limit);
         let rows = by_upload(&snapshot, View::Processes);
         let lines = spreadsheet::lines(&snapshot, View::Processes, &rows).unwrap();

@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     file::store::{self, StoreError},
     quota::{Period, Quota},
-    rule::Origin,
 };
-use crate::engine::snapshot::{LimitId, PerDirection, Snapshot};
+use crate::model::{direction::PerDirection, limit::LimitId, rule::Origin, snapshot::Snapshot};
 
 /// How many periods of a rule are remembered, for a clock that jumps there and back.
 const REMEMBERED: usize = 4;

@@ -9,10 +9,12 @@ use super::{
     file::{FileRule, RulesFile, Users},
     ledger::Ledger,
     quota::{Period, Then},
-    rule::{Origin, Rule},
 };
 use crate::{
-    engine::snapshot::Limits,
+    model::{
+        direction::Limits,
+        rule::{Origin, Rule},
+    },
     rate::{Bytes, Rate},
 };
 
@@ -146,7 +148,7 @@ fn limits(rule: &FileRule, quota: Option<&Used>) -> Limits {
 mod tests {
     use super::*;
     use crate::{
-        engine::snapshot::PerDirection,
+        model::direction::PerDirection,
         rules::file::{SystemUsers, read},
     };
 

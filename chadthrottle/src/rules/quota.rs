@@ -7,7 +7,7 @@ use jiff::civil::{Date, Weekday};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::snapshot::PerDirection,
+    model::direction::PerDirection,
     rate::{Bytes, Rate},
 };
 

@@ -6,13 +6,12 @@ use ratatui::layout::{Position, Size};
 use tui_input::InputRequest;
 
 use super::shown::Keeper;
-use crate::{
-    engine::{
-        command::Command,
-        snapshot::{LimitId, LimitRow, Snapshot},
-    },
+use crate::model::{
+    command::Command,
+    limit::{LimitId, LimitRow},
     process::ProcessKey,
-    rules::rule::Rule,
+    rule::Rule,
+    snapshot::Snapshot,
 };
 
 /// What a key asks for; the keymap says which.

@@ -7,13 +7,15 @@ use tui_input::{Input, InputRequest};
 
 use super::{reach::Reach, text::may};
 use crate::{
-    engine::snapshot::{LimitRow, Limits, PerDirection, ProcessRow, Snapshot},
-    process::ProcessKey,
-    rate::{Rate, RateError, Units},
-    rules::{
+    model::{
+        direction::{Limits, PerDirection},
+        limit::LimitRow,
+        process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
+        snapshot::{ProcessRow, Snapshot},
         target::Target,
     },
+    rate::{Rate, RateError, Units},
 };
 
 /// Longer than any rate; what is pasted beyond it is cut.

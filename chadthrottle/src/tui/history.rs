@@ -5,10 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{
-    engine::snapshot::{PerDirection, Snapshot},
-    process::ProcessKey,
-};
+use crate::model::{direction::PerDirection, process::ProcessKey, snapshot::Snapshot};
 
 /// How many samples are kept: five minutes of the usual ones.
 const KEPT: usize = 300;

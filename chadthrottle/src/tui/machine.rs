@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use super::{Surroundings, preferences, preferences::Preferences};
-use crate::process::{ProcessKey, carrier};
+use crate::{model::process::ProcessKey, process::carrier};
 
 /// This machine.
 #[derive(Clone, Debug, Default)]

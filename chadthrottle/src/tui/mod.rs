@@ -25,7 +25,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::process::ProcessKey;
+use crate::model::process::ProcessKey;
 use preferences::Preferences;
 use view::theme::Palette;
 

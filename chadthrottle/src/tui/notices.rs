@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::engine::snapshot::{Notice, Severity, Snapshot};
+use crate::model::{
+    notice::{Notice, Severity},
+    snapshot::Snapshot,
+};
 
 /// How long the newest notice is shown on the main screen; the log pane keeps it.
 pub const SHOWN_FOR: Duration = Duration::from_secs(8);

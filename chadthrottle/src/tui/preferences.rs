@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::view::theme::Palette;
 use crate::{
-    engine::snapshot::{Limits, PerDirection},
     listing::{
         column::Column,
         rows::{Sort, View},
     },
+    model::direction::{Limits, PerDirection},
     rate::{Rate, Units},
 };
 

@@ -1,15 +1,14 @@
 //! What a limit may apply to, seen from a row; and which limits apply to a row.
 
-use chadthrottle_common::{address::TrafficClass, traffic::Direction};
-
 use super::text::{counted, subject as named};
 use crate::{
-    engine::snapshot::{LimitId, LimitRow, ProcessRow},
     listing::rows::Subject,
-    process::{identity::Identity, unit},
-    rules::{
+    model::{
+        limit::LimitRow,
         rule::{Rule, Sharing},
+        snapshot::ProcessRow,
         target::Target,
+        unit,
     },
 };
 
@@ -126,7 +125,7 @@ impl Reach {
                 target,
                 Target::Tree(_)
                     | Target::Program {
-                        by: crate::rules::target::ProgramField::CommandLine,
+                        by: crate::model::target::ProgramField::CommandLine,
                         ..
                     }
             )
@@ -137,7 +136,7 @@ impl Reach {
 
     /// Whether a process is meant, as far as the table can tell.
     pub fn holds(&self, row: &ProcessRow) -> bool {
-        let identity = identity(row);
+        let identity = row.identity();
         let mut targets = self.targets.iter();
         targets.any(|target| target.matches(&identity, &mut |_| false))
     }
@@ -194,52 +193,11 @@ fn words(target: &Target) -> String {
     }
 }
 
-/// A process as rules see it. Its command line is not in the table.
-fn identity(row: &ProcessRow) -> Identity {
-    Identity {
-        key: row.key,
-        name: row.name.clone(),
-        exe: row.exe.clone(),
-        command_line: "".into(),
-        user: row.user.clone(),
-        uid: row.uid,
-        cgroup: row.cgroup.clone(),
-        kernel_thread: false,
-    }
-}
-
-/// The limits that count for a process: in each direction and class of traffic the first. A row
-/// names only one a class.
+/// The limits that count for a process, each once, in the order of the list.
 pub fn limits_of<'a>(row: &ProcessRow, limits: &'a [LimitRow]) -> Vec<&'a LimitRow> {
-    let named: Vec<LimitId> = [&row.limit, &row.local_limit]
-        .into_iter()
-        .flatten()
-        .map(|state| state.id)
-        .collect();
-    if named.is_empty() {
-        return Vec::new();
-    }
-    let identity = identity(row);
-    let mut found: Vec<&LimitRow> = Vec::new();
-    let mut taken = [[false; 2]; 2];
-    for limit in limits {
-        let rule = &limit.rule;
-        if !named.contains(&limit.id) && !rule.target.matches(&identity, &mut |_| false) {
-            continue;
-        }
-        let mut counts = false;
-        for direction in Direction::BOTH {
-            for class in TrafficClass::BOTH {
-                let place = &mut taken[direction.index()][class.index()];
-                if !*place && rule.limits.get(direction).is_some() && rule.scope.covers(class) {
-                    *place = true;
-                    counts = true;
-                }
-            }
-        }
-        if counts {
-            found.push(limit);
-        }
-    }
-    found
+    let ids = row.limits.ids();
+    limits
+        .iter()
+        .filter(|limit| ids.contains(&limit.id))
+        .collect()
 }

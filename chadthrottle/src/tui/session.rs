@@ -32,9 +32,10 @@ use super::{
     update::update,
     view::{self, theme::Theme},
 };
-use crate::engine::{
-    command::{Command, CommandError, EngineHandle},
+use crate::model::{
+    command::{Command, CommandError},
     connections::Watch,
+    handle::EngineHandle,
 };
 
 /// Log lines that the log pane can show.

@@ -5,7 +5,7 @@ use std::{future, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 
 use super::action::Message;
-use crate::engine::{command::EngineHandle, snapshot::Snapshot};
+use crate::model::{handle::EngineHandle, snapshot::Snapshot};
 
 /// An engine to be shown.
 #[derive(Clone, Debug)]

@@ -23,15 +23,16 @@ use super::{
     view,
 };
 use crate::{
-    engine::{
-        connections::Watch,
-        snapshot::{LimitId, LimitRow, ProcessRow, Snapshot},
-    },
     listing::{
         filter::Filter,
         rows::{Row, Subject, View, rows},
     },
-    process::ProcessKey,
+    model::{
+        connections::Watch,
+        limit::{LimitId, LimitRow},
+        process::ProcessKey,
+        snapshot::{ProcessRow, Snapshot},
+    },
 };
 
 /// The state behind a picture.
@@ -473,13 +474,12 @@ fn with_limits_of(picture: &Snapshot, other: &Snapshot) -> Snapshot {
     let mut picture = picture.clone();
     picture.limits.clone_from(&other.limits);
     let rows = other.processes.iter();
-    let limits: HashMap<ProcessKey, _> = rows
-        .map(|row| (row.key, (&row.limit, &row.local_limit)))
-        .collect();
+    let limits: HashMap<ProcessKey, &ProcessRow> = rows.map(|row| (row.key, row)).collect();
     for row in &mut picture.processes {
-        let (limit, local) = limits.get(&row.key).copied().unwrap_or((&None, &None));
-        row.limit.clone_from(limit);
-        row.local_limit.clone_from(local);
+        let other = limits.get(&row.key);
+        row.limits = other.map(|other| other.limits).unwrap_or_default();
+        row.limit = other.and_then(|other| other.limit.clone());
+        row.local_limit = other.and_then(|other| other.local_limit.clone());
     }
     picture
 }

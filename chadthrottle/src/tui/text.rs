@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use chadthrottle_common::traffic::Direction;
 
 use crate::{
-    engine::snapshot::{Limits, ProcessRow},
+    model::{direction::Limits, snapshot::ProcessRow},
     rate::{Rate, Units},
 };
 

@@ -13,7 +13,7 @@ use super::{
     text::counted,
     view,
 };
-use crate::{engine::snapshot::Severity, listing::rows::Subject};
+use crate::{listing::rows::Subject, model::notice::Severity};
 
 /// Changes the state as the message says.
 pub fn update(state: &mut State, message: Message, now: SystemTime) -> Option<Effect> {

@@ -11,7 +11,7 @@ use chadthrottle::{
     daemon::{self, Daemon, client::Connection, protocol::Status},
     demo,
     kernel::features,
-    rules::rule::Origin,
+    model::rule::Origin,
 };
 use futures_util::stream;
 use pty_session::{PATIENCE, Session, Size};

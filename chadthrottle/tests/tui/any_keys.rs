@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use chadthrottle::{
-    engine::snapshot::Snapshot,
-    process::{Pid, ProcessKey},
+    model::{
+        process::{Pid, ProcessKey},
+        snapshot::Snapshot,
+    },
     rate::{Bytes, Rate},
     tui::{
         action::{Effect, Message, Mouse},

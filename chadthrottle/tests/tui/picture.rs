@@ -6,7 +6,7 @@ use std::{env, fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
 use chadthrottle::{
     demo::World,
-    engine::{command::Command, connections::Watch, snapshot::Snapshot},
+    model::{command::Command, connections::Watch, snapshot::Snapshot},
     tui::view::theme::Palette,
 };
 use crossterm::event::KeyCode;

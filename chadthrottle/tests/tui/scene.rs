@@ -9,19 +9,17 @@ use std::{
 
 use chadthrottle::{
     demo::World,
-    engine::{
+    model::{
         command::Command,
-        snapshot::{
-            Effect as LimitEffect, LimitId, LimitState, Limits, Mechanism, Notice, ProcessRow,
-            Severity, Snapshot,
-        },
-    },
-    process::ProcessKey,
-    rate::{Bytes, Rate},
-    rules::{
+        direction::Limits,
+        limit::{Effect as LimitEffect, LimitId, LimitState, Mechanism},
+        notice::{Notice, Severity},
+        process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
+        snapshot::{ProcessRow, Snapshot},
         target::Target,
     },
+    rate::{Bytes, Rate},
     tui::{
         Keeper, Phase,
         action::{Effect, Message},
@@ -69,7 +67,7 @@ pub fn nth(snapshot: &mut Snapshot, n: usize) -> &mut ProcessRow {
 /// A limit that is in force.
 pub fn limit(download: Option<u64>, upload: Option<u64>) -> Option<LimitState> {
     let limits = limits(download, upload);
-    Some(LimitState::new(LimitId(1), limits, Mechanism::Policing))
+    Some(LimitState::new(limits, Mechanism::Policing))
 }
 
 /// Rules in force in a world after ten seconds, and two more.
@@ -138,9 +136,11 @@ pub fn degraded() -> Snapshot {
         effect.not_enforced = Some("another program was attached to its cgroup first".into());
         effect.dropped.download = Bytes::new(1_230_000);
     };
-    let of_processes = snapshot.processes.iter_mut().flat_map(|row| &mut row.limit);
-    let first = of_processes.filter(|limit| limit.id == LimitId(1));
-    first.for_each(|limit| fail(&mut limit.effect));
+    let rows = snapshot.processes.iter_mut();
+    let first = rows.filter(|row| row.limits.ids().contains(&LimitId(1)));
+    for limit in first.flat_map(|row| &mut row.limit) {
+        fail(&mut limit.effect);
+    }
     let limits = snapshot.limits.iter_mut();
     let first = limits.filter(|limit| limit.id == LimitId(1));
     first.for_each(|limit| fail(&mut limit.effect));

@@ -1,6 +1,9 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
-use chadthrottle::tui::{Keeper, Phase, action::Message, view::theme::Palette};
+use chadthrottle::{
+    model::{rule::Rule, snapshot::Snapshot, target::Target},
+    tui::{Keeper, Phase, action::Message, view::theme::Palette},
+};
 use crossterm::event::KeyCode::{Char, Down, End, Enter, PageDown, PageUp, Tab};
 use insta::assert_snapshot;
 use ratatui::{
@@ -9,7 +12,6 @@ use ratatui::{
 };
 
 use crate::scene::{Person, busy, degraded, limited, limits, nth, styled, text, with_rules};
-use chadthrottle::{engine::snapshot::Snapshot, rules::rule::Rule};
 
 const SIZES: [Size; 5] = [
     Size::new(40, 10),
@@ -280,6 +282,36 @@ fn details_of_a_limit_that_does_not_hold() {
             person.press(Enter);
         })
     );
+}
+
+#[test]
+fn details_name_the_rule_of_each_direction() {
+    let key = nth(&mut busy(30), 0).key;
+    let name = nth(&mut busy(30), 0).name.clone();
+    let by = |target: Target, download, upload| Rule::by_hand(target, limits(download, upload));
+    let snapshot = with_rules(vec![
+        by(Target::program(&name), Some(2_000_000), Some(1_000_000)),
+        by(key.into(), Some(5_000_000), None),
+    ]);
+    let mut person = Person::before(snapshot, SIZES[2]);
+    person.type_in("/limited").press(Enter);
+    for _ in 0..30 {
+        if person.state.selected().unwrap().key != key {
+            person.press(Down);
+        }
+    }
+    person.press(Enter);
+    let shown = text(&person.picture(Palette::Dark));
+    let lines: Vec<&str> = shown
+        .lines()
+        .map(|line| line.trim_matches(['│', ' ']))
+        .collect();
+    assert!(
+        lines.contains(&"download for this process, set 2 s ago"),
+        "{shown}"
+    );
+    let other = format!("upload for each process of the program {name}, set 2 s ago, by pacing");
+    assert!(lines.contains(&&*other), "{shown}");
 }
 
 #[test]

@@ -10,11 +10,12 @@ use std::{
 
 use chadthrottle::{
     demo::{self, MadeUpSurroundings},
-    engine::{
-        command::{Command, CommandError, EngineHandle},
+    model::{
+        command::{Command, CommandError},
+        handle::EngineHandle,
+        process::Pid,
         snapshot::Snapshot,
     },
-    process::Pid,
     rate::Rate,
     tui::{
         Input, Keeper, LogTail, Options, Outside, Screen, Shown, drive, preferences::Preferences,

@@ -3,7 +3,7 @@
 use std::{fs, time::UNIX_EPOCH};
 
 use super::*;
-use crate::{demo::World, engine::command::Command, rate::Bytes, rules::plan::State};
+use crate::{demo::World, model::command::Command, rate::Bytes, rules::plan::State};
 
 fn keeper(folder: &Path, rules: &str) -> Keeper {
     let path = folder.join("rules.toml");

@@ -10,11 +10,13 @@ use super::{
     read::{KEYS, TARGETS, read},
 };
 use crate::{
-    engine::snapshot::PerDirection,
+    model::{
+        direction::PerDirection,
+        rule::{Scope, Sharing},
+    },
     rate::Rate,
     rules::{
         quota::{Count, Then},
-        rule::{Scope, Sharing},
         schedule,
     },
 };

@@ -11,14 +11,17 @@ pub use read::{listen_address, read};
 use serde::Serialize;
 
 use super::{
-    pattern::Pattern,
     quota::{Quota, Then},
-    rule::{Scope, Sharing},
     schedule::Schedule,
-    target::{ProgramField, Target},
 };
 use crate::{
-    engine::snapshot::{Limits, PerDirection},
+    model::{
+        direction::{Limits, PerDirection},
+        pattern::Pattern,
+        rule::{Scope, Sharing},
+        target::{ProgramField, Target},
+        unit,
+    },
     process::identity,
     rate::Rate,
 };
@@ -98,7 +101,7 @@ impl FileTarget {
             "path" => program(ProgramField::Path),
             "command" => program(ProgramField::CommandLine),
             "cgroup" => cgroup(value).map(Self::Cgroup),
-            "unit" => unit(value).map(Self::Unit),
+            "unit" => unit_name(value).map(Self::Unit),
             "user" => Ok(Self::User(value.to_owned())),
             _ => Err(format!("'{key}' is no target")),
         }
@@ -138,8 +141,8 @@ impl Users for SystemUsers {
     }
 }
 
-/// A unit's name, if it can be one (systemd.unit(5)).
-fn unit(name: &str) -> Result<String, String> {
+/// A unit's name, if it can be one (systemd.unit(5)), or a container's as it is shown.
+fn unit_name(name: &str) -> Result<String, String> {
     if name.contains('/') {
         return Err("a unit's name has no '/'; 'cgroup' means a path".to_owned());
     }
@@ -150,7 +153,7 @@ fn unit(name: &str) -> Result<String, String> {
              shows the units there are, and `systemd-escape` how a path or text becomes a name"
         ));
     }
-    if !name.contains('.') {
+    if !name.contains('.') && !unit::is_of_container(name) {
         return Err(format!(
             "a unit's name ends in its kind; write \"{name}.service\", \"{name}.slice\" or \
              \"{name}.scope\""

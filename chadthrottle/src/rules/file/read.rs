@@ -9,11 +9,13 @@ use super::{
     mistake::{Mistake, Mistakes, did_you_mean},
 };
 use crate::{
-    engine::snapshot::{Limits, PerDirection},
+    model::{
+        direction::{Limits, PerDirection},
+        rule::{Scope, Sharing},
+    },
     rate::Rate,
     rules::{
         quota::{Allowance, Count, Quota, Then},
-        rule::{Scope, Sharing},
         schedule::{self, Schedule},
     },
 };

@@ -9,13 +9,13 @@ use undoing::PROBATION;
 pub(super) use undoing::{answered, keep, revert_if_due, undo};
 
 use crate::{
-    engine::{
-        command::Command,
-        snapshot::{LimitRow, Limits, ProcessRow},
-    },
     listing::rows::Subject,
-    rules::{
+    model::{
+        command::Command,
+        direction::Limits,
+        limit::LimitRow,
         rule::{Origin, Rule},
+        snapshot::ProcessRow,
         target::Target,
     },
     tui::{

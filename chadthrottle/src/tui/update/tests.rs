@@ -12,17 +12,18 @@ use ratatui::layout::{Position, Size};
 use super::*;
 use crate::{
     demo::World,
-    engine::{
-        command::Command,
-        snapshot::{LimitId, LimitState, Limits, Mechanism, PerDirection, ProcessRow, Snapshot},
-    },
     listing::{column::Column, rows::View},
-    process::ProcessKey,
-    rate::{Bytes, Rate, Units},
-    rules::{
+    model::{
+        command::Command,
+        direction::{Limits, PerDirection},
+        limit::{LimitState, Mechanism},
+        pattern::Pattern,
+        process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
-        target::Target,
+        snapshot::{ProcessRow, Snapshot},
+        target::{ProgramField, Target},
     },
+    rate::{Bytes, Rate, Units},
     tui::{
         action::{Ask, Mouse},
         dialog::{BLOCKED, Button, Choice, Dialog, Part},
@@ -130,11 +131,7 @@ fn changed(state: &State, key: ProcessKey, how: impl Fn(&mut ProcessRow)) -> Mes
 }
 
 fn limit(download: u64) -> Option<LimitState> {
-    Some(LimitState::new(
-        LimitId(1),
-        down(download),
-        Mechanism::Pacing,
-    ))
+    Some(LimitState::new(down(download), Mechanism::Pacing))
 }
 
 fn down(rate: u64) -> Limits {

@@ -17,16 +17,15 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::{
+    model::{
         connections::Connection,
-        snapshot::{LimitState, ProcessRow},
-    },
-    process::unit,
-    rate::Rate,
-    rules::{
+        limit::{LimitId, LimitRow, LimitState},
         rule::{Origin, Scope, Sharing},
+        snapshot::ProcessRow,
         target::Target,
+        unit,
     },
+    rate::Rate,
     tui::{
         reach::Reach,
         state::{DetailsPane, State},
@@ -185,7 +184,7 @@ fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line
     }
     let limits = [&row.limit, &row.local_limit].map(|limit| limit.as_ref().filter(|_| !row.ended));
     for limit in limits.into_iter().flatten() {
-        lines.extend(truth(state, limit, width, theme));
+        lines.extend(truth(state, row, limit, width, theme));
     }
     if !row.ended && limits == [None, None] {
         lines.push(Line::styled("not limited", theme.faint));
@@ -203,9 +202,26 @@ fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line
     lines
 }
 
+/// Whose limits they are, for which traffic, and since when; each direction's where they are not by
+/// the same rule.
+fn origins(state: &State, row: &ProcessRow, limit: &LimitState) -> Vec<String> {
+    let by = row.limits.about(limit.scope);
+    let of = |id: LimitId| {
+        let in_force = state.snapshot.limit(id)?;
+        Some(origin(state, in_force, limit.scope))
+    };
+    match (by.download, by.upload) {
+        (Some(download), Some(upload)) if download != upload => {
+            let one = |word: &str, id| of(id).map(|origin| format!("{word} {origin}"));
+            let both = [one("download", download), one("upload", upload)];
+            both.into_iter().flatten().collect()
+        }
+        (download, upload) => download.or(upload).and_then(of).into_iter().collect(),
+    }
+}
+
 /// Whose limit it is, for which traffic, and since when.
-fn origin(state: &State, limit: &LimitState) -> Option<String> {
-    let in_force = state.snapshot.limit(limit.id)?;
+fn origin(state: &State, in_force: &LimitRow, scope: Scope) -> String {
     let rule = &in_force.rule;
     let reach = Reach::of_rule(rule, &state.snapshot.processes);
     let whose = match (&rule.target, rule.sharing) {
@@ -217,7 +233,7 @@ fn origin(state: &State, limit: &LimitState) -> Option<String> {
         ),
         (_, Sharing::Each) => format!("for each process of {}", reach.words),
     };
-    let traffic = match limit.scope {
+    let traffic = match scope {
         Scope::All => "",
         Scope::Internet => ", internet only",
         Scope::Local => ", local network only",
@@ -227,11 +243,17 @@ fn origin(state: &State, limit: &LimitState) -> Option<String> {
         Origin::File(name) => format!(", by the rule {name} of the rules file"),
     };
     let since = age(in_force.since, state.now);
-    Some(format!("{whose}{traffic}{from}, set {since} ago"))
+    format!("{whose}{traffic}{from}, set {since} ago")
 }
 
 /// What a limit does, in words.
-fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Line<'static>> {
+fn truth(
+    state: &State,
+    row: &ProcessRow,
+    limit: &LimitState,
+    width: u16,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
     let units = state.preferences.units;
     let mut lines = Vec::new();
     for (direction, name) in [
@@ -272,11 +294,10 @@ fn truth(state: &State, limit: &LimitState, width: u16, theme: &Theme) -> Vec<Li
         Some(why) => format!("by {}: {why}", limit.effect.mechanism),
         None => format!("by {}", limit.effect.mechanism),
     };
-    let how = match origin(state, limit) {
-        Some(origin) => format!("{origin}, {how}"),
-        None => how,
-    };
-    let words = wrap_in(&how, width, 2).into_iter();
+    let mut origins = origins(state, row, limit);
+    let last = origins.pop();
+    origins.push(last.map_or(how.clone(), |origin| format!("{origin}, {how}")));
+    let words = origins.iter().flat_map(|origin| wrap_in(origin, width, 2));
     lines.extend(words.map(|line| Line::styled(line, theme.faint)));
     if let Some(why) = &limit.effect.not_enforced {
         let text = format!("! not enforced because {why}");

@@ -10,8 +10,8 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{text::cut, theme::Theme};
 use crate::{
-    engine::snapshot::{LimitState, ProcessRow, Severity},
     listing::rows::{Subject, limit_of},
+    model::{limit::LimitState, notice::Severity, snapshot::ProcessRow},
     rate::Units,
     tui::{
         action::Action,

@@ -15,7 +15,7 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::Snapshot,
+    model::snapshot::Snapshot,
     tui::{Keeper, Phase, state::State, text::counted},
 };
 use std::time::Duration;

@@ -16,9 +16,11 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::LimitRow,
+    model::{
+        limit::LimitRow,
+        rule::{Origin, Scope, Sharing},
+    },
     rate::{Rate, Units},
-    rules::rule::{Origin, Scope, Sharing},
     tui::{
         Phase,
         reach::Reach,
@@ -224,7 +226,7 @@ fn content(
 
 fn sharing(limit: &LimitRow) -> &'static str {
     match (&limit.rule.target, limit.rule.sharing) {
-        (crate::rules::target::Target::Process(_), _) => "-",
+        (crate::model::target::Target::Process(_), _) => "-",
         (_, Sharing::Each) => "each",
         (_, Sharing::Shared) => "shared",
     }

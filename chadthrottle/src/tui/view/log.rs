@@ -12,7 +12,7 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::Severity,
+    model::notice::Severity,
     tui::{
         notices::Entry,
         state::{LogPane, LogPart, State},

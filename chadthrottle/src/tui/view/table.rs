@@ -16,12 +16,11 @@ use super::{
     theme::Theme,
 };
 use crate::{
-    engine::snapshot::{LimitState, Limits, ProcessRow},
     listing::{
         column::Column,
         rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
     },
-    process::unit,
+    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow, unit},
     rate::{Rate, Units},
     tui::{
         Phase,

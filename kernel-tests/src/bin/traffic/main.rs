@@ -42,22 +42,34 @@ fn run() -> Result<()> {
         say("started", "");
         wait_for_go()?;
     }
+    match settings.text("thread") {
+        // Named as threads name themselves, by prctl.
+        Some(name) => thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || begin(&settings))?
+            .join()
+            .unwrap_or_else(|_| bail!("the thread panicked")),
+        None => begin(&settings),
+    }
+}
+
+fn begin(settings: &Settings) -> Result<()> {
     // Receivers have none to speak of, and UDP has no such thing.
     if settings.is_set("segments") && settings.sends() && settings.mode != "udp" {
         segments::begin();
     }
     match settings.mode.as_str() {
-        "tcp" => tcp::run(&settings)?,
-        "handover" => tcp::hand_over(&settings)?,
-        "prefork" => tcp::prefork(&settings)?,
-        "udp" => udp::run(&settings)?,
-        "refused" => udp::until_refused(&settings)?,
-        "sockets" => udp::many_sockets(&settings)?,
-        "family" => family::run(&settings)?,
-        "echo" => echo::echo(&settings)?,
-        "ping" => echo::ping(&settings)?,
-        "quic" => quic::run(&settings)?,
-        "http" => http::run(&settings)?,
+        "tcp" => tcp::run(settings)?,
+        "handover" => tcp::hand_over(settings)?,
+        "prefork" => tcp::prefork(settings)?,
+        "udp" => udp::run(settings)?,
+        "refused" => udp::until_refused(settings)?,
+        "sockets" => udp::many_sockets(settings)?,
+        "family" => family::run(settings)?,
+        "echo" => echo::echo(settings)?,
+        "ping" => echo::ping(settings)?,
+        "quic" => quic::run(settings)?,
+        "http" => http::run(settings)?,
         mode => bail!("no mode {mode}"),
     }
     Ok(())

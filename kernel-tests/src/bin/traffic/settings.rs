@@ -32,6 +32,11 @@ impl Settings {
         self.values.contains_key(key)
     }
 
+    /// The setting, if it is there.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
     /// A number, or what it is without the setting.
     pub fn number<T: FromStr>(&self, key: &str, otherwise: T) -> Result<T> {
         match self.values.get(key) {
@@ -45,9 +50,7 @@ impl Settings {
 
     /// The congestion control of TCP.
     pub fn congestion_control(&self) -> &str {
-        self.values
-            .get("congestion")
-            .map_or("cubic", String::as_str)
+        self.text("congestion").unwrap_or("cubic")
     }
 
     /// The bytes of a setting in hexadecimal.

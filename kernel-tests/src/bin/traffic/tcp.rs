@@ -190,28 +190,42 @@ pub fn hand_over(settings: &Settings) -> Result<()> {
     }
 }
 
-/// The mode `prefork`: a child accepts from the listener that its parent made, as the workers of
+/// The mode `prefork`: children accept from the listener that their parent made, as the workers of
 /// many servers do.
 pub fn prefork(settings: &Settings) -> Result<()> {
     let plan = Plan::new(settings)?;
     let address = settings.listen()?.context("no listen=")?;
     let listener = listen(address, settings)?;
-    // SAFETY: this process has one thread so far, so the child may do anything.
-    match unsafe { libc::fork() } {
-        -1 => bail!("can't fork"),
-        0 => {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            accept_all(&listener, plan)
+    let mut workers = Vec::new();
+    for _ in 0..settings.number("workers", 1)? {
+        // SAFETY: this process has one thread so far, so the child may do anything.
+        match unsafe { libc::fork() } {
+            -1 => bail!("can't fork"),
+            0 => {
+                if settings.is_set("worker_uid") {
+                    give_up_rights(settings.number("worker_uid", 0)?)?;
+                }
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                return accept_all(&listener, plan);
+            }
+            child => workers.push(child.to_string()),
         }
-        child => {
-            let address = listener.local_addr()?;
-            say(
-                "started",
-                &format!(",\"address\":\"{address}\",\"worker\":{child}"),
-            );
-            report_from_now_on(settings)?;
-            stay();
-        }
+    }
+    let (address, workers) = (listener.local_addr()?, workers.join(","));
+    say(
+        "started",
+        &format!(",\"address\":\"{address}\",\"workers\":[{workers}]"),
+    );
+    report_from_now_on(settings)?;
+    stay();
+}
+
+/// Becomes a user, as servers do that begin as root.
+fn give_up_rights(uid: u32) -> Result<()> {
+    // SAFETY: it only changes whose process this is.
+    match unsafe { libc::setuid(uid) } {
+        0 => Ok(()),
+        _ => bail!("can't become user {uid}"),
     }
 }
 

@@ -4,11 +4,7 @@ use std::collections::HashSet;
 
 use super::{super::say, meant, reaches, undoing::before};
 use crate::{
-    engine::{
-        command::Command,
-        snapshot::{LimitRow, Severity},
-    },
-    rules::{rule::Origin, target::Target},
+    model::{command::Command, limit::LimitRow, notice::Severity, rule::Origin, target::Target},
     tui::{
         Phase,
         action::{Ask, Effect},
@@ -65,7 +61,11 @@ pub(in super::super) fn remove(state: &mut State) -> Option<Effect> {
         state.notices.add(Severity::Warning, text, state.now);
         return None;
     }
-    let wider = mine.iter().find(|(_, within)| !within);
+    let wider: Vec<&LimitRow> = mine
+        .iter()
+        .filter(|(_, within)| !within)
+        .map(|(limit, _)| *limit)
+        .collect();
     let names = match mine.as_slice() {
         [(limit, _)] => Reach::of_rule(&limit.rule, &state.snapshot.processes).words,
         several => format!("{} limits of {words}", several.len()),
@@ -82,20 +82,26 @@ pub(in super::super) fn remove(state: &mut State) -> Option<Effect> {
         dialog: None,
         on_probation: false,
     };
-    let Some((limit, _)) = wider else {
+    if wider.is_empty() {
         return Some(Effect::Ask(ask));
+    }
+    let part = |limit: &LimitRow| {
+        let reach = Reach::of_rule(&limit.rule, &state.snapshot.processes);
+        let count = counted(limit.members as usize, "process", "processes");
+        format!(
+            "{words} is limited as part of {}: {count} now.",
+            reach.words
+        )
     };
-    let reach = Reach::of_rule(&limit.rule, &state.snapshot.processes);
-    let count = counted(limit.members as usize, "process", "processes");
+    let mut text: Vec<String> = wider.iter().map(|limit| part(limit)).collect();
+    let those = match wider.len() {
+        1 => "that limit",
+        _ => "those limits",
+    };
+    text.push(format!("Remove {those} for all of them? u takes it back."));
     let question = Question {
         title: "Remove a limit of more than this".into(),
-        text: vec![
-            format!(
-                "{words} is limited as part of {}: {count} now.",
-                reach.words
-            ),
-            "Remove that limit for all of them? u takes it back.".into(),
-        ],
+        text,
         yes: Yes::Ask(Box::new(ask)),
     };
     state.lay_over(Overlay::Question(Box::new(question)));

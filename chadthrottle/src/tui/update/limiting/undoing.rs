@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::super::say;
 use crate::{
-    engine::{
+    model::{
         command::Command,
-        snapshot::{LimitId, LimitRow, Severity},
+        limit::{LimitId, LimitRow},
+        notice::Severity,
+        rule::Rule,
     },
-    rules::rule::Rule,
     tui::{
         action::{Ask, Effect, Restore, Undo},
         state::{Overlay, Probation, State},

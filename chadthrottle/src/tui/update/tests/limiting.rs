@@ -431,3 +431,31 @@ fn the_present_limit_fills_the_dialog() {
         scene.press(KeyCode::Esc);
     }
 }
+
+#[test]
+fn a_row_that_two_rules_limit_is_freed_of_both() {
+    let mut scene = Scene::new();
+    let row = scene.lead();
+    // Whose command line this is, the table can't tell.
+    let by_command_line = Target::Program {
+        by: ProgramField::CommandLine,
+        pattern: Pattern::exactly(&row.exe),
+    };
+    let up = Limits {
+        upload: down(1_000).download,
+        ..Limits::default()
+    };
+    scene.set(by_hand(by_command_line, up));
+    scene.set(by_hand(row.key, down(9_000_000)));
+    let before = scene.rules();
+    assert_eq!(before.len(), 2);
+    scene.state.select(position(&scene.state, row.key));
+    // One of them is for others, too.
+    assert_eq!(scene.press(KeyCode::Char('r')), None);
+    assert!(question(&scene.state).contains("as part of the command line"));
+    let ask = scene.carry_out(KeyCode::Char('y'));
+    assert_eq!(ask.commands.len(), 2);
+    assert_eq!(scene.rules(), []);
+    scene.carry_out(KeyCode::Char('u'));
+    assert_eq!(scene.rules(), before);
+}

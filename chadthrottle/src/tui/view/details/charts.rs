@@ -13,7 +13,7 @@ use ratatui::{
 };
 
 use super::super::{text::right, theme::Theme};
-use crate::{engine::snapshot::ProcessRow, rate::Rate, tui::state::State};
+use crate::{model::snapshot::ProcessRow, rate::Rate, tui::state::State};
 
 /// They show at most so much.
 const SPAN: Duration = Duration::from_secs(300);

@@ -19,7 +19,7 @@ use super::{
     Parts, connections,
 };
 use crate::{
-    engine::connections::Connection,
+    model::connections::Connection,
     rate::{Rate, Units},
     tui::{
         Phase,

@@ -4,13 +4,8 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::process::sockets::Protocol;
-
-use super::snapshot::PerDirection;
-use crate::{
-    process::ProcessKey,
-    rate::{Bytes, Rate},
-};
+use super::{direction::PerDirection, process::ProcessKey};
+use crate::rate::{Bytes, Rate};
 
 /// What is wanted besides the table; each costs something with every sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +56,29 @@ pub struct Details {
     pub connections: Vec<Connection>,
     /// Why they are not, or not all, known.
     pub missing: Option<String>,
+}
+
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, and MPTCP.
+    Tcp,
+    /// UDP, and UDP-Lite.
+    Udp,
+    /// Everything else that has addresses.
+    Raw,
+}
+
+impl Protocol {
+    /// As tools show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// A socket with an address.

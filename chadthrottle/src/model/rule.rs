@@ -5,8 +5,7 @@ use std::{fmt, sync::Arc};
 use chadthrottle_common::address::TrafficClass;
 use serde::{Deserialize, Serialize};
 
-use super::target::Target;
-use crate::engine::snapshot::Limits;
+use super::{direction::Limits, target::Target};
 
 /// Which traffic a rule is about.
 #[derive(
@@ -119,22 +118,10 @@ impl Rule {
     }
 }
 
-impl From<crate::process::ProcessKey> for Target {
-    fn from(key: crate::process::ProcessKey) -> Self {
-        Self::Process(key.into())
-    }
-}
-
-impl From<crate::process::Pid> for Target {
-    fn from(pid: crate::process::Pid) -> Self {
-        Self::Process(pid.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Pid;
+    use crate::model::process::Pid;
 
     #[test]
     fn what_is_set_by_hand_and_narrow_comes_first() {

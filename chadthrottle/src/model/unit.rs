@@ -25,6 +25,18 @@ pub fn of(cgroup: &str) -> Option<&str> {
     })
 }
 
+/// Whether a part of a cgroup's path is what people mean by a unit's name: its own, or as a container
+/// is shown.
+pub fn is_called(part: &str, name: &str) -> bool {
+    part == name || container(part) == Some(name)
+}
+
+/// Whether a name is that of a container, as it is shown.
+pub fn is_of_container(name: &str) -> bool {
+    let id = name.rsplit('-').next().unwrap_or(name);
+    id.len() == CONTAINER_ID && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// The last part first.
 fn parts(cgroup: &str) -> impl Iterator<Item = &str> {
     cgroup.rsplit('/').filter(|part| !part.is_empty())

@@ -4,43 +4,11 @@ use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::Pattern;
-use crate::process::{Pid, ProcessKey, identity::Identity};
-
-/// A process by its id, and by when it started if that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// Its id.
-    pub pid: Pid,
-    /// When it started, as in [`ProcessKey`]; without it, whichever process has the id now is
-    /// meant.
-    pub start_time: Option<u64>,
-}
-
-impl From<Pid> for ProcessId {
-    fn from(pid: Pid) -> Self {
-        Self {
-            pid,
-            start_time: None,
-        }
-    }
-}
-
-impl From<ProcessKey> for ProcessId {
-    fn from(key: ProcessKey) -> Self {
-        Self {
-            pid: key.pid,
-            start_time: Some(key.start_time),
-        }
-    }
-}
-
-impl ProcessId {
-    /// Whether it means this process.
-    pub fn is(&self, key: ProcessKey) -> bool {
-        self.pid == key.pid && self.start_time.is_none_or(|time| time == key.start_time)
-    }
-}
+use super::{
+    pattern::Pattern,
+    process::{Identity, Pid, ProcessId, ProcessKey},
+    unit,
+};
 
 /// What of a process a program's pattern is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +39,8 @@ pub enum Target {
     },
     /// Every process in a cgroup (an absolute path below the cgroup v2 mount) or below it.
     Cgroup(String),
-    /// Every process of a systemd unit, wherever it is: one component of its cgroup's path.
+    /// Every process of a systemd unit, wherever it is: one component of its cgroup's path. A
+    /// container is known by the short name that is shown of it, too.
     Unit(String),
     /// Every process of a user.
     User {
@@ -105,7 +74,10 @@ impl Target {
             Self::Tree(root) => root.is(process.key) || descends(*root),
             Self::Program { by, pattern } => match by {
                 ProgramField::Name => name_matches(pattern, process),
-                ProgramField::Path => !process.exe.is_empty() && pattern.matches(&process.exe),
+                ProgramField::Path => {
+                    let of = |path: &str| !path.is_empty() && pattern.matches(path);
+                    of(&process.exe) || of(path_of(process))
+                }
                 ProgramField::CommandLine => {
                     !process.command_line.is_empty() && pattern.matches(&process.command_line)
                 }
@@ -113,7 +85,10 @@ impl Target {
             Self::Cgroup(path) => {
                 !process.cgroup.is_empty() && Path::new(&*process.cgroup).starts_with(path)
             }
-            Self::Unit(unit) => process.cgroup.split('/').any(|part| part == unit),
+            Self::Unit(name) => {
+                let mut parts = process.cgroup.split('/');
+                parts.any(|part| unit::is_called(part, name))
+            }
             Self::User { uid, .. } => process.uid == Some(*uid),
             Self::Any(targets) => targets
                 .iter()
@@ -212,14 +187,15 @@ impl Target {
         self.parts().iter().filter_map(root).collect()
     }
 
-    /// The same with processes known for good.
+    /// The same with other processes in the place of those that it names: the same ones known for
+    /// good, for example.
     ///
     /// # Errors
     ///
     /// The first process that `resolve` can't find.
-    pub fn resolved<E>(
+    pub fn resolved<P: Into<ProcessId>, E>(
         self,
-        resolve: &impl Fn(ProcessId) -> Result<ProcessKey, E>,
+        resolve: &impl Fn(ProcessId) -> Result<P, E>,
     ) -> Result<Self, E> {
         Ok(match self {
             Self::Process(id) => Self::Process(resolve(id)?.into()),
@@ -246,11 +222,16 @@ impl Target {
 }
 
 fn name_matches(pattern: &Pattern, process: &Identity) -> bool {
-    let file = Path::new(&*process.exe).file_name();
+    let file = Path::new(path_of(process)).file_name();
     let file = file.and_then(|name| name.to_str()).unwrap_or("");
-    // The name of a file that was replaced since, as after an update.
-    let file = file.strip_suffix(" (deleted)").unwrap_or(file);
     short_name_matches(pattern, &process.name) || (!file.is_empty() && pattern.matches(file))
+}
+
+/// The path that a process was started by. The kernel marks it if the file was replaced since, as by
+/// an upgrade.
+fn path_of(process: &Identity) -> &str {
+    let path = &*process.exe;
+    path.strip_suffix(" (deleted)").unwrap_or(path)
 }
 
 /// The name of the one file that a path's pattern is for.
@@ -295,6 +276,18 @@ impl fmt::Display for Target {
                 Ok(())
             }
         }
+    }
+}
+
+impl From<ProcessKey> for Target {
+    fn from(key: ProcessKey) -> Self {
+        Self::Process(key.into())
+    }
+}
+
+impl From<Pid> for Target {
+    fn from(pid: Pid) -> Self {
+        Self::Process(pid.into())
     }
 }
 
@@ -406,6 +399,10 @@ mod tests {
             (Name, "chromium", false),
             (Path, "/usr/lib/chromium/*", true),
             (Path, "chromium-browser", false),
+            // Its file was replaced since, as by an upgrade.
+            (Path, "/usr/lib/chromium/chromium-browser", true),
+            (Path, "re:browser$", true),
+            (Path, "/usr/lib/chromium/chromium-browser (deleted)", true),
             (CommandLine, "re:--type=network", true),
             (CommandLine, "--type=network", false),
         ] {
@@ -447,6 +444,25 @@ mod tests {
                 .iter()
                 .all(|id| id.start_time == Some(9))
         );
+    }
+
+    #[test]
+    fn a_container_by_the_name_that_is_shown_of_it() {
+        let id = "3f4e8a2b9c01d5e6f7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0";
+        for (cgroup, shown) in [
+            (
+                format!("/machine.slice/libpod-{id}.scope/container"),
+                "libpod-3f4e8a2b9c01",
+            ),
+            (format!("/docker/{id}"), "3f4e8a2b9c01"),
+            ("/system.slice/nginx.service/worker".into(), "nginx.service"),
+        ] {
+            let mut process = process();
+            process.cgroup = cgroup.as_str().into();
+            let unit = |text: &str| Target::Unit(text.into()).matches(&process, &mut |_| false);
+            assert!(unit(shown), "{shown}");
+            assert!(!unit("libpod-3f4e8a2b9c0"), "{shown}");
+        }
     }
 
     #[test]

@@ -1,0 +1,209 @@
+//! How processes become known: each meets the rules, and what counts for it is what the next of its
+//! kind begin with.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use chadthrottle_common::{
+    event::ProcessSeen,
+    newcomer::{Kind, Trees},
+    tag::Tag,
+};
+
+use super::{Engine, cells::LimitCell};
+use crate::{
+    model::process::Pid,
+    policy::{
+        choose::Choice,
+        prewarm::{self, stand_ins},
+    },
+    process::{ancestry, descriptors},
+};
+
+impl Engine {
+    /// Takes in the processes that the kernel gave slots, each with what counts for it, and the
+    /// devices that limited packets came to leave by. It costs next to nothing when there are none;
+    /// so whatever may take longer than a millisecond calls it in between, and nothing new waits for
+    /// it.
+    pub(super) fn attend(&mut self) {
+        while let Some(seen) = self.kernel.announcements.next() {
+            self.announced(&seen);
+        }
+        while let Some(slot) = self.kernel.roads.next() {
+            self.see_to_road(slot);
+        }
+    }
+
+    fn announced(&mut self, seen: &ProcessSeen) {
+        let ProcessSeen { kind, tag, .. } = *seen;
+        let pid = Pid(seen.pid);
+        self.rules.join(pid, kind.trees);
+        self.admit(tag, pid, Some(kind));
+        if let Err(error) = self.learn(tag.slot, kind) {
+            log::warn!("processes like {pid} begin without limits: {error:#}");
+        }
+    }
+
+    /// The tag of a running process; it gets a slot if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotsExhausted`](crate::kernel::SlotsExhausted), or the kernel's, also when the process has
+    /// just ended.
+    pub(super) fn known(&mut self, pid: Pid) -> anyhow::Result<Tag> {
+        if let Some(owner) = self.owners.of_process(pid)
+            && owner.ended.is_none()
+        {
+            return Ok(owner.tag);
+        }
+        let tag = self.kernel.slots.of_process(pid)?;
+        self.admit(tag, pid, None);
+        Ok(tag)
+    }
+
+    /// Takes in a process that has a slot. Whichever way it was found, it becomes known here and nowhere
+    /// else, so that no process escapes the rules. Of one that was announced its kind is known.
+    pub(super) fn admit(&mut self, tag: Tag, pid: Pid, kind: Option<Kind>) {
+        if self.owners.of_tag(tag).is_none() {
+            let owner = self.attribution.owner(tag, pid, kind);
+            self.owners.insert(owner);
+        }
+        if let Some(owner) = self.owners.of_slot_mut(tag.slot)
+            && owner.tag == tag
+        {
+            // Of one whose announcement was not read, or lost, it is not known: what the kernel let it
+            // begin with is to be written over.
+            let began = kind.map(|kind| self.prewarmed.of(kind));
+            owner.began = Some(began.unwrap_or_default());
+        }
+        self.meet_rules(tag.slot);
+    }
+
+    /// What counts for a process counts for the next of its kind, as far as that is all it takes.
+    fn learn(&mut self, slot: u32, kind: Kind) -> anyhow::Result<()> {
+        let Some(owner) = self.owners.of_slot(slot) else {
+            return Ok(());
+        };
+        let identity = &owner.identity;
+        if owner.ended.is_some() || identity.name.as_bytes() != kind.name() {
+            return Ok(());
+        }
+        let choice = owner.enforcement.as_ref().map(|limit| &limit.choice);
+        let choice = choice.cloned().unwrap_or_default();
+        let choice = prewarm::of_kind(&self.rules, &choice, identity, kind);
+        self.expect(kind, choice)
+    }
+
+    fn expect(&mut self, kind: Kind, choice: Choice) -> anyhow::Result<()> {
+        if self.prewarmed.of(kind) == choice {
+            return Ok(());
+        }
+        self.remember(kind, choice)
+    }
+
+    fn remember(&mut self, kind: Kind, choice: Choice) -> anyhow::Result<()> {
+        if self.prewarmed.is_full() {
+            self.prewarmed.clear();
+            self.kernel.newcomers.forget();
+            self.expect_stand_ins();
+        }
+        for (direction, id) in choice.limits.parts() {
+            if let Some(active) = self.rules.get(id)
+                && self.cells.of_newcomers(active, direction).is_none()
+                && let Some(rate) = *active.rule.limits.get(direction)
+            {
+                let cell = LimitCell::allocate(&mut self.kernel.limits, id, direction, rate)?;
+                self.cells.add_for_newcomers(cell);
+            }
+        }
+        let cell = |direction, class| {
+            let active = self
+                .rules
+                .get((*choice.limits.get(direction).get(class))?)?;
+            let cell = self.cells.of_newcomers(active, direction)?;
+            Some(&cell.cell)
+        };
+        let metered = !choice.meters.is_empty();
+        self.kernel.newcomers.expect(kind, cell, metered)?;
+        self.prewarmed.insert(kind, choice);
+        Ok(())
+    }
+
+    /// The rules have changed: what was found out may not hold any more. Returns the cells that
+    /// processes began with; slots may name them until the announcements are read.
+    pub(super) fn forget_newcomers(&mut self) -> Vec<LimitCell> {
+        self.kernel.newcomers.forget();
+        self.prewarmed.clear();
+        let cells = self.cells.take_from_newcomers();
+        self.follow_trees();
+        self.expect_stand_ins();
+        cells
+    }
+
+    /// Lets processes that are like none seen before begin with what the rules say of what is known
+    /// of them.
+    fn expect_stand_ins(&mut self) {
+        for (kind, choice) in stand_ins(&self.rules) {
+            if let Err(error) = self.remember(kind, choice) {
+                log::warn!("new processes begin without limits: {error:#}");
+                break;
+            }
+        }
+    }
+
+    /// Sees to it that the kernel knows the trees that limits are for.
+    fn follow_trees(&mut self) {
+        if self.rules.has_trees() {
+            self.look_for_descendants();
+        } else {
+            self.kernel.follow_forks(false);
+            for pid in self.kernel.newcomers.families().into_keys() {
+                self.kernel.newcomers.leave(pid);
+            }
+        }
+    }
+
+    /// Takes in the descendants that there are now.
+    pub(super) fn look_for_descendants(&mut self) {
+        let followed = self.kernel.follow_forks(true);
+        let forked = if followed {
+            self.kernel.newcomers.families()
+        } else {
+            HashMap::new()
+        };
+        for (pid, trees) in &forked {
+            self.rules.join(*pid, *trees);
+        }
+        let mut found: HashMap<Pid, Option<Vec<Pid>>> = HashMap::new();
+        let mut next = self.rules.descendants();
+        while let Some(pid) = next.pop() {
+            self.attend();
+            if let Entry::Vacant(place) = found.entry(pid) {
+                let children = ancestry::is_alive(pid).then(|| descriptors::children(pid));
+                next.extend(children.iter().flatten());
+                place.insert(children);
+            }
+        }
+        let children = |pid| found.get(&pid).cloned().flatten().unwrap_or_default();
+        // Whoever was taken in meanwhile is looked at the next time.
+        let alive = |pid| found.get(&pid).is_none_or(Option::is_some);
+        self.rules.look_for_descendants(children, alive);
+        if followed {
+            self.tell_families(&forked);
+        }
+    }
+
+    /// Brings what the kernel knows of trees to what is known here.
+    fn tell_families(&mut self, there: &HashMap<Pid, Trees>) {
+        let families = self.rules.families();
+        for pid in there.keys().filter(|pid| !families.contains_key(pid)) {
+            self.kernel.newcomers.leave(*pid);
+        }
+        for (pid, trees) in families {
+            if there.get(&pid) != Some(&trees)
+                && let Err(error) = self.kernel.newcomers.join(pid, trees)
+            {
+                log::debug!("{error:#}");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The kernel's cells in which the limits of rules are kept, by the rule's number.
+
+use std::{collections::HashMap, time::Duration};
+
+use chadthrottle_common::{limit::Enforced, traffic::Direction};
+
+use crate::{
+    kernel::{Cell, LimitCells},
+    model::{direction::PerDirection, limit::LimitId},
+    policy::active::{ActiveRule, ActiveRules},
+    rate::{Bytes, Rate},
+};
+
+/// A cell in use, and what was last read of it.
+pub struct LimitCell {
+    /// The cell.
+    pub cell: Cell,
+    /// Whose it is.
+    pub limit: LimitId,
+    /// Which direction of it.
+    pub direction: Direction,
+    /// What it lets through.
+    rate: Rate,
+    /// What it has done.
+    pub enforced: Enforced,
+    /// What it adds to the round trip.
+    pub delay: Duration,
+}
+
+impl LimitCell {
+    /// A new cell.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::kernel::CellsExhausted`], or the kernel's.
+    pub fn allocate(
+        cells: &mut LimitCells,
+        limit: LimitId,
+        direction: Direction,
+        rate: Rate,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            cell: cells.allocate(direction, rate)?,
+            limit,
+            direction,
+            rate,
+            enforced: Enforced::default(),
+            delay: Duration::ZERO,
+        })
+    }
+
+    /// Lets it have another rate.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_rate(&mut self, cells: &mut LimitCells, rate: Rate) -> anyhow::Result<()> {
+        if self.rate != rate {
+            cells.change(&self.cell, self.direction, rate)?;
+            self.rate = rate;
+        }
+        Ok(())
+    }
+
+    /// Begins anew, as if it had let nothing through yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn restart(&self, cells: &mut LimitCells) -> anyhow::Result<()> {
+        cells.change(&self.cell, self.direction, self.rate)
+    }
+
+    /// Reads what it did.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn read(&mut self, cells: &LimitCells) -> anyhow::Result<()> {
+        self.enforced = cells.enforced(&self.cell)?;
+        self.delay = cells.delay(&self.cell)?;
+        Ok(())
+    }
+}
+
+/// A sum of what cells did.
+#[derive(Clone, Copy, Default)]
+pub struct Done {
+    /// Payload dropped.
+    pub dropped: PerDirection<Bytes>,
+    /// Packets marked.
+    pub marked: PerDirection<u64>,
+    /// The longest delay.
+    pub delay: PerDirection<Duration>,
+}
+
+impl Done {
+    /// Adds what a cell did.
+    pub fn add(&mut self, cell: &LimitCell) {
+        let direction = cell.direction;
+        let dropped = self.dropped.get_mut(direction);
+        *dropped = Bytes::new(dropped.count() + cell.enforced.dropped_bytes);
+        *self.marked.get_mut(direction) += cell.enforced.marked_packets;
+        let delay = self.delay.get_mut(direction);
+        *delay = (*delay).max(cell.delay);
+    }
+
+    /// Adds what a cell did that does nothing any more.
+    pub fn take_over(&mut self, cell: &LimitCell) {
+        self.add(cell);
+        *self.delay.get_mut(cell.direction) = Duration::ZERO;
+    }
+}
+
+/// The cells of one rule.
+#[derive(Default)]
+struct OfRule {
+    /// Those that its processes share.
+    shared: Vec<LimitCell>,
+    /// Where each process has cells of its own: those that new processes share until they do.
+    newcomers: Vec<LimitCell>,
+    /// What cells did that are not in use any more.
+    before: Done,
+}
+
+/// The cells that the processes of each rule have in common.
+#[derive(Default)]
+pub struct RuleCells(HashMap<LimitId, OfRule>);
+
+impl RuleCells {
+    /// The cell that a rule's processes share in a direction.
+    pub fn shared(&self, id: LimitId, direction: Direction) -> Option<&LimitCell> {
+        find(&self.0.get(&id)?.shared, direction)
+    }
+
+    /// The cell with which new processes of a rule begin.
+    pub fn of_newcomers(&self, active: &ActiveRule, direction: Direction) -> Option<&LimitCell> {
+        let cells = self.0.get(&active.id)?;
+        find(
+            if active.is_each() {
+                &cells.newcomers
+            } else {
+                &cells.shared
+            },
+            direction,
+        )
+    }
+
+    /// Adds a cell with which new processes begin.
+    pub fn add_for_newcomers(&mut self, cell: LimitCell) {
+        self.0.entry(cell.limit).or_default().newcomers.push(cell);
+    }
+
+    /// Takes out all cells with which new processes begin.
+    pub fn take_from_newcomers(&mut self) -> Vec<LimitCell> {
+        let mut taken = Vec::new();
+        for cells in self.0.values_mut() {
+            for cell in cells.newcomers.drain(..) {
+                cells.before.take_over(&cell);
+                taken.push(cell);
+            }
+        }
+        taken
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &LimitCell> {
+        let all = self.0.values();
+        all.flat_map(|cells| cells.shared.iter().chain(&cells.newcomers))
+    }
+
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
+        let all = self.0.values_mut();
+        all.flat_map(|cells| cells.shared.iter_mut().chain(&mut cells.newcomers))
+    }
+
+    /// What a rule's cells did, with those that are not in use any more.
+    pub fn done(&self, id: LimitId) -> Done {
+        let Some(cells) = self.0.get(&id) else {
+            return Done::default();
+        };
+        let mut done = cells.before;
+        for cell in cells.shared.iter().chain(&cells.newcomers) {
+            done.add(cell);
+        }
+        done
+    }
+
+    /// Remembers what a cell did that is not in use any more.
+    pub fn take_over(&mut self, cell: &LimitCell) {
+        if let Some(cells) = self.0.get_mut(&cell.limit) {
+            cells.before.take_over(cell);
+        }
+    }
+
+    /// Gives a rule the cells that it has none of yet.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::kernel::CellsExhausted`], or the kernel's.
+    pub fn allocate(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
+        let own = self.0.entry(active.id).or_default();
+        for (direction, rate) in wanted(active) {
+            if find(&own.shared, direction).is_none() {
+                let cell = LimitCell::allocate(cells, active.id, direction, rate)?;
+                own.shared.push(cell);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the cells of a rule to its rates.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_rates(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
+        let shared = self.0.get_mut(&active.id).map(|own| &mut own.shared);
+        for cell in shared.into_iter().flatten() {
+            if let Some(rate) = *active.rule.limits.get(cell.direction) {
+                cell.set_rate(cells, rate)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the cells out that these rules have no use for. Slots may still name them.
+    pub fn take_surplus(&mut self, rules: &ActiveRules) -> Vec<LimitCell> {
+        let mut surplus = Vec::new();
+        self.0.retain(|id, own| {
+            let Some(active) = rules.get(*id) else {
+                surplus.append(&mut own.shared);
+                surplus.append(&mut own.newcomers);
+                return false;
+            };
+            let needed = |cell: &LimitCell| wanted(active).any(|(d, _)| d == cell.direction);
+            for cell in own.shared.extract_if(.., |cell| !needed(cell)) {
+                own.before.take_over(&cell);
+                surplus.push(cell);
+            }
+            true
+        });
+        surplus
+    }
+}
+
+/// The cells that the processes of a rule share.
+fn wanted(active: &ActiveRule) -> impl Iterator<Item = (Direction, Rate)> {
+    let directions = Direction::BOTH.into_iter().filter(|_| !active.is_each());
+    directions.filter_map(|direction| Some((direction, (*active.rule.limits.get(direction))?)))
+}
+
+fn find(cells: &[LimitCell], direction: Direction) -> Option<&LimitCell> {
+    cells.iter().find(|cell| cell.direction == direction)
+}

@@ -1,0 +1,15 @@
+//! Plain data that several layers share: what is shown, what can be asked for, and whom it is about.
+//! It reads nothing and decides nothing.
+
+pub mod command;
+pub mod connections;
+pub mod direction;
+pub mod handle;
+pub mod limit;
+pub mod notice;
+pub mod pattern;
+pub mod process;
+pub mod rule;
+pub mod snapshot;
+pub mod target;
+pub mod unit;
