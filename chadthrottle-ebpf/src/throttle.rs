@@ -20,10 +20,10 @@ use crate::{
     packet, tag, window,
 };
 
-/// Verdict on what is received: no.
+/// Verdict: no. The call of who sends fails with `EPERM`, as a firewall lets it.
 const DROP: i32 = 0;
 
-/// Verdict on what is sent: no, because of congestion (`NET_XMIT_DROP`). 0 would make the sender's
+/// Verdict on what is sent: not now, because of congestion (`NET_XMIT_DROP`). 0 would make the sender's
 /// call fail with `EPERM`, for which QUIC stacks end the connection. Like this, TCP keeps the
 /// segment and tries again, and a datagram is lost as on a full link. Linux 5.10 and later.
 const DROP_SENT: i32 = 2;
@@ -103,7 +103,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
                 packet.is_tcp,
             ) {
                 Some(debt) => delay = debt,
-                None => return DROP_SENT,
+                None => return refusal(upload),
             }
         }
         if download != 0 && packet.clocks_peer {
@@ -118,6 +118,15 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     }
     count::admitted(slot, Direction::Upload, class, packet.amount.payload);
     PASS
+}
+
+/// The verdict on what may not be sent.
+#[inline(always)]
+fn refusal(upload: u32) -> i32 {
+    match LIMITS.get(upload) {
+        Some(limit) if limit.rate == 0 => DROP,
+        _ => DROP_SENT,
+    }
 }
 
 /// What is sent for a download: how far the download's clock is ahead. TCP gets a window granted.

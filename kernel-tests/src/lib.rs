@@ -28,6 +28,7 @@ pub mod goodput;
 pub mod home;
 pub mod kernel_view;
 pub mod lab;
+pub mod limiting;
 pub mod moment;
 pub mod named_program;
 pub mod newcomers;

@@ -147,6 +147,11 @@ impl Job {
         self.set("amount", bytes)
     }
 
+    /// Sends UDP until something goes wrong with it, and then ends; usually a refusal passes.
+    pub fn strict(self) -> Self {
+        self.set("strict", 1)
+    }
+
     /// Uses another congestion control than cubic, which most machines have.
     pub fn congestion_control(self, name: &str) -> Self {
         self.set("congestion", name)

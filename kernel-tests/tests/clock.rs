@@ -11,19 +11,12 @@
 use std::{thread::available_parallelism, time::Duration};
 
 use anyhow::{Result, ensure};
-use chadthrottle::{
-    engine::{self, EngineThread},
-    model::{
-        command::Command, direction::Limits, handle::EngineHandle, process::Pid, target::Target,
-    },
-    rate::Rate,
-};
-use chadthrottle_common::traffic;
 use kernel_tests::{
     TestResult,
     flow::{Direction, Flow, goodput_between},
     kernel_test,
     lab::{Family, Lab},
+    limiting::Limiting,
     moment::Moment,
     outcome::{expect_ratio, figure, in_parallel, is_slow, kept, skipped},
     peer::Job,
@@ -63,40 +56,6 @@ fn a_process_that_sends_on_several_processors_at_once_keeps_its_limit() -> TestR
         expect_ratio(&format!("{direction:?}"), goodput, rate as f64, 0.93..=1.02)?;
     }
     Ok(())
-}
-
-/// An engine in this process: `chadthrottle limit` sets a rate once, the interface changes it.
-struct Limiting {
-    runtime: tokio::runtime::Runtime,
-    engine: EngineHandle,
-    /// Takes everything out of the kernel at its end.
-    _thread: EngineThread,
-}
-
-impl Limiting {
-    fn start() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let (engine, thread) = engine::start(SECOND)?;
-        Ok(Self {
-            engine: runtime.block_on(engine)?,
-            runtime,
-            _thread: thread,
-        })
-    }
-
-    /// Sets or changes a limit; it is in force at the moment that is returned.
-    fn set(&self, pid: u32, direction: Direction, rate: u64) -> Result<Moment> {
-        let limits = Limits::of(|its| {
-            let meant = match its {
-                traffic::Direction::Download => Direction::Download,
-                traffic::Direction::Upload => Direction::Upload,
-            };
-            (meant == direction).then(|| Rate::from_bytes_per_second(rate))
-        });
-        let command = Command::limit(Target::Process(Pid(pid).into()), limits);
-        self.runtime.block_on(self.engine.ask(command))?;
-        Ok(Moment::now())
-    }
 }
 
 /// Datagrams show the clock as it is: with TCP, a reader waits a round trip for what was lost, and

@@ -96,11 +96,18 @@ fn send(socket: &UdpSocket, settings: &Settings) -> Result<()> {
         amount => amount,
     };
     let mut pace = Pace::new(settings.number("rate", 1_000_000)?);
+    let strict = settings.is_set("strict");
     while left > 0 {
         let length = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(datagram.len());
-        send_one(socket, &datagram[..length])?;
+        if strict {
+            // As QUIC stacks do: whatever goes wrong ends the connection.
+            let sent = socket.send(&datagram[..length]).context("send")?;
+            SENT.fetch_add(sent as u64, Ordering::SeqCst);
+        } else {
+            send_one(socket, &datagram[..length])?;
+        }
         left -= length as u64;
         pace.after(length as u64);
     }
