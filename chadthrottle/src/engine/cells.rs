@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use chadthrottle_common::{limit::Enforced, traffic::Direction};
 
 use crate::{
-    kernel::{Cell, LimitCells},
+    kernel::{Cell, LimitCells, Present},
     model::{direction::PerDirection, limit::LimitId},
     policy::active::{ActiveRule, ActiveRules},
     rate::{Bytes, Rate},
@@ -23,8 +23,8 @@ pub struct LimitCell {
     rate: Rate,
     /// What it has done.
     pub enforced: Enforced,
-    /// What it adds to the round trip.
-    pub delay: Duration,
+    /// What it does now.
+    pub present: Present,
 }
 
 impl LimitCell {
@@ -45,7 +45,7 @@ impl LimitCell {
             direction,
             rate,
             enforced: Enforced::default(),
-            delay: Duration::ZERO,
+            present: Present::default(),
         })
     }
 
@@ -78,7 +78,7 @@ impl LimitCell {
     /// The kernel's.
     pub fn read(&mut self, cells: &LimitCells) -> anyhow::Result<()> {
         self.enforced = cells.enforced(&self.cell)?;
-        self.delay = cells.delay(&self.cell)?;
+        self.present = cells.present(&self.cell)?;
         Ok(())
     }
 }
@@ -92,6 +92,8 @@ pub struct Done {
     pub marked: PerDirection<u64>,
     /// The longest delay.
     pub delay: PerDirection<Duration>,
+    /// Whether any is settling.
+    pub settling: bool,
 }
 
 impl Done {
@@ -102,13 +104,15 @@ impl Done {
         *dropped = Bytes::new(dropped.count() + cell.enforced.dropped_bytes);
         *self.marked.get_mut(direction) += cell.enforced.marked_packets;
         let delay = self.delay.get_mut(direction);
-        *delay = (*delay).max(cell.delay);
+        *delay = (*delay).max(cell.present.delay);
+        self.settling |= cell.present.settling;
     }
 
     /// Adds what a cell did that does nothing any more.
     pub fn take_over(&mut self, cell: &LimitCell) {
         self.add(cell);
         *self.delay.get_mut(cell.direction) = Duration::ZERO;
+        self.settling = false;
     }
 }
 

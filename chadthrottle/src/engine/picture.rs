@@ -102,6 +102,7 @@ impl Engine {
             mechanism,
             why_policing,
             not_enforced: enforcement.not_enforced(),
+            settling: done.settling,
         }
     }
 
@@ -140,6 +141,7 @@ impl Engine {
                     mechanism,
                     why_policing,
                     not_enforced: enforcements().find_map(Enforcement::not_enforced),
+                    settling: done.settling,
                 },
             }
         });

@@ -9,6 +9,7 @@ use aya::{
 };
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
+    landing,
     limit::{Enforced, Limit, MAX_LIMITS, Paced},
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_PACED},
     traffic::Direction,
@@ -80,6 +81,15 @@ impl Cell {
     pub(super) const fn index(&self) -> u32 {
         self.0
     }
+}
+
+/// What a limit does now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present {
+    /// How far its clock is ahead: what it adds to the round trip.
+    pub delay: Duration,
+    /// Whether what was in flight when it came is, or was just, let in.
+    pub settling: bool,
 }
 
 /// No cell is free.
@@ -206,14 +216,20 @@ impl LimitCells {
         Ok((paced.other != 0).then_some(paced.other))
     }
 
-    /// How far a limit's clock is ahead now: what it adds to the round trip.
+    /// What a limit does now.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn delay(&self, cell: &Cell) -> anyhow::Result<Duration> {
-        let debt = self.limit(cell)?.debt(now()).unwrap_or(0);
-        Ok(Duration::from_nanos(debt / TICKS_PER_NANOSECOND))
+    pub fn present(&self, cell: &Cell) -> anyhow::Result<Present> {
+        let (limit, now) = (self.limit(cell)?, now());
+        let debt = limit.debt(now).unwrap_or(0);
+        let landed = now.wrapping_sub(limit.landing.since);
+        Ok(Present {
+            delay: Duration::from_nanos(debt / TICKS_PER_NANOSECOND),
+            // A sample tells of the second before.
+            settling: limit.landing.since != 0 && landed < landing::LASTS + TICKS_PER_SECOND,
+        })
     }
 
     /// What a limit did since it came into force.

@@ -28,7 +28,7 @@ use chadthrottle_common::tag::slots_for;
 
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, Roads, WatchedEvents};
-pub use limits::{Cell, CellsExhausted, LimitCells};
+pub use limits::{Cell, CellsExhausted, LimitCells, Present};
 pub use newcomers::Newcomers;
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};

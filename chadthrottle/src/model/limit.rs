@@ -87,6 +87,8 @@ pub struct Effect {
     pub why_policing: Option<String>,
     /// Why the limit is not, or not fully, enforced; nothing when it is.
     pub not_enforced: Option<String>,
+    /// Whether the limit has just come or changed, and what was in flight is let in beyond it.
+    pub settling: bool,
 }
 
 impl Effect {
@@ -100,15 +102,19 @@ impl Effect {
             mechanism,
             why_policing: None,
             not_enforced: None,
+            settling: false,
         }
     }
 }
 
 impl Effect {
     /// How the limit is enforced, in a few words: `pacing, adding 140 ms` or `policing: this kernel
-    /// has no sch_fq`.
+    /// has no sch_fq`. The second that it takes to settle is told, too.
     pub fn manner(&self) -> String {
         let mechanism = self.mechanism;
+        if self.settling {
+            return format!("settling: what was on its way is let in; {mechanism}");
+        }
         if let Some(why) = &self.why_policing {
             return format!("{mechanism}: {why}");
         }

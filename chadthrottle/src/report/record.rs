@@ -44,6 +44,7 @@ pub struct EffectRecord<'a> {
     why_policing: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_enforced: Option<&'a str>,
+    settling: bool,
 }
 
 impl<'a> From<&'a Effect> for EffectRecord<'a> {
@@ -56,6 +57,7 @@ impl<'a> From<&'a Effect> for EffectRecord<'a> {
             mechanism: effect.mechanism,
             why_policing: effect.why_policing.as_deref(),
             not_enforced: effect.not_enforced.as_deref(),
+            settling: effect.settling,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use chadthrottle::{
     model::{rule::Rule, snapshot::Snapshot, target::Target},
+    rate::Rate,
     tui::{Keeper, Phase, action::Message, view::theme::Palette},
 };
 use crossterm::event::KeyCode::{Char, Down, End, Enter, PageDown, PageUp, Tab};
@@ -75,6 +76,24 @@ fn why_a_limit_does_not_hold_is_said_beside_it() {
             person.press(Char('j'));
         })
     );
+}
+
+#[test]
+fn a_limit_that_settles_is_not_said_to_be_exceeded() {
+    let mut snapshot = limited();
+    let limits = snapshot.processes.iter_mut().flat_map(|row| &mut row.limit);
+    for limit in limits {
+        limit.effect.settling = true;
+        limit.effect.achieved = limit
+            .effect
+            .achieved
+            .map(|_| Rate::from_bytes_per_second(1 << 30));
+    }
+    let screens = at_all_sizes(&snapshot, |person| {
+        person.press(Char('j'));
+    });
+    assert!(screens.contains("settling") && !screens.contains("999%"));
+    assert_snapshot!("settling", screens);
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn mark(row: &Row, process: &ProcessRow) -> &'static str {
 }
 
 fn is_held(limit: &LimitState) -> bool {
-    used(limit).is_some_and(|part| part >= AT_LIMIT)
+    !limit.effect.settling && used(limit).is_some_and(|part| part >= AT_LIMIT)
 }
 
 fn limit_style(limit: Option<&LimitState>, any: bool, theme: &Theme) -> Style {
@@ -290,6 +290,15 @@ fn of_limit(limit: &LimitState, width: u16) -> String {
     let Some(part) = used(limit) else {
         return String::new();
     };
+    if limit.effect.settling {
+        // What was in flight is let in, so this says nothing yet.
+        let word = "settling";
+        return if usize::from(width) < word.len() {
+            "…".into()
+        } else {
+            word.into()
+        };
+    }
     let percent = format!("{:.0}%", (part * 100.0).min(999.0));
     if width < GAUGE {
         return percent;
