@@ -250,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_in_flight_bounds_are_as_ever() {
+        for (flight, passes) in [(0, false), (1, true)] {
+            let mut l = limit(1_000_000, flight);
+            let now = 5 * SECOND + SECOND / 2;
+            l.start = now + l.pacing_bound + SECOND / 10;
+            assert_eq!(apply(&mut l, now, 1000, None).is_some(), passes, "{flight}");
+        }
+    }
+
+    #[test]
     fn what_is_owed_stays_owed_at_another_rate() {
         let landing = Landing {
             owed: 10 * SECOND as i64,

@@ -148,7 +148,7 @@ pub const fn admit(
     if limit.rate == 0 {
         return Decision::Drop;
     }
-    let lands_now = limit.landing.is_on(now);
+    let lands_now = limit.landing.is_on(now) && limit.landing.flight > 0;
     let mut bound = match by {
         Enforcing::Policing => limit.policing_bound,
         Enforcing::Pacing => limit.pacing_bound,
