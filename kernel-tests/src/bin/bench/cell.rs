@@ -44,7 +44,8 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    fn job(self, limit: u64) -> Result<Job> {
+    /// What the traffic program shall do.
+    pub fn job(self, limit: u64) -> Result<Job> {
         Ok(match self {
             Self::Cubic => Job::tcp(),
             Self::Bbr => Job::tcp().congestion_control("bbr"),

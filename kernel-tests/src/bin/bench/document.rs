@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, clients, cost, monitors, neighbour, newcomers, pacing, peers, plot::Plot,
-    policing, quic, reaction, results::Part, table::Table,
+    PARTS, Place, clients, cost, landing, monitors, neighbour, newcomers, pacing, peers,
+    plot::Plot, policing, quic, reaction, results::Part, table::Table,
 };
 
 const HEAD: &str = "\
@@ -27,6 +27,7 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
         docs,
         text: HEAD.to_owned(),
     };
+    writer.section("Landing", "landing", landing::render)?;
     writer.section("Pacing", "pacing", pacing::render)?;
     writer.section("Others beside it", "peers", peers::render)?;
     writer.section("Policing", "policing", policing::render)?;

@@ -9,6 +9,7 @@ mod clients;
 mod cost;
 mod disturbance;
 mod document;
+mod landing;
 mod loaded;
 mod machine;
 mod mechanism;
@@ -71,7 +72,21 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 16] = [
+const PARTS: [Part; 22] = [
+    part("landing-64k", Place::Virtual, |out| {
+        landing::measure(0, out)
+    }),
+    part("landing-125k", Place::Virtual, |out| {
+        landing::measure(1, out)
+    }),
+    part("landing-1250k", Place::Virtual, |out| {
+        landing::measure(2, out)
+    }),
+    part("landing-12500k", Place::Virtual, |out| {
+        landing::measure(3, out)
+    }),
+    part("landing-policed", Place::Here, landing::measure_policed),
+    part("landing-cake", Place::Virtual, landing::measure_cake),
     part("pacing-64k", Place::Virtual, |out| pacing::measure(0, out)),
     part("pacing-125k", Place::Virtual, |out| pacing::measure(1, out)),
     part("pacing-1250k", Place::Virtual, |out| {
@@ -119,7 +134,10 @@ fn run(command: &Command) -> Result<()> {
         Command::Measure { part } => measure(part),
         Command::Cell { case } => {
             let out = Output::begin(&Machine::here()?)?;
-            cell::measure(&[serde_json::from_str(case)?], 1, &out)
+            match serde_json::from_str(case) {
+                Ok(case) => landing::measure_all(&[case], &out),
+                Err(_) => cell::measure(&[serde_json::from_str(case)?], 1, &out),
+            }
         }
         Command::Write { results, docs } => document::write(results, docs),
     }
