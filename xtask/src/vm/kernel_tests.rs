@@ -32,7 +32,7 @@ pub const SAMPLE: [&str; 19] = [
     "a_slow_download_loses_nothing",
     "connections_end_when_their_process_does",
     "doctor_finds_this_machine_fit",
-    "flows_that_understand_ecn_are_marked",
+    "flows_that_understand_ecn_lose_nothing",
     "fq_comes_with_a_limit_and_goes_with_it",
     "ipv4_on_a_dual_stack_socket_is_counted",
     "of_two_limits_the_lower_one_wins",
