@@ -92,12 +92,7 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
         let mut table = Table::new(&columns.iter().map(String::as_str).collect::<Vec<_>>());
         for row in cells.iter().filter(|cell| cell.case.mechanism.is_ours()) {
             let case = row.case;
-            let mut figures = vec![format!(
-                "{}, {} ms, {}",
-                rate(case.limit),
-                case.round_trip,
-                stream(row)
-            )];
+            let mut figures = vec![name(&row.case)];
             figures.extend(Mechanism::PEERS.map(|mechanism| {
                 let beside = Case { mechanism, ..case };
                 let cell = cells.iter().find(|cell| cell.case == beside);
