@@ -92,7 +92,12 @@ pub fn render(parts: &[Part<Cell>]) -> (String, Vec<Plot>) {
         let mut table = Table::new(&columns.iter().map(String::as_str).collect::<Vec<_>>());
         for row in cells.iter().filter(|cell| cell.case.mechanism.is_ours()) {
             let case = row.case;
-            let mut figures = vec![name(&row.case)];
+            let mut figures = vec![format!(
+                "{}, {} ms, {}",
+                rate(case.limit),
+                case.round_trip,
+                stream(row)
+            )];
             figures.extend(Mechanism::PEERS.map(|mechanism| {
                 let beside = Case { mechanism, ..case };
                 let cell = cells.iter().find(|cell| cell.case == beside);
