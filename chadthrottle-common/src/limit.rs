@@ -81,8 +81,13 @@ pub struct Paced {
     /// The last other device that a packet left by. Written by the kernel, for user space to see
     /// to it.
     pub other: u32,
+    /// Unused.
+    pub padding: u32,
+    /// Until when TCP keeps what it would send, in nanoseconds of `CLOCK_MONOTONIC`: while fq is put on a
+    /// device, which drops for a moment what is sent, as every change of a root qdisc does.
+    pub held_until: u64,
 }
-map_value!(Paced, 20);
+map_value!(Paced, 32);
 
 impl Paced {
     /// Whether packets that leave by `device` are held until their departure time.
@@ -101,6 +106,10 @@ const FEW_SEGMENTS: u64 = 2;
 /// ms), which would otherwise expire for packets that fq still holds.
 const LARGE_BOUND: clock::Ticks = 150 * clock::TICKS_PER_SECOND / 1000;
 
+/// A large packet that takes longer than this at the limit's rate is kept by TCP, where its send window
+/// makes smaller ones. The first ten segments of a connection (RFC 6928) take as long at 48 kB/s.
+const LARGE_COST: clock::Ticks = 300 * clock::TICKS_PER_SECOND / 1000;
+
 /// How a limit is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcing {
@@ -108,6 +117,17 @@ pub enum Enforcing {
     Policing,
     /// By delaying it.
     Pacing,
+}
+
+impl Enforcing {
+    /// From a number, as functions of eBPF programs hand it on: 0 is policing.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Policing,
+            _ => Self::Pacing,
+        }
+    }
 }
 
 /// What is to be done with a packet.
@@ -203,6 +223,12 @@ impl Limit {
         } else {
             self.policing_bound
         }
+    }
+
+    /// Whether TCP, which sends `payload` bytes in so many segments, is to send them in smaller packets.
+    #[inline(always)]
+    pub const fn is_too_large(&self, payload: u64, segments: u64) -> bool {
+        segments > FEW_SEGMENTS && self.rate > 0 && clock::cost(payload, self.rate) > LARGE_COST
     }
 
     /// When the next sender is to be told, after one was told at `now` with the clock ahead by
@@ -350,10 +376,25 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_that_takes_long_at_the_rate_is_too_large_unless_it_has_few_segments() {
+        for (rate, payload, segments, too_large) in [
+            (64_000, 14_480, 10, false),
+            (64_000, 65_160, 45, true),
+            (1_250_000, 65_160, 45, false),
+            (1_000, 2_896, 2, false),
+            (1_000, 4_344, 3, true),
+            (0, 65_160, 45, false),
+        ] {
+            let large = limit(rate).is_too_large(payload, segments);
+            assert_eq!(large, too_large, "{payload} bytes at {rate}");
+        }
+    }
+
+    #[test]
     fn packets_are_paced_on_the_devices_named_and_no_other() {
         let paced = Paced {
             devices: [3, 9, 0, 0],
-            other: 0,
+            ..Paced::default()
         };
         assert!(paced.on(3) && paced.on(9));
         assert!(!paced.on(0) && !paced.on(4));

@@ -10,8 +10,10 @@ pub const PROGRAM_COUNT_EGRESS: &str = "chadthrottle_count_egress";
 pub const PROGRAM_INGRESS: &str = "chadthrottle_ingress";
 /// `cgroup_skb/egress` at a limited process's cgroup: enforces upload limits.
 pub const PROGRAM_EGRESS: &str = "chadthrottle_egress";
-/// tc egress at the devices where downloads are paced: advertises the windows that are granted.
+/// tc egress at the devices where downloads are limited: advertises the windows that are granted.
 pub const PROGRAM_WINDOW: &str = "chadthrottle_window";
+/// tc ingress at the devices where uploads are limited: makes the windows smaller that peers advertise.
+pub const PROGRAM_SEND_WINDOW: &str = "chadthrottle_send_window";
 
 /// Raw tracepoint `sched_process_fork`: children belong to the trees of their parents.
 pub const PROGRAM_FORK: &str = "chadthrottle_fork";
@@ -27,6 +29,8 @@ pub const TASK_COMM_OFFSET: &str = "TASK_COMM_OFFSET";
 
 /// Constant of the programs: where `tcp_sock.rx_opt.rcv_wscale` is, in bits; 0 for unknown.
 pub const WINDOW_SCALE_OFFSET: &str = "WINDOW_SCALE_OFFSET";
+/// The same of `tcp_sock.rx_opt.snd_wscale`.
+pub const SEND_SCALE_OFFSET: &str = "SEND_SCALE_OFFSET";
 
 /// Constants of the programs: where `tcp_sock.rcv_wnd` and `.rcv_wup` are, in bytes; 0 for unknown.
 pub const RECEIVE_WINDOW_OFFSET: &str = "RECEIVE_WINDOW_OFFSET";

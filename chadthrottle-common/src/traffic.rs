@@ -1,5 +1,7 @@
 //! Counting: directions, amounts, and the counters of a slot.
 
+use core::fmt;
+
 use crate::{address::TrafficClass, map_value};
 
 /// Which way traffic goes, seen from the process.
@@ -22,6 +24,15 @@ impl Direction {
             Self::Download => 0,
             Self::Upload => 1,
         }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Download => "download",
+            Self::Upload => "upload",
+        })
     }
 }
 

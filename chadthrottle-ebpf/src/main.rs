@@ -4,7 +4,8 @@
 //! - `chadthrottle_count_*`: observers, attached at the cgroup root
 //! - `chadthrottle_ingress`, `chadthrottle_egress`: the throttle pair, attached at the cgroups
 //!   of limited processes
-//! - `chadthrottle_window`: tc egress, attached at the devices where they are paced
+//! - `chadthrottle_window`: tc egress, attached at the devices where downloads are limited
+//! - `chadthrottle_send_window`: tc ingress, attached at the devices where uploads are limited
 
 #![no_std]
 #![no_main]
@@ -17,6 +18,8 @@ mod family;
 mod landing;
 mod maps;
 mod packet;
+mod segment;
+mod send_window;
 mod socket;
 mod tag;
 mod throttle;
@@ -65,6 +68,13 @@ pub fn chadthrottle_egress(ctx: SkBuffContext) -> i32 {
 #[classifier]
 pub fn chadthrottle_window(ctx: TcContext) -> i32 {
     window::advertise(&ctx);
+    TC_ACT_UNSPEC
+}
+
+/// The same with what arrives.
+#[classifier]
+pub fn chadthrottle_send_window(ctx: TcContext) -> i32 {
+    let _ = send_window::narrow(&ctx);
     TC_ACT_UNSPEC
 }
 

@@ -9,6 +9,7 @@ use chadthrottle_common::{
     event::ProcessSeen,
     limit::{Enforced, Limit, MAX_LIMITS, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
+    send_window::SendGrant,
     tag::{MAX_SLOTS, SlotState, Tag},
     traffic::Counters,
     window::Grant,
@@ -27,6 +28,16 @@ pub static TAGS: Storage<Tag, { NO_PREALLOC | CLONE }> = Storage::new();
 /// (no memory): the socket advertises its own window.
 #[btf_map]
 pub static GRANTS: Storage<Grant, NO_PREALLOC> = Storage::new();
+
+/// Bound: one a TCP socket whose upload is limited, memory owned by the socket. Full (no memory): its
+/// send window is the peer's.
+#[btf_map]
+pub static SEND_GRANTS: Storage<SendGrant, NO_PREALLOC> = Storage::new();
+
+/// Bound: every port there is. Until when a socket with this local port may have a send window granted, in
+/// nanoseconds of `CLOCK_MONOTONIC`.
+#[btf_map]
+pub static SEND_PORTS: Array<u64, 65_536> = Array::new();
 
 /// Bound: all slots exist from the start.
 #[btf_map]

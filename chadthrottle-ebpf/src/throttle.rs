@@ -1,8 +1,12 @@
 //! The throttle pair: admits, delays, marks or drops the packets of limited processes.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr,
+};
 
 use aya_ebpf::{
+    bindings::__sk_buff,
     helpers::{bpf_ktime_get_ns, generated::bpf_skb_ecn_set_ce},
     programs::SkBuffContext,
 };
@@ -11,13 +15,13 @@ use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
     landing::{Landing, Lands},
     limit::{Decision, Enforced, Enforcing, Limit, admit},
-    traffic::{Direction, Traffic},
+    traffic::Direction,
 };
 
 use crate::{
     PASS, count, landing,
     maps::{ENFORCED, LIMITS, PACED, ROADS},
-    packet, tag, window,
+    packet, send_window, tag, window,
 };
 
 /// Verdict: no. The call of who sends fails with `EPERM`, as a firewall lets it.
@@ -52,19 +56,19 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let class = packet::class(ctx, Direction::Download);
     let index = state.limit(Direction::Download, class);
     if index != 0 {
-        let by = paced(ctx, slot, Direction::Download);
-        if charge(
+        let (by, _) = paced(ctx, slot, Direction::Download);
+        let charged = charge(
             ctx,
             slot,
             index,
             Direction::Download,
-            amount,
+            amount.payload,
+            amount.packets,
             ktime(),
             by,
-            false,
-        )
-        .is_none()
-        {
+        );
+        if charged.is_none() {
+            count::dropped(slot, Direction::Download, amount);
             return DROP;
         }
     }
@@ -88,22 +92,27 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     let upload = state.limit(Direction::Upload, class);
     let download = state.limit(Direction::Download, class);
     if upload != 0 || download != 0 {
-        let by = paced(ctx, slot, Direction::Upload);
+        let (by, held_until) = paced(ctx, slot, Direction::Upload);
         let ktime = ktime();
         let mut delay = 0;
         if upload != 0 && packet.amount.payload > 0 {
-            match charge(
-                ctx,
-                slot,
-                upload,
-                Direction::Upload,
-                packet.amount,
-                ktime,
-                by,
-                packet.is_tcp,
-            ) {
-                Some(debt) => delay = debt,
-                None => return refusal(upload),
+            if ktime < held_until && packet.is_tcp {
+                return DROP_SENT;
+            }
+            let amount = packet.amount;
+            // SAFETY: the context is valid.
+            delay = unsafe {
+                charge_upload(
+                    ctx.skb.skb,
+                    u64::from(slot) << 32 | u64::from(upload),
+                    ktime,
+                    amount.payload << 32 | amount.packets,
+                    u32::from(packet.is_tcp) << 1 | by as u32,
+                )
+            };
+            if delay == REFUSED {
+                count::dropped(slot, Direction::Upload, amount);
+                return refusal(upload);
             }
         }
         if download != 0 && packet.clocks_peer {
@@ -132,6 +141,26 @@ fn refusal(upload: u32) -> i32 {
 /// What is sent for a download: how far the download's clock is ahead. TCP gets a window granted.
 #[inline(always)]
 fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, by: Enforcing) -> Ticks {
+    // SAFETY: the context is valid.
+    unsafe { answer_download(ctx.skb.skb, download, ktime, by as u32) }
+}
+
+/// A global function: the verifier goes through it by itself, and not once more for each way that leads to
+/// it. `by` is the number of an [`Enforcing`].
+///
+/// # Safety
+///
+/// The context must be valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn answer_download(
+    skb: *mut __sk_buff,
+    download: u32,
+    ktime: u64,
+    by: u32,
+) -> Ticks {
+    let ctx = &SkBuffContext::new(skb);
+    let by = Enforcing::from_number(by);
     let now = clock::from_nanoseconds(ktime);
     let Some(limit) = LIMITS.get_ptr_mut(download) else {
         return 0;
@@ -149,19 +178,20 @@ fn ktime() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// How packets of the slot are enforced on the packet's device. A device that packets leave by and
-/// that has no pacing is noted, for user space to see to it, and told if it is the first.
+/// How packets of the slot are enforced on the packet's device, and [`Paced::held_until`]. A device that
+/// packets leave by and that has no pacing is noted, for user space to see to it, and told if it is the
+/// first.
 #[inline(always)]
-fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
+fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> (Enforcing, u64) {
     let Some(paced) = PACED.get_ptr_mut(slot) else {
-        return Enforcing::Policing;
+        return (Enforcing::Policing, 0);
     };
     // SAFETY: a valid context and an existing array element; `other` is a hint that any CPU may
     // overwrite.
     unsafe {
         let device = (*ctx.skb.skb).ifindex;
         if (*paced).on(device) {
-            return Enforcing::Pacing;
+            return (Enforcing::Pacing, (*paced).held_until);
         }
         let other = (*paced).other;
         if matches!(direction, Direction::Upload) && other != device {
@@ -174,8 +204,8 @@ fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Enforcing {
                 entry.submit(0);
             }
         }
+        (Enforcing::Policing, (*paced).held_until)
     }
-    Enforcing::Policing
 }
 
 /// A copy of a limit, its fields read once each, like READ_ONCE. The first time that anything meets
@@ -216,6 +246,76 @@ fn copy(limit: *const Limit) -> Limit {
     }
 }
 
+/// [`charge_upload`]: not now.
+const REFUSED: u64 = u64::MAX;
+
+/// [`charge`] for a sent packet of a slot and limit (`of`), with so much payload in so many packets (`amount`),
+/// and how it is enforced: an [`Enforcing`], and 2 for TCP. [`REFUSED`] if it may not leave.
+///
+/// A global function: the verifier goes through it by itself, and not once more for each way that leads to it.
+///
+/// # Safety
+///
+/// The context must be valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn charge_upload(
+    skb: *mut __sk_buff,
+    of: u64,
+    ktime: u64,
+    amount: u64,
+    how: u32,
+) -> u64 {
+    let ctx = &SkBuffContext::new(skb);
+    let (slot, index) = ((of >> 32) as u32, of as u32);
+    let (payload, packets) = (amount >> 32, amount & 0xffff_ffff);
+    let by = Enforcing::from_number(how & 1);
+    if how & 2 != 0 && !may_send(ctx, index, payload, packets, ktime, by) {
+        return REFUSED;
+    }
+    match charge(
+        ctx,
+        slot,
+        index,
+        Direction::Upload,
+        payload,
+        packets,
+        ktime,
+        by,
+    ) {
+        Some(delay) => delay,
+        None => REFUSED,
+    }
+}
+
+/// Whether TCP may send a packet as large as this, or so far ahead of its time, or is to keep it. Its socket
+/// is granted a send window in any case.
+#[inline(always)]
+fn may_send(
+    ctx: &SkBuffContext,
+    index: u32,
+    payload: u64,
+    packets: u64,
+    ktime: u64,
+    by: Enforcing,
+) -> bool {
+    let holds = send_window::grant(ctx, index, ktime, by);
+    let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
+    else {
+        return true;
+    };
+    let now = clock::from_nanoseconds(ktime);
+    let seen = read(limit, now);
+    let kept = (holds || seen.landing.is_on(now)) && seen.is_too_large(payload, packets)
+        || by == Enforcing::Pacing
+            && (seen.debt(now)).is_some_and(|debt| debt > seen.tcp_upload_bound(packets));
+    if kept {
+        // SAFETY: an existing array element.
+        unsafe { drop(enforced, payload) };
+    }
+    !kept
+}
+
 /// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped.
 #[inline(always)]
 #[expect(
@@ -227,10 +327,10 @@ fn charge(
     slot: u32,
     index: u32,
     direction: Direction,
-    amount: Traffic,
+    payload: u64,
+    packets: u64,
     ktime: u64,
     by: Enforcing,
-    is_tcp: bool,
 ) -> Option<Ticks> {
     let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
     else {
@@ -238,11 +338,8 @@ fn charge(
     };
     let now = clock::from_nanoseconds(ktime);
     let mut seen = read(limit, now);
-    if is_tcp && matches!(direction, Direction::Upload) {
-        seen.pacing_bound = seen.tcp_upload_bound(amount.packets);
-    }
     let lands = match direction {
-        Direction::Download => landing::lands(ctx, limit, &seen, amount.payload, ktime, now),
+        Direction::Download => landing::lands(ctx, limit, &seen, payload, ktime, now),
         // What is sent is ours to hold.
         Direction::Upload => None,
     };
@@ -255,13 +352,7 @@ fn charge(
     // describe, and the context is valid.
     unsafe {
         if (*enforced).admitted_packets == 0 && (*enforced).dropped_packets == 0 {
-            debug!(
-                ctx,
-                "slot {}: first packet under limit {}, {} bytes of payload",
-                slot,
-                index,
-                amount.payload
-            );
+            tell_of_first(slot, index, payload);
         }
         let Decision::Admit {
             start,
@@ -269,9 +360,10 @@ fn charge(
             delay,
             signal,
             owed,
-        } = admit(&seen, now, amount.payload, by, lands)
+        } = admit(&seen, now, payload, by, lands)
         else {
-            return drop(enforced, slot, direction, amount);
+            drop(enforced, payload);
+            return None;
         };
         if signal {
             (&raw mut (*limit).next_signal).write_volatile(seen.signal_again(now, delay));
@@ -280,9 +372,10 @@ fn charge(
                 add(&raw mut (*enforced).marked_packets, 1);
             } else if matches!(by, Enforcing::Pacing)
                 && matches!(direction, Direction::Download)
-                && (amount.packets <= FEW_SEGMENTS || delay > 2 * seen.signal_after)
+                && (packets <= FEW_SEGMENTS || delay > 2 * seen.signal_after)
             {
-                return drop(enforced, slot, direction, amount);
+                drop(enforced, payload);
+                return None;
             }
         } else if seen.signals != 0 && delay <= seen.signal_after {
             (&raw mut (*limit).signals).write_volatile(0);
@@ -298,7 +391,7 @@ fn charge(
             let held_until = now.wrapping_add(delay).wrapping_add(cost);
             (&raw mut (*limit).landing.held_until).write_volatile(held_until);
         }
-        add(&raw mut (*enforced).admitted_bytes, amount.payload);
+        add(&raw mut (*enforced).admitted_bytes, payload);
         add(&raw mut (*enforced).admitted_packets, 1);
         if delay < seen.control.shortest {
             (&raw mut (*limit).control.shortest).write_volatile(delay);
@@ -307,25 +400,31 @@ fn charge(
     }
 }
 
+/// Tells who reads the programs' messages that a limit met its first packet. A global function, as
+/// [`answer_download`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_of_first(slot: u32, index: u32, payload: u64) -> u32 {
+    debug!(
+        // Which it does not need.
+        &SkBuffContext::new(ptr::null_mut()),
+        "slot {}: first packet under limit {}, {} bytes of payload", slot, index, payload
+    );
+    0
+}
+
 /// Takes note of a packet that is dropped.
 ///
 /// # Safety
 ///
 /// `enforced` must point into the map's element.
 #[inline(always)]
-unsafe fn drop(
-    enforced: *mut Enforced,
-    slot: u32,
-    direction: Direction,
-    amount: Traffic,
-) -> Option<Ticks> {
+unsafe fn drop(enforced: *mut Enforced, payload: u64) {
     // SAFETY: the caller's.
     unsafe {
-        add(&raw mut (*enforced).dropped_bytes, amount.payload);
+        add(&raw mut (*enforced).dropped_bytes, payload);
         add(&raw mut (*enforced).dropped_packets, 1);
     }
-    count::dropped(slot, direction, amount);
-    None
 }
 
 /// Gives a packet its departure time in nanoseconds, unless it has a later one already (TCP's own

@@ -7,20 +7,20 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock, tcp_sock},
+    bindings::{bpf_sock, tcp_sock},
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_skb_load_bytes_relative, bpf_skc_to_tcp_sock, bpf_tcp_sock},
+        generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock},
     },
-    programs::{SkBuffContext, TcContext, sk_buff::SkBuff},
+    programs::{SkBuffContext, TcContext},
 };
 use chadthrottle_common::{
     clock::Ticks,
     limit::{Enforcing, Limit},
-    window::{self, Control, Grant, Header},
+    window::{self, Control, Grant},
 };
 
-use crate::{landing, maps::GRANTS, socket};
+use crate::{landing, maps::GRANTS, segment::Segment, socket};
 
 /// Where the kernel keeps `tcp_sock.rx_opt.rcv_wscale`, in bits; 0 if that is not known, and then
 /// no window is granted. User space finds it in the kernel's BTF.
@@ -29,8 +29,6 @@ pub static WINDOW_SCALE_OFFSET: Global<u32> = Global::new(0);
 
 /// How long a grant holds, in nanoseconds: from one program to the next.
 const GRANT_HOLDS: u64 = 100_000_000;
-
-const IPPROTO_TCP: u8 = 6;
 
 /// Grants the packet's socket a window for its download, whose clock is ahead by `debt`. Returns how
 /// much sooner than that is repaid the packet may leave.
@@ -124,7 +122,7 @@ pub unsafe fn read(control: *const Control) -> Control {
 ///
 /// As of [`read`].
 #[inline(always)]
-unsafe fn store(control: *mut Control, new: &Control) {
+pub unsafe fn store(control: *mut Control, new: &Control) {
     // SAFETY: the caller's.
     unsafe {
         (&raw mut (*control).since).write_volatile(new.since);
@@ -140,20 +138,20 @@ unsafe fn store(control: *mut Control, new: &Control) {
 }
 
 /// What TCP knows of a socket's path.
-struct Path {
+pub struct Path {
     /// The shortest round trip, in microseconds.
-    base: u32,
+    pub base: u32,
     /// The usual one, if that is longer.
-    round_trip: u32,
+    pub round_trip: u32,
     /// The size of a segment, in bytes.
-    segment: u32,
+    pub segment: u32,
     /// The next sequence number that is waited for.
-    received: u32,
+    pub received: u32,
 }
 
 /// What is known of a TCP socket's path.
 #[inline(always)]
-fn path(socket: *mut bpf_sock) -> Option<Path> {
+pub fn path(socket: *mut bpf_sock) -> Option<Path> {
     // SAFETY: a full socket; the helper returns null for what is not TCP.
     unsafe {
         let tcp = bpf_tcp_sock(socket);
@@ -170,9 +168,10 @@ fn path(socket: *mut bpf_sock) -> Option<Path> {
     }
 }
 
-/// By how many bits the windows that the socket advertises are scaled (RFC 7323, section 2).
+/// By how many bits windows of the socket are scaled (RFC 7323, section 2), by the place of that field in
+/// bits.
 #[inline(always)]
-fn scale(socket: *mut bpf_sock, offset: u32) -> Option<u32> {
+pub fn scale(socket: *mut bpf_sock, offset: u32) -> Option<u32> {
     // SAFETY: a full socket; the kernel checks when it loads the program that the offset is that
     // of a field.
     unsafe {
@@ -202,79 +201,14 @@ pub fn advertise(ctx: &TcContext) {
     if now > grant.until {
         return;
     }
-    let Some((offset, header)) = tcp_header(&ctx.skb) else {
+    let Some(segment) = Segment::of(&ctx.skb) else {
         return;
     };
     // It leaves when fq lets it.
     // SAFETY: a field of a valid context.
     let departs = unsafe { (*ctx.skb.skb).tstamp };
-    grant.told(header, if departs > now { departs } else { now });
-    let Some(field) = grant.advertise(header) else {
-        return;
-    };
-    let (old, new) = (header.window.to_be(), field.to_be());
-    // The checksum first: if it can't be changed, nothing is.
-    if ctx
-        .l4_csum_replace(offset + 16, old.into(), new.into(), 2)
-        .is_ok()
-    {
-        let _ = ctx.store(offset + 14, &new, 0);
+    grant.told(segment.header, if departs > now { departs } else { now });
+    if let Some(field) = grant.advertise(segment.header) {
+        segment.set_window(ctx, field);
     }
-}
-
-/// A packet's TCP header, and where it begins. Nothing for fragments, IPv6 with extension headers
-/// and packets that tell no length (BIG TCP): what they advertise is left alone.
-#[inline(always)]
-fn tcp_header(skb: &SkBuff) -> Option<(usize, Header)> {
-    // A device may put any header before IP's, and none says how long it is; the lengths do.
-    let [first, _, b2, b3, _, _, next, _]: [u8; 8] = network(skb, 0)?;
-    let (length, header) = match first >> 4 {
-        4 => {
-            let [_, _, fragment, offset, _, protocol, _, _]: [u8; 8] = network(skb, 4)?;
-            if protocol != IPPROTO_TCP || fragment & 0x3f != 0 || offset != 0 {
-                return None;
-            }
-            (
-                u32::from(u16::from_be_bytes([b2, b3])),
-                u32::from(first & 0xf) * 4,
-            )
-        }
-        6 if next == IPPROTO_TCP => {
-            let [_, _, _, _, b4, b5, _, _]: [u8; 8] = network(skb, 0)?;
-            (u32::from(u16::from_be_bytes([b4, b5])) + 40, 40)
-        }
-        _ => return None,
-    };
-    let offset = (skb.len().checked_sub(length)? + header) as usize;
-    let told: [u8; 16] = network(skb, header)?;
-    let [_, _, _, _, _, _, _, _, a, b, c, d, _, flags, w, v] = told;
-    let there: [u8; 16] = skb.load(offset).ok()?;
-    if there != told {
-        return None;
-    }
-    Some((
-        offset,
-        Header {
-            acknowledged: u32::from_be_bytes([a, b, c, d]),
-            flags,
-            window: u16::from_be_bytes([w, v]),
-        },
-    ))
-}
-
-/// Bytes of a packet from its network header on.
-#[inline(always)]
-fn network<const N: usize>(skb: &SkBuff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    // SAFETY: a valid context and a buffer of that length.
-    let loaded = unsafe {
-        bpf_skb_load_bytes_relative(
-            skb.skb.cast(),
-            offset,
-            bytes.as_mut_ptr().cast(),
-            N as u32,
-            BPF_HDR_START_NET,
-        )
-    };
-    (loaded == 0).then_some(bytes)
 }

@@ -209,7 +209,7 @@ impl Page {
     fn totals(&mut self, snapshot: &Snapshot) {
         let both = |bytes: PerDirection<Bytes>| {
             Direction::BOTH.map(|direction| {
-                let label = vec![("direction", word(direction))];
+                let label = vec![("direction", direction.to_string())];
                 (label, bytes.get(direction).count())
             })
         };
@@ -254,7 +254,10 @@ impl Page {
         let all = own.chain([(OTHERS, &programs.others)]);
         let values = all.flat_map(|(name, bytes)| {
             Direction::BOTH.map(|direction| {
-                let labels = vec![("program", name.to_owned()), ("direction", word(direction))];
+                let labels = vec![
+                    ("program", name.to_owned()),
+                    ("direction", direction.to_string()),
+                ];
                 (labels, *bytes.get(direction))
             })
         });
@@ -272,7 +275,7 @@ impl Page {
             rows().flat_map(move |row| {
                 Direction::BOTH.into_iter().filter_map(move |direction| {
                     let mut labels = labels_of(row);
-                    labels.push(("direction", word(direction)));
+                    labels.push(("direction", direction.to_string()));
                     Some((labels, value(row, direction)?))
                 })
             })
@@ -311,7 +314,7 @@ impl Page {
             rows().flat_map(move |row| {
                 Direction::BOTH.map(|direction| {
                     let mut labels = labels_of(row);
-                    labels.push(("direction", word(direction)));
+                    labels.push(("direction", direction.to_string()));
                     (labels, value(row, direction))
                 })
             })
@@ -369,13 +372,6 @@ fn labels_of(row: &LimitRow) -> Labels {
         ("target", row.rule.target.to_string()),
         ("traffic", row.rule.scope.to_string()),
     ]
-}
-
-fn word(direction: Direction) -> String {
-    match direction {
-        Direction::Download => "download".to_owned(),
-        Direction::Upload => "upload".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Checks that limits meet all their packets, and are paced where they can be.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use chadthrottle_common::{limit::MAX_PACED, traffic::Direction};
@@ -99,15 +99,21 @@ impl Engine {
         }
     }
 
-    /// Sees to it that windows are advertised where downloads are limited, and takes fq away where no
-    /// limit needs it any more.
+    /// Sees to it that windows hold connections where they are limited, and takes fq away where no limit
+    /// needs it any more.
     pub(super) fn see_to_devices(&mut self) {
-        let downloads = self.owners.iter().filter_map(|owner| {
-            let limit = owner.enforcement.as_ref()?;
-            (owner.ended.is_none() && limit.limits(Direction::Download))
-                .then(|| limit.devices().map(|device| (device, owner.pid())))
-        });
-        let needed = downloads.flatten().collect();
+        let mut needed = HashMap::new();
+        for owner in self.owners.iter().filter(|owner| owner.ended.is_none()) {
+            let Some(limit) = &owner.enforcement else {
+                continue;
+            };
+            for direction in Direction::BOTH {
+                if limit.limits(direction) {
+                    let devices = limit.devices();
+                    needed.extend(devices.map(|device| ((device, direction), owner.pid())));
+                }
+            }
+        }
         self.windows.set(&mut self.kernel, &needed);
         if !self.pacing.is_empty() {
             let used = self
@@ -165,9 +171,15 @@ fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &m
         Ok(Some(index)) => index,
         _ => return,
     };
-    if !learn_road(pacing, index, pid, limit) {
+    if limit.knows_road(index) {
         return;
     }
+    if limit.limits(Direction::Upload)
+        && let Err(error) = kernel.limits.hold(slot, &limit.paced_indexes())
+    {
+        log::warn!("{error:#}");
+    }
+    learn_road(pacing, index, pid, limit);
     let devices = limit.paced_indexes();
     if devices.len() > MAX_PACED {
         log::warn!("process {pid} uses more than {MAX_PACED} devices; on the others it is policed");
@@ -178,21 +190,15 @@ fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &m
 }
 
 /// Finds out whether a limit's packets can be paced on a device, and has fq installed there if so.
-/// Returns whether that is news.
-pub(super) fn learn_road(
-    pacing: &mut Pacing,
-    index: u32,
-    pid: Pid,
-    limit: &mut Enforcement,
-) -> bool {
+pub(super) fn learn_road(pacing: &mut Pacing, index: u32, pid: Pid, limit: &mut Enforcement) {
     if limit.knows_road(index) {
-        return false;
+        return;
     }
     let (device, road) = match pacing.ensure(pid, index) {
         Ok(found) => found,
         Err(error) => {
             log::debug!("the network of process {pid}: {error}");
-            return false;
+            return;
         }
     };
     match &road {
@@ -200,5 +206,4 @@ pub(super) fn learn_road(
         Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
     }
     limit.add_road(device, road);
-    true
 }

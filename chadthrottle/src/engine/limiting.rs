@@ -1,36 +1,19 @@
-//! Limits: what commands ask for, and which cells each process's packets are charged to.
+//! Commands: what they ask for comes in force, or what was in force before stays.
 
-use std::{
-    collections::BTreeSet,
-    mem,
-    path::{Path, PathBuf},
-    time::{Instant, SystemTime},
-};
+use std::{mem, time::SystemTime};
 
-use chadthrottle_common::{address::TrafficClass, traffic::Direction};
-
-use super::{
-    Engine,
-    cells::{LimitCell, RuleCells},
-    checking::learn_road,
-    enforcement::Enforcement,
-    owners::Owner,
-};
+use super::Engine;
 use crate::{
-    kernel::{CellsExhausted, Kernel, SlotsExhausted},
+    kernel::{CellsExhausted, SlotsExhausted},
     model::{
         command::{Command, CommandError},
         direction::Limits,
         limit::LimitId,
         process::{ProcessId, ProcessKey},
         rule::Rule,
-        target::Target,
     },
-    policy::{
-        active::{ActiveRule, ActiveRules},
-        choose::Choice,
-    },
-    process::{ancestry, open_pidfd},
+    policy::active::{ActiveRule, ActiveRules},
+    process::open_pidfd,
     rate::Rate,
 };
 
@@ -161,186 +144,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Sees to it that the right limits count for every process, and that their packets meet the
-    /// throttle pair. Then cells that are `surplus` are named by no slot, and free.
-    fn settle(&mut self, mut surplus: Vec<LimitCell>) -> anyhow::Result<()> {
-        surplus.extend(self.forget_newcomers());
-        let mut assigned = Ok(());
-        for slot in self.owners.slots() {
-            self.attend();
-            // The others are limited all the same.
-            assigned = assigned.and(self.assign(slot).map(|_| ()));
-        }
-        // Who began with one of them meanwhile.
-        self.attend();
-        for cell in surplus {
-            self.kernel.limits.release(cell.cell);
-        }
-        assigned.and_then(|()| self.try_place_throttle_pair())
-    }
-
-    /// The same for a process that is new, or not what it was.
-    pub(super) fn meet_rules(&mut self, slot: u32) {
-        match self.assign(slot) {
-            Ok(true) if !self.meets_throttle_pair(slot) => self.place_throttle_pair(),
-            Ok(_) => {}
-            Err(error) => {
-                let owner = self.owners.of_slot(slot);
-                let pid = owner
-                    .map(|owner| owner.pid().to_string())
-                    .unwrap_or_default();
-                self.notices
-                    .warn(format!("process {pid} is not limited: {error:#}"));
-            }
-        }
-    }
-
-    /// Whether a limited process's packets meet the throttle pair where it is now.
-    fn meets_throttle_pair(&self, slot: u32) -> bool {
-        let owner = self.owners.of_slot(slot);
-        let limit = owner.and_then(|owner| owner.enforcement.as_ref());
-        limit.is_some_and(|limit| self.kernel.throttles_at(&limit.cgroups))
-    }
-
-    /// The same for one slot. Returns whether anything changed.
-    fn assign(&mut self, slot: u32) -> anyhow::Result<bool> {
-        let Some(owner) = self.owners.of_slot_mut(slot) else {
-            return Ok(false);
-        };
-        let pid = owner.pid();
-        owner.changed = false;
-        let began = owner.began.take();
-        let mut choice = self
-            .rules
-            .choose(&owner.identity, || ancestry::ancestors(pid));
-        if owner.ended.is_some() {
-            // What it left to be sent stays under the limits that are still there, and no others.
-            let before = owner.enforcement.as_ref().map(|before| &before.choice);
-            choice = before
-                .or(began.as_ref())
-                .map_or_else(Choice::default, |before| {
-                    before.without(|id| self.rules.get(id).is_none())
-                });
-        }
-        // What it is to have to itself. A rule may have come to be shared, or each process's own.
-        let own: Vec<(Direction, &ActiveRule)> = choice
-            .limits
-            .parts()
-            .filter_map(|(direction, id)| Some((direction, self.rules.get(id)?)))
-            .filter(|(_, rule)| rule.is_each())
-            .collect();
-        let is_own = |cell: &LimitCell| {
-            own.iter()
-                .any(|(direction, rule)| (*direction, rule.id) == (cell.direction, cell.limit))
-        };
-        if owner.enforcement.as_ref().map_or(choice.is_empty(), |now| {
-            now.choice == choice && now.own.len() == own.len() && now.own.iter().all(is_own)
-        }) {
-            if began.is_some() {
-                // What it began with may be more than what counts for it.
-                set_limits(&mut self.kernel, &self.rules, &self.cells, owner)?;
-            }
-            return Ok(false);
-        }
-        let mut new = Vec::new();
-        for (direction, active) in &own {
-            let (direction, id) = (*direction, active.id);
-            let known = owner
-                .enforcement
-                .as_ref()
-                .and_then(|e| e.own_cell(id, direction));
-            if known.is_none()
-                && let Some(rate) = *active.rule.limits.get(direction)
-            {
-                let cell = LimitCell::allocate(&mut self.kernel.limits, id, direction, rate);
-                match cell {
-                    Ok(cell) => new.push(cell),
-                    Err(error) => {
-                        new.into_iter()
-                            .for_each(|cell: LimitCell| self.kernel.limits.release(cell.cell));
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        let counters = self.kernel.counters.read(owner.tag.slot)?;
-        let now = Instant::now();
-        let enforcement = match &mut owner.enforcement {
-            Some(enforcement) => {
-                enforcement.replace(choice.clone(), &counters, now);
-                enforcement
-            }
-            none => {
-                let cgroup = owner.identity.cgroup.clone();
-                let new = Enforcement::new(choice.clone(), &cgroup, &counters, now);
-                let enforcement = none.insert(new);
-                if owner.ended.is_some() {
-                    // Where it was is not known; those like it meet the pair already.
-                    enforcement.cgroups.clear();
-                } else {
-                    // Paced from the start where others are.
-                    for device in self.pacing.ready(pid) {
-                        enforcement.add_road(device, Ok(()));
-                    }
-                    // What can hold the traffic that runs is there before the limit counts.
-                    for index in self.kernel.counters.devices(owner.tag.slot)? {
-                        learn_road(&mut self.pacing, index, pid, enforcement);
-                    }
-                    if enforcement.limits(Direction::Download) {
-                        for device in enforcement.devices() {
-                            self.windows.add(&mut self.kernel, device, pid);
-                        }
-                    }
-                }
-                // What an earlier limit of this slot found out may not hold any more.
-                let devices = enforcement.paced_indexes();
-                self.kernel.limits.pace(owner.tag.slot, &devices)?;
-                enforcement
-            }
-        };
-        enforcement.own.extend(new);
-        set_limits(&mut self.kernel, &self.rules, &self.cells, owner)?;
-        // Only now does no slot name them any more.
-        let own_cells = owner.enforcement.iter_mut().map(|limit| &mut limit.own);
-        let surplus: Vec<LimitCell> = own_cells
-            .flat_map(|cells| cells.extract_if(.., |cell| !is_own(cell)))
-            .collect();
-        for cell in surplus {
-            self.cells.take_over(&cell);
-            self.kernel.limits.release(cell.cell);
-        }
-        if choice.is_empty() {
-            owner.enforcement = None;
-        }
-        Ok(true)
-    }
-
-    pub(super) fn place_throttle_pair(&mut self) {
-        if let Err(error) = self.try_place_throttle_pair() {
-            self.notices.warn(format!("{error:#}"));
-        }
-    }
-
-    /// Attaches the throttle pair where the packets of all limited processes meet it, and of those
-    /// that rules wait for.
-    fn try_place_throttle_pair(&mut self) -> anyhow::Result<()> {
-        let root = self.kernel.cgroup_root().to_owned();
-        let targets = self.rules.iter().flat_map(|rule| rule.rule.target.parts());
-        let awaited = targets.filter_map(|target| match target {
-            Target::Process(_) | Target::Tree(_) => None,
-            Target::Cgroup(path) => Some(existing(&root, path)),
-            Target::Program { .. } | Target::Unit(_) | Target::User { .. } | Target::Any(_) => {
-                Some("/".into())
-            }
-        });
-        let limited = self
-            .owners
-            .limits()
-            .flat_map(|limit| limit.cgroups.iter().cloned());
-        let cgroups: BTreeSet<PathBuf> = awaited.chain(limited).collect();
-        self.kernel.throttle_at(&cgroups)
-    }
-
     fn resolve(&self, process: ProcessId) -> Result<ProcessKey, CommandError> {
         let pid = process.pid;
         let identity = self
@@ -356,38 +159,6 @@ impl Engine {
         }
         Ok(identity.key)
     }
-}
-
-/// Writes what the kernel looks at for every packet of a process.
-fn set_limits(
-    kernel: &mut Kernel,
-    rules: &ActiveRules,
-    cells: &RuleCells,
-    owner: &Owner,
-) -> anyhow::Result<()> {
-    let enforcement = owner.enforcement.as_ref();
-    let cell = |direction: Direction, class: TrafficClass| {
-        let enforcement = enforcement?;
-        let id = (*enforcement.choice.limits.get(direction).get(class))?;
-        let cell = if rules.get(id)?.is_each() {
-            enforcement.own_cell(id, direction)
-        } else {
-            cells.shared(id, direction)
-        };
-        Some(&cell?.cell)
-    };
-    let metered = enforcement.is_some_and(|limit| !limit.choice.meters.is_empty());
-    kernel.slots.set_limits(owner.tag, cell, metered)
-}
-
-/// A cgroup's path, or that of the nearest above it that exists.
-fn existing(root: &Path, path: &str) -> PathBuf {
-    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-    Path::new(path)
-        .ancestors()
-        .find(|path| below(path).is_dir())
-        .unwrap_or(Path::new("/"))
-        .to_owned()
 }
 
 fn kernel_error(error: anyhow::Error) -> CommandError {

@@ -2,6 +2,7 @@
 //! and [`Command`](crate::model::command::Command)s into limits.
 
 mod admission;
+mod assignment;
 mod attribution;
 mod cells;
 mod checking;

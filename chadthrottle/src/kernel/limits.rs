@@ -59,6 +59,9 @@ fn signal_after(rate: u64) -> u64 {
     QUEUE.max(clock::cost(QUEUE_BYTES, rate.max(1)))
 }
 
+/// The longest that [`LimitCells::hold`] holds, should nobody let go.
+const HELD_AT_MOST: Duration = Duration::from_secs(2);
+
 /// How far the clock stays ahead when the rate changes: by the same time, not the same bytes. What
 /// was admitted at the old rate leaves at its times in any case, and what follows leaves at the new
 /// rate behind it. To tell the bytes again at a higher rate would free a part of the bound, which
@@ -187,13 +190,32 @@ impl LimitCells {
             .with_context(|| format!("limit {}", cell.0))
     }
 
-    /// Names the devices on which a slot's packets are held until their departure time.
+    /// Names the devices on which a slot's packets are held until their departure time. What
+    /// [`Self::hold`] held is free to go.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn pace(&mut self, slot: u32, devices: &[u32]) -> anyhow::Result<()> {
-        let mut paced = Paced::default();
+        self.set_paced(slot, devices, 0)
+    }
+
+    /// The same, but until the next [`Self::pace`], for [`HELD_AT_MOST`] at the longest, TCP keeps what it would
+    /// send: for as long as a device's qdisc is changed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn hold(&mut self, slot: u32, devices: &[u32]) -> anyhow::Result<()> {
+        let until = ktime() + HELD_AT_MOST.as_nanos() as u64;
+        self.set_paced(slot, devices, until)
+    }
+
+    fn set_paced(&mut self, slot: u32, devices: &[u32], held_until: u64) -> anyhow::Result<()> {
+        let mut paced = Paced {
+            held_until,
+            ..Paced::default()
+        };
         for (place, device) in paced.devices.iter_mut().zip(devices) {
             *place = *device;
         }
@@ -246,8 +268,13 @@ impl LimitCells {
 
 /// The present on the clock that `bpf_ktime_get_ns` reads.
 fn now() -> clock::Ticks {
+    clock::from_nanoseconds(ktime())
+}
+
+/// The same in nanoseconds of `CLOCK_MONOTONIC`.
+fn ktime() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    clock::from_nanoseconds(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]

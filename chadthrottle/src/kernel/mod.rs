@@ -24,7 +24,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use chadthrottle_common::tag::slots_for;
+use chadthrottle_common::{tag::slots_for, traffic::Direction};
 
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, Roads, WatchedEvents};
@@ -37,6 +37,8 @@ pub use window::{WindowLink, WithoutWindow};
 use attach::Attachments;
 use counters::CounterMap;
 use newcomers::Forks;
+
+use crate::model::direction::PerDirection;
 
 /// The loaded programs and their maps.
 pub struct Kernel {
@@ -56,8 +58,8 @@ pub struct Kernel {
     pub roads: Roads,
     attachments: Attachments,
     forks: Forks,
-    /// Whether downloads can be limited by the window that they advertise.
-    pub window: Result<(), WithoutWindow>,
+    /// Whether limits of a direction can use windows.
+    pub windows: PerDirection<Result<(), WithoutWindow>>,
     // Last, so that maps and links go first. Holds the programs.
     ebpf: Ebpf,
 }
@@ -76,11 +78,13 @@ impl Kernel {
         let slots = slots_for(cpus()?);
         let object::Loaded {
             mut ebpf,
-            window,
+            windows,
             forks,
         } = object::load(slots)?;
-        if let Err(why) = &window {
-            log::info!("downloads are limited without the window that they advertise: {why}");
+        for direction in Direction::BOTH {
+            if let Err(why) = windows.get(direction) {
+                log::info!("{direction} limits do without windows: {why}");
+            }
         }
         let mut attachments = Attachments::new(root);
         let (announcements, roads, events) = Events::take(&mut ebpf)?;
@@ -97,7 +101,7 @@ impl Kernel {
                 attachments.observe(&mut ebpf)?;
                 attachments
             },
-            window,
+            windows,
             ebpf,
         };
         Ok((kernel, events))
@@ -137,27 +141,28 @@ impl Kernel {
         self.attachments.cover(cgroups)
     }
 
-    /// Attaches the program that advertises windows to what leaves by a device of a network
-    /// namespace, until the link is dropped.
+    /// Attaches the program that sees to the windows of a direction to a device of a network namespace,
+    /// until the link is dropped.
     ///
     /// # Errors
     ///
     /// The kernel's, before Linux 6.6 or if the device has gone.
-    pub fn advertise_at(
+    pub fn see_to_windows_at(
         &mut self,
+        direction: Direction,
         namespace: BorrowedFd<'_>,
         device: u32,
     ) -> anyhow::Result<WindowLink> {
-        window::attach(&mut self.ebpf, namespace, device)
+        window::attach(&mut self.ebpf, direction, namespace, device)
     }
 
     /// The same program, to be attached in another way.
     ///
     /// # Errors
     ///
-    /// It was not loaded; [`Self::window`] says why.
-    pub fn window_program(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
-        Ok(object::window(&mut self.ebpf)?.fd()?.as_fd())
+    /// It was not loaded; [`Self::windows`] says why.
+    pub fn window_program(&mut self, direction: Direction) -> anyhow::Result<BorrowedFd<'_>> {
+        Ok(object::window(&mut self.ebpf, direction)?.fd()?.as_fd())
     }
 }
 

@@ -8,12 +8,14 @@ use aya::{
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
     MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
-    PROGRAM_INGRESS, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET, TASK_COMM_OFFSET,
-    TASK_LEADER_OFFSET, TASK_PID_OFFSET, TASK_TGID_OFFSET, WINDOW_SCALE_OFFSET,
-    WINDOW_UPDATE_OFFSET,
+    PROGRAM_INGRESS, PROGRAM_SEND_WINDOW, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET,
+    SEND_SCALE_OFFSET, TASK_COMM_OFFSET, TASK_LEADER_OFFSET, TASK_PID_OFFSET, TASK_TGID_OFFSET,
+    WINDOW_SCALE_OFFSET, WINDOW_UPDATE_OFFSET,
 };
+use chadthrottle_common::traffic::Direction;
 
 use super::{btf::Btf, newcomers, window::WithoutWindow};
+use crate::model::direction::PerDirection;
 
 /// The object itself.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chadthrottle.o"));
@@ -29,6 +31,8 @@ pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 struct Offsets {
     /// See [`WINDOW_SCALE_OFFSET`].
     window_scale: u32,
+    /// See [`SEND_SCALE_OFFSET`].
+    send_scale: u32,
     /// See [`RECEIVE_WINDOW_OFFSET`].
     receive_window: u32,
     /// See [`WINDOW_UPDATE_OFFSET`].
@@ -47,8 +51,8 @@ struct Offsets {
 pub(super) struct Loaded {
     /// The object.
     pub(super) ebpf: Ebpf,
-    /// Why downloads are limited without the window, if they are.
-    pub(super) window: Result<(), WithoutWindow>,
+    /// Why limits of a direction do without windows, if they do.
+    pub(super) windows: PerDirection<Result<(), WithoutWindow>>,
     /// Why forks are not seen, if they are not.
     pub(super) forks: Result<(), String>,
 }
@@ -68,36 +72,52 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         offsets.task_comm = bytes("comm");
     }
     let with_window = btf.and_then(|btf| with_window_offsets(&btf, offsets));
-    let (mut ebpf, window) = match with_window.map(|offsets| load_with(slots, offsets)) {
+    let (mut ebpf, windows) = match with_window.map(|offsets| load_with(slots, offsets)) {
         Ok(Ok(mut ebpf)) => {
-            let loaded = window(&mut ebpf)?.load();
-            let loaded = loaded.map_err(|error| WithoutWindow::Refused(error.to_string()));
-            (ebpf, loaded)
+            let mut load = |direction| -> anyhow::Result<_> {
+                let loaded = window(&mut ebpf, direction)?.load();
+                Ok(loaded.map_err(|error| WithoutWindow::Refused(error.to_string())))
+            };
+            let windows = PerDirection {
+                download: load(Direction::Download)?,
+                upload: load(Direction::Upload)?,
+            };
+            (ebpf, windows)
         }
         Ok(Err(error)) => {
             // Everything else is worth more than this.
             let ebpf = load_with(slots, offsets)?;
             log::warn!("{error:#}");
-            (ebpf, Err(WithoutWindow::Refused(format!("{error:#}"))))
+            (ebpf, without(&WithoutWindow::Refused(format!("{error:#}"))))
         }
-        Err(why) => (load_with(slots, offsets)?, Err(why)),
+        Err(why) => (load_with(slots, offsets)?, without(&why)),
     };
     let forks = newcomers::load(&mut ebpf, offsets.task_tgid != 0);
     Ok(Loaded {
         ebpf,
-        window,
+        windows,
         forks: forks.map_err(|error| format!("{error:#}")),
     })
 }
 
-/// The offsets with those of what a TCP socket knows of the windows that it advertises.
+/// Neither direction has windows.
+fn without(why: &WithoutWindow) -> PerDirection<Result<(), WithoutWindow>> {
+    PerDirection {
+        download: Err(why.clone()),
+        upload: Err(why.clone()),
+    }
+}
+
+/// The offsets with those of what a TCP socket knows of windows.
 fn with_window_offsets(btf: &Btf, offsets: Offsets) -> Result<Offsets, WithoutWindow> {
     let bits = |structure: &str, field: &str| {
         btf.bit_offset(structure, field)
             .ok_or_else(|| WithoutWindow::Btf(format!("it has no {structure}.{field}")))
     };
+    let options = bits("tcp_sock", "rx_opt")?;
     Ok(Offsets {
-        window_scale: bits("tcp_sock", "rx_opt")? + bits("tcp_options_received", "rcv_wscale")?,
+        window_scale: options + bits("tcp_options_received", "rcv_wscale")?,
+        send_scale: options + bits("tcp_options_received", "snd_wscale")?,
         receive_window: bits("tcp_sock", "rcv_wnd")? / 8,
         window_update: bits("tcp_sock", "rcv_wup")? / 8,
         ..offsets
@@ -119,6 +139,7 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
     let mut ebpf = EbpfLoader::new()
         .override_global(aya_log::LEVEL, &level, true)
         .override_global(WINDOW_SCALE_OFFSET, &offsets.window_scale, true)
+        .override_global(SEND_SCALE_OFFSET, &offsets.send_scale, true)
         .override_global(RECEIVE_WINDOW_OFFSET, &offsets.receive_window, true)
         .override_global(WINDOW_UPDATE_OFFSET, &offsets.window_update, true)
         .override_global(TASK_PID_OFFSET, &offsets.task_pid, true)
@@ -142,9 +163,11 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
     ] {
         let program = cgroup_skb(&mut ebpf, name)?;
         program.load().with_context(|| refused(name))?;
+        let verified = program.info().ok();
         log::debug!(
-            "Program '{name}' loaded with expected_attach_type: {:?}",
-            program.expected_attach_type()
+            "Program '{name}' loaded with expected_attach_type: {:?}, {:?} instructions verified",
+            program.expected_attach_type(),
+            verified.and_then(|info| info.verified_instruction_count())
         );
         anyhow::ensure!(
             program.expected_attach_type().is_some(),
@@ -200,7 +223,16 @@ pub(super) fn fork(ebpf: &mut Ebpf) -> anyhow::Result<&mut RawTracePoint> {
     program(ebpf, PROGRAM_FORK)
 }
 
-/// The program that advertises windows.
-pub(super) fn window(ebpf: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
-    program(ebpf, PROGRAM_WINDOW)
+/// The program that sees to the windows of a direction.
+pub(super) fn window(
+    ebpf: &mut Ebpf,
+    direction: Direction,
+) -> anyhow::Result<&mut SchedClassifier> {
+    program(
+        ebpf,
+        match direction {
+            Direction::Download => PROGRAM_WINDOW,
+            Direction::Upload => PROGRAM_SEND_WINDOW,
+        },
+    )
 }

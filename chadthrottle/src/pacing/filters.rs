@@ -1,5 +1,5 @@
-//! The program that advertises windows as a filter of clsact: before Linux 6.6, where a link can't
-//! hold it on a device.
+//! The programs that see to windows as filters of clsact: before Linux 6.6, where a link can't hold them on
+//! a device.
 //!
 //! A filter outlives whoever attached it. What a killed run leaves does nothing, because nobody
 //! grants windows any more, and is taken away like a leftover fq.
@@ -11,7 +11,10 @@ use std::{
     process,
 };
 
-use chadthrottle_common::names::PROGRAM_WINDOW;
+use chadthrottle_common::{
+    names::{PROGRAM_SEND_WINDOW, PROGRAM_WINDOW},
+    traffic::Direction,
+};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -26,6 +29,14 @@ const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
 
+/// Where the program of a direction is, and its name.
+const fn side(direction: Direction) -> (u32, &'static str) {
+    match direction {
+        Direction::Download => (EGRESS, PROGRAM_WINDOW),
+        Direction::Upload => (INGRESS, PROGRAM_SEND_WINDOW),
+    }
+}
+
 /// Our filters' priority, of all protocols; each instance has a handle of its own.
 const PRIORITY: u16 = 0xcd7a;
 const ETH_P_ALL: u16 = 3;
@@ -35,6 +46,7 @@ const WITH_CLSACT: &str = "+clsact";
 
 /// A filter of clsact.
 struct Filter {
+    side: u32,
     handle: u32,
     info: u32,
     name: String,
@@ -42,7 +54,9 @@ struct Filter {
 
 impl Filter {
     fn is_ours(&self) -> bool {
-        self.info == info() && self.name.starts_with(PROGRAM_WINDOW)
+        self.info == info()
+            && (Direction::BOTH.into_iter())
+                .any(|direction| self.name.starts_with(side(direction).1))
     }
 
     fn came_with_clsact(&self) -> bool {
@@ -55,19 +69,26 @@ fn info() -> u32 {
     u32::from(PRIORITY) << 16 | u32::from(ETH_P_ALL.to_be())
 }
 
-/// The program on a device, until this is dropped.
+/// A program on a device, until this is dropped.
 pub struct FilterLink {
     namespace: File,
     device: u32,
+    side: u32,
 }
 
 impl FilterLink {
-    /// Attaches `program` to what leaves by a device.
+    /// Attaches `program`, which is that of a direction, to a device.
     ///
     /// # Errors
     ///
     /// The kernel's: `ENOENT` if it has no clsact, `EEXIST` if an ingress qdisc is in its place.
-    pub fn attach(namespace: File, device: u32, program: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn attach(
+        namespace: File,
+        device: u32,
+        direction: Direction,
+        program: BorrowedFd<'_>,
+    ) -> io::Result<Self> {
+        let (side, name) = side(direction);
         let mut netlink = Netlink::in_namespace(namespace.as_fd())?;
         let there = netlink
             .qdiscs(device)?
@@ -78,27 +99,31 @@ impl FilterLink {
         }
         let ours = !there
             || netlink
-                .filters(device, EGRESS)?
+                .all_filters(device)?
                 .iter()
                 .any(|filter| filter.is_ours() && filter.came_with_clsact());
         let mark = if ours { WITH_CLSACT } else { "" };
-        let name = format!("{PROGRAM_WINDOW}{mark}");
+        let name = format!("{name}{mark}");
         // One with our process id was left by a process that had it before.
-        let _ = netlink.delete_filter(device, process::id());
+        let _ = netlink.delete_filter(device, side, process::id());
         netlink
-            .add_filter(device, program, &name)
+            .add_filter(device, side, program, &name)
             .inspect_err(|_| {
                 if !there {
                     let _ = netlink.delete_clsact(device);
                 }
             })?;
-        Ok(Self { namespace, device })
+        Ok(Self {
+            namespace,
+            device,
+            side,
+        })
     }
 }
 
 impl Drop for FilterLink {
     fn drop(&mut self) {
-        let mine = |filter: &Filter| filter.handle == process::id();
+        let mine = |filter: &Filter| filter.handle == process::id() && filter.side == self.side;
         let removed = Netlink::in_namespace(self.namespace.as_fd())
             .and_then(|mut netlink| netlink.remove_filters(self.device, mine));
         if let Err(error) = removed {
@@ -115,7 +140,7 @@ impl Netlink {
     ///
     /// The kernel's.
     pub(super) fn has_filters(&mut self, device: u32) -> io::Result<bool> {
-        Ok(self.filters(device, EGRESS)?.iter().any(Filter::is_ours))
+        Ok(self.all_filters(device)?.iter().any(Filter::is_ours))
     }
 
     /// Removes all of them.
@@ -129,22 +154,26 @@ impl Netlink {
 
     /// Removes those of our filters, and clsact if it came with them and holds nothing else.
     fn remove_filters(&mut self, device: u32, which: impl Fn(&Filter) -> bool) -> io::Result<()> {
-        let filters = self.filters(device, EGRESS)?;
+        let filters = self.all_filters(device)?;
         let ours: Vec<&Filter> = filters
             .iter()
             .filter(|filter| filter.is_ours() && which(filter))
             .collect();
         for filter in &ours {
-            self.delete_filter(device, filter.handle)?;
+            self.delete_filter(device, filter.side, filter.handle)?;
         }
         let with_clsact = ours.iter().any(|filter| filter.came_with_clsact());
-        if with_clsact
-            && self.filters(device, EGRESS)?.is_empty()
-            && self.filters(device, INGRESS)?.is_empty()
-        {
+        if with_clsact && self.all_filters(device)?.is_empty() {
             self.delete_clsact(device)?;
         }
         Ok(())
+    }
+
+    /// Filters on both sides of clsact.
+    fn all_filters(&mut self, device: u32) -> io::Result<Vec<Filter>> {
+        let mut filters = self.filters(device, EGRESS)?;
+        filters.extend(self.filters(device, INGRESS)?);
+        Ok(filters)
     }
 
     /// Filters on one side of clsact.
@@ -152,15 +181,21 @@ impl Netlink {
         let request = RouteNetlinkMessage::GetTrafficFilter(message(device, side, 0));
         let answers = self.ask(request, NLM_F_DUMP)?;
         let filters = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewTrafficFilter(message) => Some(filter(&message)),
+            RouteNetlinkMessage::NewTrafficFilter(message) => Some(filter(side, &message)),
             _ => None,
         });
         // A priority shows by itself, besides its filters.
         Ok(filters.filter(|filter| filter.handle != 0).collect())
     }
 
-    fn add_filter(&mut self, device: u32, program: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-        let mut message = message(device, EGRESS, process::id());
+    fn add_filter(
+        &mut self,
+        device: u32,
+        side: u32,
+        program: BorrowedFd<'_>,
+        name: &str,
+    ) -> io::Result<()> {
+        let mut message = message(device, side, process::id());
         message.header.info = info();
         message.attributes = vec![
             TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
@@ -179,8 +214,8 @@ impl Netlink {
         Ok(())
     }
 
-    fn delete_filter(&mut self, device: u32, handle: u32) -> io::Result<()> {
-        let mut message = message(device, EGRESS, handle);
+    fn delete_filter(&mut self, device: u32, side: u32, handle: u32) -> io::Result<()> {
+        let mut message = message(device, side, handle);
         message.header.info = info();
         message.attributes = vec![TcAttribute::Kind(TcFilterBpf::KIND.to_owned())];
         self.ask(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK)?;
@@ -204,7 +239,7 @@ impl Netlink {
     }
 }
 
-fn filter(message: &TcMessage) -> Filter {
+fn filter(side: u32, message: &TcMessage) -> Filter {
     let options = message
         .attributes
         .iter()
@@ -219,6 +254,7 @@ fn filter(message: &TcMessage) -> Filter {
         })
         .next();
     Filter {
+        side,
         handle: message.header.handle.into(),
         info: message.header.info,
         name: name.unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
+use chadthrottle_common::traffic::Direction;
 use serde::Serialize;
 
 use crate::{
@@ -259,22 +260,23 @@ fn trees(kernel: &mut kernel::Kernel) -> Finding {
     }
 }
 
-/// Whether paced downloads are limited by the window that they advertise.
+/// Whether limits use windows.
 fn windows(mut kernel: kernel::Kernel) -> Finding {
-    let what = "windows of paced downloads";
-    if let Err(why) = &kernel.window {
+    let what = "windows of limited connections";
+    let windows = [&kernel.windows.download, &kernel.windows.upload];
+    if let Some(Err(why)) = windows.into_iter().find(|windows| windows.is_err()) {
         return lacking(
             what,
             Standing::Degraded,
             why.to_string(),
-            "downloads lose a packet now and then, by which their senders learn of the limit; \
+            "connections lose a packet now and then, by which senders learn of the limit; \
              a kernel with CONFIG_DEBUG_INFO_BTF spares them that",
         );
     }
     // The loopback device is always there.
     let link = std::fs::File::open("/proc/self/ns/net")
         .map_err(anyhow::Error::from)
-        .and_then(|namespace| kernel.advertise_at(namespace.as_fd(), 1));
+        .and_then(|namespace| kernel.see_to_windows_at(Direction::Download, namespace.as_fd(), 1));
     match link {
         Ok(_) => ok(what, "by tcx links"),
         Err(_) => ok(

@@ -1,6 +1,6 @@
 //! Limits that come while traffic runs: how soon they are kept, and what is sent again for them.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 use kernel_tests::{
@@ -9,6 +9,7 @@ use kernel_tests::{
     moment::Moment,
     product::Limiter,
 };
+use rustix::process::{Pid, setpriority_process};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -248,6 +249,9 @@ fn land(case: &Case) -> Result<Outcome> {
         .segments()
         .report_every(WINDOW / 2);
     let flow = Flow::start(&lab, job, case.direction, Family::V4)?;
+    for peer in [flow.near(), flow.far()] {
+        give_way(peer.pid())?;
+    }
     (Moment::now() + BEFORE).wait();
     let (set, _limiting) = if case.mechanism == Mechanism::Htb {
         let htb = case
@@ -278,6 +282,18 @@ fn land(case: &Case) -> Result<Outcome> {
         segments,
         rates: rates.into_iter().map(|rate| rate.round() as u64).collect(),
     })
+}
+
+/// Makes all threads of a process give way: eight flows at full speed leave an emulated processor little
+/// time to start anything else.
+fn give_way(pid: u32) -> Result<()> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?.file_name();
+        let number = thread.to_str().and_then(|number| number.parse().ok());
+        let thread = number.and_then(Pid::from_raw).context("a thread's id")?;
+        setpriority_process(Some(thread), 19)?;
+    }
+    Ok(())
 }
 
 /// Words of a figure, bold where it misses.
