@@ -1,24 +1,28 @@
 //! Limits that come while traffic runs: how soon they are kept, and what is sent again for them.
 
+mod shown;
+
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 use kernel_tests::{
     flow::{Direction, Flow},
     lab::{Family, Lab},
+    limiting::Limiting as Engine,
     moment::Moment,
+    peer::{Job, Peer},
     product::Limiter,
 };
 use rustix::process::{Pid, setpriority_process};
 use serde::{Deserialize, Serialize};
+pub use shown::render;
 
 use crate::{
-    cell::{Traffic, WINDOW, rate},
+    cell::{Traffic, WINDOW},
     mechanism::{InForce, Mechanism},
-    plot::{Panel, Plot},
     progress,
-    results::{Output, Part, of_all},
-    table::{Table, mean},
+    results::Output,
+    table::mean,
 };
 
 /// How long flows run before they are limited.
@@ -44,6 +48,40 @@ pub enum Sender {
     Bbr,
 }
 
+/// What becomes of a limit while flows run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// It comes, to flows at full speed.
+    #[default]
+    Set,
+    /// It was ten times as high.
+    Lowered,
+    /// It was a tenth.
+    Raised,
+    /// It is changed each half second, ten seconds long.
+    Twenty,
+    /// It is taken away for a second, and set again.
+    Toggled,
+    /// A ninth flow joins eight of its process.
+    Joined,
+}
+
+impl Change {
+    /// All but the first.
+    const LATER: [Self; 4] = [Self::Lowered, Self::Raised, Self::Twenty, Self::Toggled];
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Lowered => "lowered to a tenth",
+            Self::Raised => "raised tenfold",
+            Self::Twenty => "changed 20 times in 10 s",
+            Self::Toggled => "taken away for 1 s",
+            Self::Joined => "a ninth joins",
+        }
+    }
+}
+
 /// A landing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
@@ -57,6 +95,8 @@ pub struct Case {
     sender: Sender,
     flows: u32,
     direction: Direction,
+    #[serde(default)]
+    change: Change,
 }
 
 /// A landing that was measured.
@@ -130,6 +170,7 @@ fn paced(limit: u64) -> Vec<Case> {
                     sender,
                     flows,
                     direction,
+                    change: Change::Set,
                 }));
             }
         }
@@ -148,7 +189,27 @@ fn beside(limit: u64, direction: Direction, mechanism: Mechanism) -> Case {
         sender: Sender::Cubic,
         flows: 1,
         direction,
+        change: Change::Set,
     }
+}
+
+/// Limits that change, and flows that join.
+fn changed() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (limit, flows) in [(125_000, 8), (1_250_000, 1), (1_250_000, 8)] {
+        for direction in Direction::ALL {
+            let case = |change| Case {
+                flows,
+                change,
+                ..beside(limit, direction, Mechanism::Chadthrottle)
+            };
+            cases.extend(Change::LATER.map(case));
+            if flows == 8 && direction == Direction::Download {
+                cases.push(case(Change::Joined));
+            }
+        }
+    }
+    cases
 }
 
 /// Landings where packets can't be paced.
@@ -170,6 +231,7 @@ fn policed(cake: bool) -> Vec<Case> {
                     sender: Sender::Cubic,
                     flows,
                     direction,
+                    change: Change::Set,
                 }));
             }
         }
@@ -188,6 +250,11 @@ pub fn measure_policed(out: &Output) -> Result<()> {
     measure_all(&policed(false), out)
 }
 
+/// Measures limits that change.
+pub fn measure_changed(out: &Output) -> Result<()> {
+    measure_all(&changed(), out)
+}
+
 /// The same where somebody chose cake.
 pub fn measure_cake(out: &Output) -> Result<()> {
     measure_all(&policed(true), out)
@@ -196,7 +263,12 @@ pub fn measure_cake(out: &Output) -> Result<()> {
 /// Measures landings, one after the other.
 pub fn measure_all(cases: &[Case], out: &Output) -> Result<()> {
     for case in cases {
-        let outcome = land(case).map_err(|error| format!("{error:#}"));
+        let outcome = match case.change {
+            Change::Set => land(case),
+            Change::Joined => join(case),
+            _ => change(case),
+        };
+        let outcome = outcome.map_err(|error| format!("{error:#}"));
         match &outcome {
             Ok(outcome) => progress(&format!(
                 "    {case:?}: {} | mean {:.3}, {:.0} of {:.0} segments again",
@@ -240,18 +312,8 @@ fn land(case: &Case) -> Result<Outcome> {
                 .put_in_force(&lab, case.limit, case.direction)
         })
         .transpose()?;
-    let traffic = match case.sender {
-        Sender::Cubic | Sender::Ecn => Traffic::Cubic,
-        Sender::Bbr => Traffic::Bbr,
-    };
-    let job = (traffic.job(case.limit)?)
-        .connections(case.flows)
-        .segments()
-        .report_every(WINDOW / 2);
-    let flow = Flow::start(&lab, job, case.direction, Family::V4)?;
-    for peer in [flow.near(), flow.far()] {
-        give_way(peer.pid())?;
-    }
+    let flow = Flow::start(&lab, job(case)?, case.direction, Family::V4)?;
+    give_way(&flow)?;
     (Moment::now() + BEFORE).wait();
     let (set, _limiting) = if case.mechanism == Mechanism::Htb {
         let htb = case
@@ -263,13 +325,94 @@ fn land(case: &Case) -> Result<Outcome> {
         let limiter = Limiter::start(&[flow.near().pid()], &options)?;
         (limiter.applied(), Limiting::Ours(limiter))
     };
+    outcome(case, flow.receiver(), flow.sender(), set, set)
+}
+
+/// The kind of flows of a case.
+fn job(case: &Case) -> Result<Job> {
+    let traffic = match case.sender {
+        Sender::Cubic | Sender::Ecn => Traffic::Cubic,
+        Sender::Bbr => Traffic::Bbr,
+    };
+    let job = traffic.job(case.limit)?;
+    Ok(job
+        .connections(case.flows)
+        .segments()
+        .report_every(WINDOW / 2))
+}
+
+/// A limit that changes: to this one.
+fn change(case: &Case) -> Result<Outcome> {
+    let lab = Lab::with_round_trip(Duration::from_millis(case.round_trip))?;
+    let flow = Flow::start(&lab, job(case)?, case.direction, Family::V4)?;
+    give_way(&flow)?;
+    let limiting = Engine::start()?;
+    let pid = flow.near().pid();
+    let set_to = |rate| limiting.set(pid, case.direction, rate);
+    let before = match case.change {
+        Change::Lowered => 10 * case.limit,
+        Change::Raised => case.limit / 10,
+        _ => case.limit,
+    };
+    (set_to(before)? + 2 * BEFORE).wait();
+    let from = Moment::now();
+    let mut set = from;
+    match case.change {
+        Change::Twenty => {
+            for number in 0..20 {
+                let rate = if number % 2 == 0 {
+                    case.limit / 2
+                } else {
+                    case.limit
+                };
+                set = set_to(rate)?;
+                (set + SECOND / 2).wait();
+            }
+        }
+        Change::Toggled => {
+            limiting.lift(pid, case.direction)?;
+            (Moment::now() + SECOND).wait();
+            set = set_to(case.limit)?;
+        }
+        _ => set = set_to(case.limit)?,
+    }
+    let from = if case.change == Change::Toggled {
+        set
+    } else {
+        from
+    };
+    outcome(case, flow.receiver(), flow.sender(), from, set)
+}
+
+/// A flow that joins those of a limited process, which accepts all of them.
+fn join(case: &Case) -> Result<Outcome> {
+    let lab = Lab::with_round_trip(Duration::from_millis(case.round_trip))?;
+    let near = lab
+        .near()
+        .traffic(job(case)?.listen(lab.near().any_port(Family::V4)))?;
+    let address = near.address()?;
+    let eight = lab.far().traffic(job(case)?.connect(address).send())?;
+    let limiting = Engine::start()?;
+    (limiting.set(near.pid(), case.direction, case.limit)? + 2 * BEFORE).wait();
+    let joined = Moment::now();
+    let _ninth = lab
+        .far()
+        .traffic(job(case)?.connections(1).connect(address).send())?;
+    outcome(case, &near, &eight, joined, joined)
+}
+
+/// What came of a limit since it was set at that moment, and was sent again since `from`.
+fn outcome(
+    case: &Case,
+    receiver: &Peer,
+    sender: &Peer,
+    from: Moment,
+    set: Moment,
+) -> Result<Outcome> {
     let end = set + SECOND * SECONDS;
-    let arrivals = flow
-        .receiver()
-        .received_until(end)
-        .context("the receiver")?;
-    flow.sender().received_until(end).context("the sender")?;
-    let counted = flow.sender().segments_between(set, end)?;
+    let arrivals = receiver.received_until(end).context("the receiver")?;
+    sender.received_until(end).context("the sender")?;
+    let counted = sender.segments_between(from, end)?;
     let (segments, again) = counted.context("no segments were counted")?;
     let seconds = arrivals.rates(set, end, SECOND)?;
     let drawn = Moment::from_nanoseconds(set.nanoseconds() - DRAWN.as_nanos() as u64);
@@ -284,137 +427,16 @@ fn land(case: &Case) -> Result<Outcome> {
     })
 }
 
-/// Makes all threads of a process give way: eight flows at full speed leave an emulated processor little
-/// time to start anything else.
-fn give_way(pid: u32) -> Result<()> {
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let thread = thread?.file_name();
-        let number = thread.to_str().and_then(|number| number.parse().ok());
-        let thread = number.and_then(Pid::from_raw).context("a thread's id")?;
-        setpriority_process(Some(thread), 19)?;
-    }
-    Ok(())
-}
-
-/// Words of a figure, bold where it misses.
-fn figure(text: String, met: bool, missed: &mut usize) -> String {
-    if met {
-        text
-    } else {
-        *missed += 1;
-        format!("**{text}**")
-    }
-}
-
-/// The text, and the pictures.
-pub fn render(parts: &[Part<Landing>]) -> (String, Vec<Plot>) {
-    let landings = of_all(parts);
-    let ours = |landing: &&Landing| landing.case.mechanism != Mechanism::Htb;
-    let mut missed = 0;
-    let mut tables = String::new();
-    for (name, cake, mechanism, limits) in [
-        ("paced", false, Mechanism::Chadthrottle, &LIMITS[..]),
-        ("policed, no fq", false, Mechanism::Policing, &POLICED[..]),
-        ("policed, cake", true, Mechanism::Chadthrottle, &POLICED[..]),
-    ] {
-        for limit in limits {
-            let mut table = Table::new(&[
-                &format!("{}, {name}", rate(*limit)),
-                "worst second",
-                "mean of 10 s",
-                "sent again",
-            ]);
-            let these = landings.iter().filter(|landing| {
-                let case = &landing.case;
-                (case.cake, case.mechanism, case.limit) == (cake, mechanism, *limit)
-            });
-            let mut any = false;
-            for landing in these {
-                any = true;
-                table.row(&row(landing, &mut missed));
-            }
-            if any {
-                tables.push_str(&table.below(""));
-            }
+/// Makes both ends of a flow give way, each with all its threads: eight flows at full speed leave an emulated
+/// processor little time to start anything else.
+fn give_way(flow: &Flow) -> Result<()> {
+    for peer in [flow.near(), flow.far()] {
+        for thread in fs::read_dir(format!("/proc/{}/task", peer.pid()))? {
+            let thread = thread?.file_name();
+            let number = thread.to_str().and_then(|number| number.parse().ok());
+            let thread = number.and_then(Pid::from_raw).context("a thread's id")?;
+            setpriority_process(Some(thread), 19)?;
         }
     }
-    let text = format!(
-        "A flow, or eight of one process, runs at full speed for 3 s; then it is limited. The worst \
-         of the ten seconds from one second after, as a part of the limit; their mean; and the \
-         segments sent again from the moment of the limit to the end. Promised are seconds within \
-         5 % (10 % below 1.25 MB/s and where it is policed), a mean within 2 % (5 %), and at most \
-         0.1 % of the segments sent again (2 %), or 10. {missed} figures of {} landings miss.\n\n\
-         A veth pair drops some of what eight fast senders give it, before any limit: that is sent again \
-         in the first seconds of uploads, and counted here. BBR empties its path every 10 s \
-         (PROBE_RTT), in whatever second that is. Where acknowledgements can't be held, a flow \
-         without a round trip is held by its sender's persist timer, and a second has four or five of its \
-         rounds.\n",
-        landings.iter().filter(ours).count()
-    );
-    (format!("{text}\n{tables}"), vec![plot(&landings)])
-}
-
-fn row(landing: &Landing, missed: &mut usize) -> Vec<String> {
-    let case = &landing.case;
-    let many = if case.flows == 1 { "" } else { "8 × " };
-    let sender = match case.sender {
-        Sender::Cubic => "CUBIC",
-        Sender::Ecn => "CUBIC with ECN",
-        Sender::Bbr => "BBR",
-    };
-    let direction = case.direction;
-    let name = format!("{direction:?}, {many}{sender}, {} ms", case.round_trip);
-    let Ok(outcome) = &landing.outcome else {
-        *missed += 3;
-        return vec![name, "failed".into(), "failed".into(), "failed".into()];
-    };
-    let (worst, mean) = (outcome.worst(), mean(outcome.judged()));
-    // Judged as it is shown.
-    let near = |figure: f64, digits: i32, most: f64| {
-        let unit = 10_f64.powi(digits);
-        ((figure * unit).round() / unit - 1.0).abs() <= most + 1e-9
-    };
-    let together = if case.is_policed() { 0.05 } else { 0.02 };
-    vec![
-        name,
-        figure(
-            format!("{worst:.2}"),
-            near(worst, 2, case.tolerance()),
-            missed,
-        ),
-        figure(format!("{mean:.3}"), near(mean, 3, together), missed),
-        figure(
-            format!("{:.0} of {:.0}", outcome.again, outcome.segments),
-            outcome.again <= outcome.may_repeat(case),
-            missed,
-        ),
-    ]
-}
-
-/// One CUBIC flow over 20 ms, beside HTB and IFB.
-fn plot(landings: &[Landing]) -> Plot {
-    let lines = [Mechanism::Chadthrottle, Mechanism::Htb];
-    let panels = LIMITS.into_iter().flat_map(|limit| {
-        Direction::ALL.map(|direction| {
-            let rates = lines.map(|mechanism| {
-                let case = beside(limit, direction, mechanism);
-                let landing = landings.iter().find(|landing| landing.case == case)?;
-                let rates = &landing.outcome.as_ref().ok()?.rates;
-                let percent = |rate: &u64| *rate as f64 / limit as f64 * 100.0;
-                Some(rates.iter().map(percent).collect())
-            });
-            Panel {
-                title: format!("{direction:?}, {}, from 1 s before", rate(limit)),
-                rates: rates.to_vec(),
-                window: WINDOW,
-            }
-        })
-    });
-    Plot {
-        name: "landing",
-        lines: lines.map(|mechanism| mechanism.to_string()).to_vec(),
-        panels: (panels)
-            .filter(|panel| panel.rates.iter().any(Option::is_some))
-            .collect(),
-    }
+    Ok(())
 }

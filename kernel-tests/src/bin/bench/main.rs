@@ -72,7 +72,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 22] = [
+const PARTS: [Part; 23] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -85,6 +85,7 @@ const PARTS: [Part; 22] = [
     part("landing-12500k", Place::Virtual, |out| {
         landing::measure(3, out)
     }),
+    part("landing-changes", Place::Virtual, landing::measure_changed),
     part("landing-policed", Place::Here, landing::measure_policed),
     part("landing-cake", Place::Virtual, landing::measure_cake),
     part("pacing-64k", Place::Virtual, |out| pacing::measure(0, out)),
