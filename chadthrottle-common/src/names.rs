@@ -2,6 +2,10 @@
 
 /// `cgroup/sock_create` at the root: tags every new socket with its process's slot.
 pub const PROGRAM_TRACK: &str = "chadthrottle_track";
+/// fexit of `inet_csk_accept` where it has two arguments: tags every accepted socket with its process's slot.
+pub const PROGRAM_ACCEPT_2: &str = "chadthrottle_accept_2";
+/// The same where it has four.
+pub const PROGRAM_ACCEPT_4: &str = "chadthrottle_accept_4";
 /// `cgroup_skb/ingress` at the root: counts what sockets receive.
 pub const PROGRAM_COUNT_INGRESS: &str = "chadthrottle_count_ingress";
 /// `cgroup_skb/egress` at the root: counts what sockets send.
@@ -17,6 +21,9 @@ pub const PROGRAM_SEND_WINDOW: &str = "chadthrottle_send_window";
 
 /// Raw tracepoint `sched_process_fork`: children belong to the trees of their parents.
 pub const PROGRAM_FORK: &str = "chadthrottle_fork";
+
+/// Constant of the programs: 1 if the kernel tells to which MPTCP socket a subflow belongs.
+pub const MPTCP: &str = "MPTCP";
 
 /// Constants of the programs: where `task_struct.pid` and `.tgid` are, in bytes.
 pub const TASK_PID_OFFSET: &str = "TASK_PID_OFFSET";

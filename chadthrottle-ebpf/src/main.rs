@@ -1,6 +1,7 @@
 //! Program entry points; what they do lives in the modules.
 //!
 //! - `chadthrottle_track`: `cgroup/sock_create`, attached at the cgroup root
+//! - `chadthrottle_accept_2`, `_4`: fexit of `inet_csk_accept`
 //! - `chadthrottle_count_*`: observers, attached at the cgroup root
 //! - `chadthrottle_ingress`, `chadthrottle_egress`: the throttle pair, attached at the cgroups
 //!   of limited processes
@@ -27,8 +28,8 @@ mod window;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
-    macros::{cgroup_skb, cgroup_sock, classifier, raw_tracepoint},
-    programs::{RawTracePointContext, SkBuffContext, SockContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, classifier, fexit, raw_tracepoint},
+    programs::{FExitContext, RawTracePointContext, SkBuffContext, SockContext, TcContext},
 };
 use chadthrottle_common::traffic::Direction;
 
@@ -39,6 +40,20 @@ const PASS: i32 = 1;
 pub fn chadthrottle_track(ctx: SockContext) -> i32 {
     tag::new_socket(&ctx);
     PASS
+}
+
+/// What the function returns is behind its arguments, of which Linux 6.10 made two of four.
+#[fexit(function = "inet_csk_accept")]
+pub fn chadthrottle_accept_2(ctx: FExitContext) -> i32 {
+    tag::accepted(&ctx, ctx.arg(2));
+    0
+}
+
+/// The same before that.
+#[fexit(function = "inet_csk_accept")]
+pub fn chadthrottle_accept_4(ctx: FExitContext) -> i32 {
+    tag::accepted(&ctx, ctx.arg(4));
+    0
 }
 
 #[cgroup_skb(ingress)]

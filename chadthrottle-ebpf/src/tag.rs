@@ -1,14 +1,16 @@
 //! Whose is a socket? Tags at creation, and their lookup for a packet.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    EbpfContext as _, Global,
+    EbpfContext, Global,
     bindings::BPF_NOEXIST,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
         bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
-        generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_skc_to_mptcp_sock},
     },
-    programs::{SkBuffContext, SockContext},
+    programs::{FExitContext, SkBuffContext, SockContext},
 };
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
@@ -31,14 +33,41 @@ pub static TASK_LEADER_OFFSET: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TASK_COMM_OFFSET: Global<u32> = Global::new(0);
 
+/// 1 if the kernel tells to which MPTCP socket a subflow belongs (Linux 5.19).
+#[unsafe(no_mangle)]
+pub static MPTCP: Global<u32> = Global::new(0);
+
 /// Tags a socket at its creation with the slot of the process that creates it.
 #[inline(always)]
 pub fn new_socket(ctx: &SockContext) {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if let Some(tag) = known(pid).or_else(|| first_socket(ctx, pid)) {
+    if let Some(tag) = of_current(ctx) {
         // SAFETY: the context is the socket being created.
         unsafe { TAGS.get_or_insert(ctx.as_ptr(), tag) };
     }
+}
+
+/// Tags a socket that was accepted with the slot of the process that accepts it, whoever made the listener:
+/// until then it had the listener's tag, or none if that is MPTCP's.
+#[inline(always)]
+pub fn accepted(ctx: &FExitContext, socket: *mut c_void) {
+    if socket.is_null() {
+        return;
+    }
+    let Some(tag) = of_current(ctx) else {
+        return;
+    };
+    // SAFETY: a socket, as the verifier knows by the function's type.
+    if let Some(there) = unsafe { TAGS.get_or_insert(socket, tag) } {
+        // SAFETY: the socket's own storage. A tag that is read half written has no slot's generation.
+        unsafe { there.as_ptr().write_volatile(tag) };
+    }
+}
+
+/// The slot of the process that runs; its first one if it had none.
+#[inline(always)]
+fn of_current(ctx: &impl EbpfContext) -> Option<Tag> {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    known(pid).or_else(|| first_socket(ctx, pid))
 }
 
 #[inline(always)]
@@ -50,7 +79,7 @@ fn known(pid: u32) -> Option<Tag> {
 /// Gives a process its slot, with what processes of its kind begin with, and announces it. When
 /// slots have run out the socket stays untagged.
 #[inline(always)]
-fn first_socket(ctx: &SockContext, pid: u32) -> Option<Tag> {
+fn first_socket(ctx: &impl EbpfContext, pid: u32) -> Option<Tag> {
     let Ok(Some(tag)) = FREE_SLOTS.pop() else {
         debug!(ctx, "no free slot for process {}", pid);
         return None;
@@ -146,11 +175,31 @@ pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<&'static SlotState>) {
         return (UNATTRIBUTED, None);
     };
     // SAFETY: a full socket; the copy is made at once.
-    let Some(tag) = (unsafe { TAGS.get(socket.as_ptr().cast()).map(|tag| *tag.as_ref()) }) else {
+    let tag = unsafe { TAGS.get(socket.as_ptr().cast()).map(|tag| *tag.as_ref()) };
+    let Some(tag) = tag.or_else(|| of_mptcp(socket.as_ptr().cast())) else {
         return (UNATTRIBUTED, None);
     };
     match SLOTS.get(tag.slot) {
         Some(state) if state.generation == tag.generation => (tag.slot, Some(state)),
         _ => (UNATTRIBUTED, None),
+    }
+}
+
+/// The tag of the MPTCP socket that a subflow belongs to: the kernel makes subflows by itself, where no
+/// program sees them begin. It is the subflow's own from then on.
+#[inline(always)]
+fn of_mptcp(subflow: *mut c_void) -> Option<Tag> {
+    if MPTCP.load() == 0 {
+        return None;
+    }
+    // SAFETY: a full socket; the helper returns null for what is no subflow. The copy is made at once.
+    unsafe {
+        let socket = bpf_skc_to_mptcp_sock(subflow);
+        if socket.is_null() {
+            return None;
+        }
+        let tag = TAGS.get(socket.cast()).map(|tag| *tag.as_ref())?;
+        TAGS.get_or_insert(subflow, tag);
+        Some(tag)
     }
 }

@@ -20,6 +20,7 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -55,33 +56,54 @@ impl Btf {
 
     /// How far a field is from the beginning of a struct, in bits; nothing if it is not there.
     pub fn bit_offset(&self, structure: &str, field: &str) -> Option<u32> {
-        let mut at = self.types;
-        while at < self.strings {
+        let named =
+            |(_, at): &(u32, usize)| self.kind(*at) == STRUCT && self.is_named(*at, structure);
+        self.types().filter(named).find_map(|(_, at)| {
             let info = self.word(at + 4)?;
-            let (kind, count) = ((info >> 24) & 0x1f, info as usize & 0xffff);
+            let mut members = (0..info as usize & 0xffff).map(|member| at + 12 + member * 12);
+            let member = members.find(|member| self.is_named(*member, field))?;
+            let offset = self.word(member + 8)?;
             let has_bitfields = info >> 31 != 0;
-            let members = at + 12;
-            if kind == STRUCT && self.is_named(at, structure) {
-                let mut members = (0..count).map(|member| members + member * 12);
-                if let Some(member) = members.find(|member| self.is_named(*member, field)) {
-                    let offset = self.word(member + 8)?;
-                    return Some(if has_bitfields {
-                        offset & 0x00ff_ffff
-                    } else {
-                        offset
-                    });
-                }
-            }
-            at = members
-                + match kind {
+            Some(if has_bitfields {
+                offset & 0x00ff_ffff
+            } else {
+                offset
+            })
+        })
+    }
+
+    /// How many parameters a function has; nothing if there is none of that name.
+    pub fn parameters(&self, function: &str) -> Option<u32> {
+        let named = |(_, at): &(u32, usize)| self.kind(*at) == FUNC && self.is_named(*at, function);
+        let (_, function) = self.types().find(named)?;
+        let prototype = self.word(function + 8)?;
+        let (_, prototype) = self.types().find(|(id, _)| *id == prototype)?;
+        (self.kind(prototype) == FUNC_PROTO).then(|| self.word(prototype + 4).unwrap_or(0) & 0xffff)
+    }
+
+    /// The kind of the type at a place.
+    fn kind(&self, at: usize) -> u32 {
+        self.word(at + 4).map_or(0, |info| (info >> 24) & 0x1f)
+    }
+
+    /// All types, by their numbers, and where they are.
+    fn types(&self) -> impl Iterator<Item = (u32, usize)> {
+        let mut at = self.types;
+        (1..).map_while(move |id| {
+            let here = at;
+            let info = self.word(here + 4)?;
+            let count = info as usize & 0xffff;
+            at = here
+                + 12
+                + match (info >> 24) & 0x1f {
                     INT | VAR | DECL_TAG => 4,
                     ARRAY => 12,
                     STRUCT | UNION | DATASEC | ENUM64 => 12 * count,
                     ENUM | FUNC_PROTO => 8 * count,
                     _ => 0,
                 };
-        }
-        None
+            (here < self.strings).then_some((id, here))
+        })
     }
 
     /// Whether the type or member at `at`, which begins with the offset of its name, is called so.
@@ -113,6 +135,9 @@ mod tests {
         types.extend([5, STRUCT << 24 | 1 << 31 | 2, 8]);
         types.extend([7, 1, 32]);
         types.extend([9, 1, 4 << 24 | 36]);
+        // A function `a` of two integers.
+        types.extend([0, FUNC_PROTO << 24 | 2, 1, 0, 1, 0, 1]);
+        types.extend([7, FUNC << 24, 4]);
         let length = 4 * types.len() as u32;
         let mut bytes = MAGIC.to_ne_bytes().to_vec();
         bytes.extend([1, 0]);
@@ -141,11 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_counted() {
+        let btf = Btf::new(small()).unwrap();
+        assert_eq!(btf.parameters("a"), Some(2));
+        assert_eq!(btf.parameters("s"), None, "no function");
+    }
+
+    #[test]
     fn what_is_cut_off_is_no_panic() {
         let whole = small();
         for length in 0..whole.len() {
             if let Some(btf) = Btf::new(whole[..length].to_vec()) {
                 assert_eq!(btf.bit_offset("s", "none"), None);
+                let _no_panic = btf.parameters("a");
             }
         }
         assert!(Btf::new(vec![0; 100]).is_none());

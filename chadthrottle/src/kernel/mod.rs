@@ -3,6 +3,7 @@
 //! [`Kernel`] owns the loaded object, its maps and every attachment. Each attachment is a file
 //! descriptor: when this process ends, in whatever way, the kernel takes all of it away.
 
+mod accept;
 mod attach;
 mod btf;
 mod counters;
@@ -23,7 +24,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aya::Ebpf;
+use aya::{Ebpf, programs::fexit::FExitLink};
 use chadthrottle_common::{tag::slots_for, traffic::Direction};
 
 pub use attach::cgroup_root;
@@ -58,6 +59,9 @@ pub struct Kernel {
     pub roads: Roads,
     attachments: Attachments,
     forks: Forks,
+    /// Why it is not seen who accepts a connection, if it is not.
+    pub accepting: Result<(), String>,
+    _accept: Option<FExitLink>,
     /// Whether limits of a direction can use windows.
     pub windows: PerDirection<Result<(), WithoutWindow>>,
     // Last, so that maps and links go first. Holds the programs.
@@ -80,6 +84,7 @@ impl Kernel {
             mut ebpf,
             windows,
             forks,
+            accept_arguments,
         } = object::load(slots)?;
         for direction in Direction::BOTH {
             if let Err(why) = windows.get(direction) {
@@ -87,6 +92,10 @@ impl Kernel {
             }
         }
         let mut attachments = Attachments::new(root);
+        let accept = accept::attach(&mut ebpf, accept_arguments);
+        if let Err(why) = &accept {
+            log::info!("who accepts a connection is looked for, not seen: {why:#}");
+        }
         let (announcements, roads, events) = Events::take(&mut ebpf)?;
         let kernel = Self {
             slots: Slots::take(&mut ebpf, slots)?,
@@ -101,6 +110,11 @@ impl Kernel {
                 attachments.observe(&mut ebpf)?;
                 attachments
             },
+            accepting: accept
+                .as_ref()
+                .map(|_| ())
+                .map_err(|why| format!("{why:#}")),
+            _accept: accept.ok(),
             windows,
             ebpf,
         };

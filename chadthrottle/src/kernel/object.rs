@@ -3,18 +3,24 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSkb, CgroupSock, Program, RawTracePoint, SchedClassifier},
+    programs::{CgroupSkb, CgroupSock, FExit, Program, RawTracePoint, SchedClassifier},
 };
 use chadthrottle_common::names::{
     MAP_COUNTERS, MAP_ENFORCED, MAP_FREE_SLOTS, MAP_LIMITS, MAP_PACED, MAP_PROCESS_SLOTS,
-    MAP_SLOTS, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
+    MAP_SLOTS, MPTCP, PROGRAM_COUNT_EGRESS, PROGRAM_COUNT_INGRESS, PROGRAM_EGRESS, PROGRAM_FORK,
     PROGRAM_INGRESS, PROGRAM_SEND_WINDOW, PROGRAM_TRACK, PROGRAM_WINDOW, RECEIVE_WINDOW_OFFSET,
     SEND_SCALE_OFFSET, TASK_COMM_OFFSET, TASK_LEADER_OFFSET, TASK_PID_OFFSET, TASK_TGID_OFFSET,
     WINDOW_SCALE_OFFSET, WINDOW_UPDATE_OFFSET,
 };
 use chadthrottle_common::traffic::Direction;
 
-use super::{btf::Btf, newcomers, window::WithoutWindow};
+use super::{
+    accept,
+    btf::Btf,
+    features::{self, KernelVersion},
+    newcomers,
+    window::WithoutWindow,
+};
 use crate::model::direction::PerDirection;
 
 /// The object itself.
@@ -26,7 +32,8 @@ pub const FINGERPRINT: &str = env!("CHADTHROTTLE_FINGERPRINT");
 /// Whether the object was built on this machine (`fresh`) or is the committed one.
 pub const ORIGIN: &str = env!("CHADTHROTTLE_OBJECT_ORIGIN");
 
-/// Where the kernel keeps what the programs read of its structs; 0 for unknown.
+/// What the programs must know of the kernel, mostly where it keeps what they read of its structs; 0 for
+/// unknown.
 #[derive(Clone, Copy, Default)]
 struct Offsets {
     /// See [`WINDOW_SCALE_OFFSET`].
@@ -45,6 +52,8 @@ struct Offsets {
     task_leader: u32,
     /// See [`TASK_COMM_OFFSET`].
     task_comm: u32,
+    /// See [`MPTCP`].
+    mptcp: u32,
 }
 
 /// What was loaded.
@@ -55,12 +64,18 @@ pub(super) struct Loaded {
     pub(super) windows: PerDirection<Result<(), WithoutWindow>>,
     /// Why forks are not seen, if they are not.
     pub(super) forks: Result<(), String>,
+    /// How many arguments the function has that accepts connections, if that is known.
+    pub(super) accept_arguments: Option<u32>,
 }
 
 /// Loads all programs, and maps for so many slots; attaches nothing.
 pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
     let btf = Btf::of_kernel().map_err(|error| WithoutWindow::Btf(error.to_string()));
-    let mut offsets = Offsets::default();
+    let mut offsets = Offsets {
+        mptcp: knows_mptcp().into(),
+        ..Offsets::default()
+    };
+    let mut accept_arguments = None;
     if let Ok(btf) = &btf {
         let bytes = |field| {
             btf.bit_offset("task_struct", field)
@@ -70,6 +85,7 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         offsets.task_tgid = bytes("tgid");
         offsets.task_leader = bytes("group_leader");
         offsets.task_comm = bytes("comm");
+        accept_arguments = btf.parameters(accept::FUNCTION);
     }
     let with_window = btf.and_then(|btf| with_window_offsets(&btf, offsets));
     let (mut ebpf, windows) = match with_window.map(|offsets| load_with(slots, offsets)) {
@@ -86,7 +102,13 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         }
         Ok(Err(error)) => {
             // Everything else is worth more than this.
-            let ebpf = load_with(slots, offsets)?;
+            let ebpf = load_with(
+                slots,
+                Offsets {
+                    mptcp: 0,
+                    ..offsets
+                },
+            )?;
             log::warn!("{error:#}");
             (ebpf, without(&WithoutWindow::Refused(format!("{error:#}"))))
         }
@@ -96,8 +118,18 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
     Ok(Loaded {
         ebpf,
         windows,
+        accept_arguments,
         forks: forks.map_err(|error| format!("{error:#}")),
     })
+}
+
+/// Whether the kernel tells to which MPTCP socket a subflow belongs.
+fn knows_mptcp() -> bool {
+    let since = KernelVersion {
+        major: 5,
+        minor: 19,
+    };
+    KernelVersion::parse(&features::kernel_release()).is_some_and(|version| version >= since)
 }
 
 /// Neither direction has windows.
@@ -140,6 +172,7 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
         .override_global(aya_log::LEVEL, &level, true)
         .override_global(WINDOW_SCALE_OFFSET, &offsets.window_scale, true)
         .override_global(SEND_SCALE_OFFSET, &offsets.send_scale, true)
+        .override_global(MPTCP, &offsets.mptcp, true)
         .override_global(RECEIVE_WINDOW_OFFSET, &offsets.receive_window, true)
         .override_global(WINDOW_UPDATE_OFFSET, &offsets.window_update, true)
         .override_global(TASK_PID_OFFSET, &offsets.task_pid, true)
@@ -216,6 +249,11 @@ pub(super) fn cgroup_skb<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&
 /// The program that tags new sockets.
 pub(super) fn tracker(ebpf: &mut Ebpf) -> anyhow::Result<&mut CgroupSock> {
     program(ebpf, PROGRAM_TRACK)
+}
+
+/// A program that sees who accepts.
+pub(super) fn accept<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut FExit> {
+    program(ebpf, name)
 }
 
 /// The program that sees forks.

@@ -226,6 +226,7 @@ fn loading() -> Vec<Finding> {
             Ok((mut kernel, _)) => vec![
                 ok(what, "all programs load and attach"),
                 trees(&mut kernel),
+                accepting(&kernel),
                 windows(kernel),
             ],
             Err(error) => vec![lacking(
@@ -256,6 +257,22 @@ fn trees(kernel: &mut kernel::Kernel) -> Finding {
             why,
             "they are looked for ten times a second; a kernel with CONFIG_DEBUG_INFO_BTF tells of \
              each at once",
+        ),
+    }
+}
+
+/// Whether a connection is its process's from the moment that it accepts it.
+fn accepting(kernel: &kernel::Kernel) -> Finding {
+    let what = "who accepts a connection";
+    match &kernel.accepting {
+        Ok(()) => ok(what, "seen as it happens"),
+        Err(why) => lacking(
+            what,
+            Standing::Degraded,
+            why.clone(),
+            "a worker's connections are found after about a second, shorter ones count for the parent; \
+             Linux 5.11 with CONFIG_DEBUG_INFO_BTF tells of each at once, where it allows tracing \
+             programs",
         ),
     }
 }

@@ -1,0 +1,170 @@
+//! Whose a connection is that another process listened for, or that the kernel made of parts: by Python's
+//! socket module, as any program uses it.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use chadthrottle::kernel::features::{self, KernelVersion};
+use kernel_tests::{
+    TestResult, clients, kernel_test,
+    lab::{Family, Lab},
+    outcome::{self, expect_ratio},
+    process::{self, Place, Process},
+    product::{Limiter, command},
+};
+use rustix::process::Signal;
+
+const TCP: &str = "0";
+const MPTCP: &str = "262";
+
+/// How long a client is measured, in seconds.
+const MEASURED: &str = "4";
+/// A connection that lives longer than it is measured.
+const LONG: &str = "100";
+/// One that is over before anybody can have looked for it.
+const SHORT: &str = "0.2";
+
+/// A server, and which processes serve.
+struct Server {
+    process: Process,
+    port: String,
+    workers: Vec<u32>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // If it has ended already, so have its workers.
+        let _ = self.process.signal(Signal::TERM);
+        let _ = self.process.wait(Duration::from_secs(5));
+    }
+}
+
+fn python(program: &str, arguments: &[&str]) -> Command {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let mut python = Command::new("python3");
+    python.arg(programs.join(program)).args(arguments);
+    python
+}
+
+/// A server at the near end, or at the far one.
+fn server(lab: &Lab, near: bool, protocol: &str, workers: &str) -> Result<Server> {
+    let end = if near { lab.near() } else { lab.far() };
+    let address = end.any_port(Family::V4).ip().to_string();
+    let process = end.start(python("server.py", &[&address, protocol, workers]))?;
+    let line = process.line(Duration::from_secs(10))?.context("no port")?;
+    let mut words = line.text.split_whitespace();
+    Ok(Server {
+        port: words.next().context("no port")?.to_owned(),
+        workers: words.map(str::parse).collect::<Result<_, _>>()?,
+        process,
+    })
+}
+
+/// A client at the other end of a server.
+fn client(lab: &Lab, near: bool, server: &Server, protocol: &str, lives: &str) -> Result<Process> {
+    let (end, other) = if near {
+        (lab.near(), lab.far())
+    } else {
+        (lab.far(), lab.near())
+    };
+    let address = other.any_port(Family::V4).ip().to_string();
+    let arguments = [&*address, &server.port, protocol, lives, MEASURED];
+    let process = end.start(python("client.py", &arguments))?;
+    process
+        .line(Duration::from_secs(10))?
+        .context("no client")?;
+    Ok(process)
+}
+
+/// What a client receives a second.
+fn received(client: &mut Process) -> Result<f64> {
+    client.tell("go")?;
+    let line = client.line(Duration::from_secs(20))?.context("no rate")?;
+    Ok(line.text.parse()?)
+}
+
+fn is_at_least(major: u32, minor: u32) -> bool {
+    let here = KernelVersion::parse(&features::kernel_release());
+    here.is_some_and(|here| here >= KernelVersion { major, minor })
+}
+
+/// Whether the test can't be run here, and says so.
+fn is_skipped(mptcp: bool) -> bool {
+    let enabled = || fs::read_to_string("/proc/sys/net/mptcp/enabled").unwrap_or_default();
+    let why = if !clients::is_there("python3") {
+        "needs python3"
+    } else if mptcp && enabled().trim() != "1" {
+        "needs MPTCP"
+    } else if mptcp && !is_at_least(5, 19) {
+        "needs Linux 5.19"
+    } else if !is_at_least(5, 11) {
+        "needs Linux 5.11"
+    } else {
+        return false;
+    };
+    outcome::skipped(why);
+    true
+}
+
+/// Whether this machine forbids programs that see who accepts, whatever they are.
+fn is_forbidden() -> Result<bool> {
+    let said = process::run(command(&["doctor"])?, "", Place::default())?;
+    let refused = |line: &str| {
+        line.contains("who accepts a connection") && line.contains("Operation not permitted")
+    };
+    let forbidden = said.lines().any(refused);
+    if forbidden {
+        outcome::skipped("this machine forbids tracing programs");
+    }
+    Ok(forbidden)
+}
+
+#[test]
+fn connections_shorter_than_a_look_are_those_of_the_worker_that_accepted_them() -> TestResult {
+    kernel_test!();
+    if is_skipped(false) || is_forbidden()? {
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let server = server(&lab, true, TCP, "1")?;
+    let limiter = Limiter::start(&server.workers, &["--upload", "1M"])?;
+    let mut client = client(&lab, false, &server, TCP, SHORT)?;
+    expect_ratio("short connections", received(&mut client)?, 1e6, 0.6..=1.1)?;
+    limiter.end(Signal::TERM)?;
+    Ok(())
+}
+
+#[test]
+fn an_mptcp_client_is_limited() -> TestResult {
+    kernel_test!();
+    if is_skipped(true) {
+        return Ok(());
+    }
+    for (what, protocol) in [("plain server", TCP), ("MPTCP server", MPTCP)] {
+        let lab = Lab::new()?;
+        let server = server(&lab, false, protocol, "0")?;
+        let mut client = client(&lab, true, &server, MPTCP, LONG)?;
+        let limiter = Limiter::start(&[client.pid()], &["--download", "1M"])?;
+        expect_ratio(what, received(&mut client)?, 1e6, 0.8..=1.2)?;
+        limiter.end(Signal::TERM)?;
+    }
+    Ok(())
+}
+
+/// Go's `net.Listen` makes such listeners since 1.24.
+#[test]
+fn clients_of_an_mptcp_listener_are_limited() -> TestResult {
+    kernel_test!();
+    if is_skipped(true) {
+        return Ok(());
+    }
+    for (what, protocol) in [("plain clients", TCP), ("MPTCP clients", MPTCP)] {
+        let lab = Lab::new()?;
+        let server = server(&lab, true, MPTCP, "0")?;
+        let limiter = Limiter::start(&[server.process.pid()], &["--upload", "1M"])?;
+        let mut client = client(&lab, false, &server, protocol, "0.8")?;
+        expect_ratio(what, received(&mut client)?, 1e6, 0.6..=1.2)?;
+        limiter.end(Signal::TERM)?;
+    }
+    Ok(())
+}
