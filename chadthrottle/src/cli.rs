@@ -79,6 +79,9 @@ pub enum Action {
     Hold {
         /// The descriptor.
         ear: i32,
+        /// Who runs the command.
+        #[arg(long)]
+        user: Option<String>,
         /// The command.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -159,6 +162,9 @@ pub struct RunArgs {
     /// How it is shared; by all together unless said otherwise.
     #[command(flatten)]
     pub sharing: SharingArgs,
+    /// Run the command as this user, with a login's groups and home [default: whoever calls; under sudo, root]
+    #[arg(long, value_name = "NAME|UID")]
+    pub user: Option<String>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

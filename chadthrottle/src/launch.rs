@@ -1,20 +1,22 @@
 //! `chadthrottle run`: starts a command that is limited from its first byte.
 //!
-//! The command is started held: a copy of this program waits for a word on its pipe, gives up
-//! root, and becomes the command only when the limit is in force. Whatever the command starts and
+//! The command is started held: a copy of this program waits for a word on its pipe, and becomes the
+//! command, as the user who was asked for, only when the limit is in force. As with `nice` or `timeout`,
+//! that is otherwise whoever called: under sudo, root. Whatever the command starts and
 //! leaves behind becomes a child of this process (`PR_SET_CHILD_SUBREAPER`), so that it stays
 //! known as a descendant.
 
 pub mod signals;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Read as _, Write as _},
     mem,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
+    path::Path,
     process::Command,
 };
 
@@ -30,7 +32,7 @@ use crate::{
         command::Command as EngineCommand, handle::EngineHandle, process::Pid, rule::Rule,
         target::Target,
     },
-    process::{ancestry, invoker::Invoker},
+    process::{ancestry, login::Login},
 };
 use signals::Signals;
 
@@ -40,6 +42,26 @@ pub const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
+
+/// Programs of the desktop that refuse to run as root, or are of no use as root.
+const OF_THE_DESKTOP: [&str; 16] = [
+    "brave-browser",
+    "chromium",
+    "chromium-browser",
+    "code",
+    "discord",
+    "element-desktop",
+    "firefox",
+    "google-chrome",
+    "microsoft-edge",
+    "opera",
+    "signal-desktop",
+    "slack",
+    "spotify",
+    "steam",
+    "vivaldi",
+    "vlc",
+];
 
 /// The word that a held command waits for.
 const GO: [u8; 1] = *b"g";
@@ -51,7 +73,7 @@ struct Held {
 }
 
 impl Held {
-    fn start(command: &[OsString], ignored: Vec<i32>) -> anyhow::Result<Self> {
+    fn start(command: &[OsString], user: Option<&str>, ignored: Vec<i32>) -> anyhow::Result<Self> {
         let (ear, word) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .context("no pipe for the command")?;
         let ear = keep_open_across_exec(ear)?;
@@ -60,6 +82,7 @@ impl Held {
             .arg0("chadthrottle")
             .arg("hold")
             .arg(ear.as_raw_fd().to_string())
+            .args(user.iter().flat_map(|user| ["--user", *user]))
             .arg("--")
             .args(command);
         // SAFETY: the closure makes system calls only.
@@ -88,9 +111,9 @@ fn keep_open_across_exec(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// Waits for the word on descriptor `ear`, gives up root for the user who called sudo, and becomes
-/// `command`. Returns, with an exit code, only if that fails.
-pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
+/// Waits for the word on descriptor `ear`, and becomes `command`, as a `user` if one is named. Returns, with
+/// an exit code, only if that fails.
+pub fn hold(ear: RawFd, user: Option<&str>, command: &[OsString]) -> u8 {
     // SAFETY: the descriptor was opened for this process alone, by the one that started it with
     // its number, and nothing else here knows it.
     let mut ear = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(ear) });
@@ -105,8 +128,13 @@ pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    if let Some(invoker) = Invoker::of_sudo() {
-        invoker.run(&mut command);
+    match user.map(Login::of) {
+        Some(Ok(login)) => login.run(&mut command),
+        Some(Err(error)) => {
+            eprintln!("chadthrottle: {error}");
+            return FAILED;
+        }
+        None => {}
     }
     let error = command.exec();
     eprintln!("chadthrottle: {}: {error}", program.display());
@@ -116,7 +144,19 @@ pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
     }
 }
 
-/// Runs `command` and all that it starts under the rule that `limit` makes for them. Returns its
+/// Says how a program of the desktop is run as oneself, if it would be as root.
+fn tell_of_user(program: &OsStr) {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let of_the_desktop = OF_THE_DESKTOP.iter().any(|known| name == *known);
+    if of_the_desktop && Login::of_sudo_caller().is_some() {
+        eprintln!(
+            "chadthrottle: {} runs as root; to run it as yourself add: --user \"$SUDO_USER\"",
+            name.display()
+        );
+    }
+}
+
+/// Runs `command` and all that it starts, as a `user` if one is named, under the rule that `limit` makes for them. Returns its
 /// exit code; 128 and the signal's number if a signal ended it, as a shell has it.
 ///
 /// Signals are passed on, but for those that were `ignored` when this process started: the command
@@ -128,6 +168,7 @@ pub fn hold(ear: RawFd, command: &[OsString]) -> u8 {
 pub async fn run(
     engine: EngineHandle,
     command: &[OsString],
+    user: Option<&str>,
     limit: impl FnOnce(Target) -> Rule,
     ignored: Vec<i32>,
     asked_to_end: impl Future<Output = ()>,
@@ -137,7 +178,12 @@ pub async fn run(
     // Before there is a child, so that none of its signals is missed.
     let mut child_changed = signal(SignalKind::child())?;
     let mut signals = Signals::catch(&ignored).context("signals can't be caught")?;
-    let held = Held::start(command, ignored)?;
+    match (user, command.first()) {
+        (Some(user), _) => drop(Login::of(user)?),
+        (None, Some(program)) => tell_of_user(program),
+        (None, None) => {}
+    }
+    let held = Held::start(command, user, ignored)?;
     // What it leaves behind descends from this process, and from none of its own any more.
     let rule = limit(Target::Any(vec![
         held.pid().into(),

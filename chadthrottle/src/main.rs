@@ -62,8 +62,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             log_sink::to_stderr();
             return Ok(start(args));
         }
-        Some(Action::Hold { ear, command }) => {
-            return Ok(ExitCode::from(launch::hold(ear, &command)));
+        Some(Action::Hold { ear, user, command }) => {
+            return Ok(ExitCode::from(launch::hold(ear, user.as_deref(), &command)));
         }
         Some(Action::Top(args)) => {
             log_sink::to_stderr();
@@ -91,7 +91,8 @@ fn start(args: RunArgs) -> ExitCode {
     let code = limits.and_then(|limits| {
         with_engine(EVERY_SECOND, |engine, end| async move {
             let limit = |target| args.rule(target, limits);
-            launch::run(engine, &args.command, limit, ignored, end).await
+            let user = args.user.as_deref();
+            launch::run(engine, &args.command, user, limit, ignored, end).await
         })
     });
     match code {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -164,6 +165,24 @@ fn a_pid_that_is_gone_is_refused() -> TestResult {
 }
 
 #[test]
+fn a_zombie_is_refused() -> TestResult {
+    kernel_test!();
+    let mut ended = Command::new("true").spawn()?;
+    let pid = ended.id();
+    let is_zombie = || -> Result<bool> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok(stat.contains(") Z "))
+    };
+    while !is_zombie()? {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let command = product::limit_command(&[pid], &["--download", "1M"])?;
+    expect_refusal(command, &[&pid.to_string(), "zombie"])?;
+    ended.wait()?;
+    Ok(())
+}
+
+#[test]
 fn one_pid_that_is_gone_among_others_is_named() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
@@ -214,6 +233,41 @@ fn without_root_it_says_what_is_missing() -> TestResult {
         command.uid(65_534).gid(65_534);
         expect_refusal(command, &["root"])?;
     }
+    Ok(())
+}
+
+/// As `nice` and `timeout` do: what sudo says of its caller changes nothing.
+#[test]
+fn a_command_runs_as_whoever_calls_or_as_the_user_that_is_named() -> TestResult {
+    kernel_test!();
+    let who = |options: &[&str]| -> Result<String> {
+        let mut command = product::command(&["run", "--download", "1M"])?;
+        command
+            .args(options)
+            .args(["--", "sh", "-c", "id -u; echo $HOME"]);
+        command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+        command
+            .env("SUDO_USER", "nobody")
+            .env("HOME", "/of/the/caller");
+        run(command, "", Place::default())
+    };
+    ensure!(who(&[])? == "0\n/of/the/caller\n", "{}", who(&[])?);
+    let mut getent = Command::new("getent");
+    getent.args(["passwd", "nobody"]);
+    let entry = run(getent, "", Place::default())?;
+    let home = entry.split(':').nth(5).context("nobody has no home")?;
+    let expected = format!("65534\n{home}\n");
+    for user in ["nobody", "65534"] {
+        let said = who(&["--user", user])?;
+        ensure!(said == expected, "{said}");
+    }
+    let mut nobody = product::command(&["run", "--download", "1M", "--user", "nobody-has-this"])?;
+    nobody.args(["--", "true"]);
+    expect_refusal(nobody, &["there is no user 'nobody-has-this'"])?;
+    let mut firefox = product::command(&["run", "--download", "1M", "--", "/no/firefox"])?;
+    firefox.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+    let (_, said) = refusal(firefox)?;
+    ensure!(said.contains("--user \"$SUDO_USER\""), "{said}");
     Ok(())
 }
 

@@ -33,10 +33,11 @@ Exit codes: 0 the limits have ended, 1 it failed, 2 the command line is wrong.";
 pub(super) const RUN: &str = "\
 All that the command starts shares the limits; with --each, each process has them for itself. They
 end with the command: what it left in the background is free then, and you are told how much that is.
-Signals are passed on. Under sudo the command runs as the user who called sudo.
+Signals are passed on. The command runs as whoever calls, which under sudo is root, or as --user.
 
 Examples:
-  sudo chadthrottle run --download 2M -- curl -O https://example.org/image.iso
+  sudo chadthrottle run --download 2M -- apt-get upgrade
+  sudo chadthrottle run --download 2M --user ada -- firefox         as another user
   sudo chadthrottle run --upload 8mbit --traffic internet -- make -j8 publish
   sudo chadthrottle run --upload 1M -- sh -c './upload & wait'     wait for what it starts
 

@@ -13,7 +13,7 @@ use crate::{
         rule::Rule,
     },
     policy::active::{ActiveRule, ActiveRules},
-    process::open_pidfd,
+    process::{identity, open_pidfd},
     rate::Rate,
 };
 
@@ -156,6 +156,9 @@ impl Engine {
         }
         if identity.kernel_thread {
             return Err(CommandError::KernelThread(pid));
+        }
+        if identity::is_zombie(pid) {
+            return Err(CommandError::Zombie(pid));
         }
         Ok(identity.key)
     }

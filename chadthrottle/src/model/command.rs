@@ -50,6 +50,9 @@ pub enum CommandError {
     /// A kernel thread, or nothing that can have sockets of its own.
     #[error("process {0} is a kernel thread: it has no sockets that can be limited")]
     KernelThread(Pid),
+    /// It has ended, and its parent has not asked for its exit status.
+    #[error("process {0} has ended (a zombie until its parent takes note): it has no sockets")]
+    Zombie(Pid),
     /// There are as many processes or limits as there can be.
     #[error("{0}")]
     Exhausted(String),

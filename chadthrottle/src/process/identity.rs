@@ -86,6 +86,12 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     Some(stat.starttime)
 }
 
+/// Whether a process has ended, with all its threads, and its parent has not asked for its exit status.
+pub fn is_zombie(pid: Pid) -> bool {
+    let stat = Process::new(pid.0.cast_signed()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state == 'Z' && stat.num_threads <= 1)
+}
+
 /// The process that a thread is of; of what is none, the same id.
 pub fn process_of(pid: Pid) -> Pid {
     let status = Process::new(pid.0.cast_signed()).and_then(|process| process.status());

@@ -4,7 +4,7 @@ pub mod ancestry;
 pub mod carrier;
 pub mod descriptors;
 pub mod identity;
-pub mod invoker;
+pub mod login;
 pub mod mounts;
 pub mod network;
 pub mod sockets;

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fchown, fstat, openat};
 
 use super::{changed, make_folder, mistakes};
 use crate::{
-    process::invoker::Invoker,
+    process::login::Login,
     rules::file::{
         document::HEADER,
         read,
@@ -44,7 +44,7 @@ pub fn edit(path: &Path) -> anyhow::Result<()> {
         Err(StoreError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    let invoker = Invoker::of_sudo();
+    let invoker = Login::of_sudo_caller();
     let shown = before.as_deref().unwrap_or(HEADER);
     let draft = Draft::of(shown, invoker.as_ref()).context("no copy can be made to edit")?;
     let edited = draft.edit(invoker.as_ref()).and_then(|text| {
@@ -87,7 +87,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn of(text: &str, invoker: Option<&Invoker>) -> io::Result<Self> {
+    fn of(text: &str, invoker: Option<&Login>) -> io::Result<Self> {
         let path = tempfile::Builder::new()
             .prefix("chadthrottle-")
             .permissions(Permissions::from_mode(0o700))
@@ -97,7 +97,7 @@ impl Draft {
         let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mut file = File::from(openat(&folder, NAME, new, Mode::RUSR | Mode::WUSR)?);
         file.write_all(text.as_bytes())?;
-        if let Some((uid, gid)) = invoker.map(Invoker::owner) {
+        if let Some((uid, gid)) = invoker.map(Login::owner) {
             fchown(&file, Some(uid), Some(gid))?;
             fchown(&folder, Some(uid), Some(gid))?;
         }
@@ -127,7 +127,7 @@ impl Draft {
     }
 
     /// Has it edited until it is right, and returns what is in it then.
-    fn edit(&self, invoker: Option<&Invoker>) -> anyhow::Result<String> {
+    fn edit(&self, invoker: Option<&Login>) -> anyhow::Result<String> {
         loop {
             run_editor(&self.path(), invoker)?;
             let text = self.read()?;
@@ -165,7 +165,7 @@ fn asked_again(error: &anyhow::Error) -> io::Result<bool> {
     Ok(length > 0 && !answer.trim_start().to_lowercase().starts_with('n'))
 }
 
-fn run_editor(path: &Path, invoker: Option<&Invoker>) -> anyhow::Result<()> {
+fn run_editor(path: &Path, invoker: Option<&Login>) -> anyhow::Result<()> {
     let wish = |name| {
         env::var(name)
             .ok()
