@@ -18,9 +18,11 @@ use std::{
     },
     path::Path,
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use chadthrottle_common::traffic::Direction;
 use rustix::{
     io::{Errno, FdFlags},
     process::{Pid as RawPid, Signal, WaitOptions, WaitStatus},
@@ -29,10 +31,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     model::{
-        command::Command as EngineCommand, handle::EngineHandle, process::Pid, rule::Rule,
-        target::Target,
+        command::Command as EngineCommand, handle::EngineHandle, limit::LimitRow, process::Pid,
+        rule::Rule, snapshot::Snapshot, target::Target,
     },
     process::{ancestry, login::Login},
+    rate::Rate,
 };
 use signals::Signals;
 
@@ -42,6 +45,9 @@ pub const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
+
+/// Of a command that ran shorter it is not said that it moved nothing: perhaps there was nothing to do.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
 
 /// Programs of the desktop that refuse to run as root, or are of no use as root.
 const OF_THE_DESKTOP: [&str; 16] = [
@@ -197,6 +203,7 @@ pub async fn run(
         }
     }
     let pid = held.go().context("the command can't be let go")?;
+    let began = Instant::now();
     // It was continued together with us, so it has that SIGCONT, which we are still to hear of.
     let mut has_it = false;
     loop {
@@ -209,6 +216,7 @@ pub async fn run(
                     has_it = matches!(change, Some(Change::Continued));
                 }
                 if let Some(Change::Ended(code)) = change {
+                    tell_if_nothing_moved(engine, began.elapsed()).await;
                     tell_who_is_left();
                     return Ok(code);
                 }
@@ -275,6 +283,30 @@ fn stop() -> io::Result<()> {
     match unsafe { libc::raise(libc::SIGSTOP) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Says so if a command that ran for so long moved nothing by itself: somebody else may have done it for it,
+/// without a limit.
+async fn tell_if_nothing_moved(mut engine: EngineHandle, ran: Duration) {
+    let nothing = |snapshot: &Snapshot| {
+        let idle = |limit: &LimitRow| {
+            let is_blocked = |direction| *limit.rule.limits.get(direction) == Some(Rate::ZERO);
+            let moved = limit.bytes.download.count() + limit.bytes.upload.count();
+            moved == 0 && !Direction::BOTH.into_iter().any(is_blocked)
+        };
+        !snapshot.limits.is_empty() && snapshot.limits.iter().all(idle)
+    };
+    if ran < WORTH_TELLING || !nothing(&engine.snapshots.borrow()) {
+        return;
+    }
+    // What it moved since then.
+    let latest = tokio::time::timeout(WORTH_TELLING, engine.next_sample()).await;
+    if latest.is_ok_and(|latest| latest.is_ok_and(|latest| nothing(&latest))) {
+        eprintln!(
+            "chadthrottle: the command itself moved nothing; if a service did it for the command (docker, \
+             flatpak, snap), limit that: chadthrottle limit --unit or --program"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use kernel_tests::{
     moment::Moment,
     outcome::{expect_ratio, figure, kept},
     peer::{Job, Peer, busy_rate},
-    process::{Place, run},
+    process::{Place, Process, run},
     product::{self, Limiter, Top, process, refusal},
 };
 use rustix::process::Signal;
@@ -232,6 +232,37 @@ fn without_root_it_says_what_is_missing() -> TestResult {
         // nobody
         command.uid(65_534).gid(65_534);
         expect_refusal(command, &["root"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_that_moved_nothing_by_itself_is_told_so() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let sink = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V4)))?;
+    let job = Job::busy().at_most(Duration::from_secs(3));
+    let sender = job.connect(sink.address()?).send().command()?;
+    let sender: Vec<_> = [sender.get_program()]
+        .into_iter()
+        .chain(sender.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let sleeper = |time: &str| vec!["sleep".to_owned(), time.to_owned()];
+    for (words, options, told) in [
+        (sleeper("2.5"), ["--upload", "1M"], true),
+        (sleeper("0.5"), ["--upload", "1M"], false),
+        (sleeper("2.5"), ["--upload", "0"], false),
+        (sender, ["--upload", "1M"], false),
+    ] {
+        let mut command = product::command(&["run"])?;
+        command.args(options).arg("--").args(&words);
+        let mut run = Process::start(command, lab.near().place())?;
+        run.wait(Duration::from_secs(20))?;
+        let said = run.errors();
+        ensure!(said.contains("moved nothing") == told, "{words:?}: {said}");
     }
     Ok(())
 }
