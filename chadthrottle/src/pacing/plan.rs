@@ -11,6 +11,10 @@ const LEAVES: u32 = 0xcd80_0000;
 /// The most hardware queues whose leaves get handles; beyond it there are none left.
 const MOST_QUEUES: u32 = 0x1000;
 
+/// What kernels and distributions put on devices: the kernel's own choices, and what systemd sets as
+/// `net.core.default_qdisc`. Any other default was set by somebody.
+const DEFAULTS: [&str; 4] = ["noqueue", "pfifo_fast", "fq_codel", "fq"];
+
 /// What is to be done with a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -34,8 +38,8 @@ pub struct Placement {
     pub handle: u32,
 }
 
-/// Decides by the qdiscs that a device has. What the kernel attached by default has the handle 0;
-/// what anybody chose has another.
+/// Decides by the qdiscs that a device has. What the kernel attached by default has the handle 0, what anybody
+/// chose for the device another; of the former, [`DEFAULTS`] are nobody's choice.
 pub fn plan(qdiscs: &[Qdisc]) -> Plan {
     let root = qdiscs.iter().find(|qdisc| qdisc.parent == ROOT);
     let fq = Placement {
@@ -57,7 +61,8 @@ pub fn plan(qdiscs: &[Qdisc]) -> Plan {
     match &*root.kind {
         "fq" if !ours => Plan::UseAsItIs,
         "mq" if ours || root.handle == 0 => {
-            let chosen = leaves().find(|leaf| leaf.handle != 0 && leaf.handle < LEAVES);
+            let is_default = |leaf: &Qdisc| leaf.handle == 0 && DEFAULTS.contains(&&*leaf.kind);
+            let chosen = leaves().find(|leaf| !is_default(leaf) && leaf.handle < LEAVES);
             if let Some(chosen) = chosen {
                 return Plan::LeaveAlone(chosen.kind.clone());
             }
@@ -78,7 +83,7 @@ pub fn plan(qdiscs: &[Qdisc]) -> Plan {
             );
             Plan::Install(placements)
         }
-        _ if ours || root.handle == 0 => Plan::Install(vec![fq]),
+        kind if ours || (root.handle == 0 && DEFAULTS.contains(&kind)) => Plan::Install(vec![fq]),
         kind => Plan::LeaveAlone(kind.to_owned()),
     }
 }
@@ -128,6 +133,15 @@ mod tests {
             ),
             (
                 vec![qdisc("cake", 0x8002_0000, ROOT)],
+                Plan::LeaveAlone("cake".into()),
+            ),
+            // By net.core.default_qdisc.
+            (
+                vec![qdisc("cake", 0, ROOT)],
+                Plan::LeaveAlone("cake".into()),
+            ),
+            (
+                vec![qdisc("mq", 0, ROOT), qdisc("cake", 0, 1)],
                 Plan::LeaveAlone("cake".into()),
             ),
             (
