@@ -1,6 +1,6 @@
 //! What the kernel and this process must have.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use procfs::process::Process;
 
@@ -123,12 +123,60 @@ pub enum Missing {
     Kernel(KernelVersion),
     /// Process ids here are not the kernel's.
     #[error(
-        "chadthrottle runs in a PID namespace of its own (a container?) and can't tell processes apart there: run it on the host, it sees into containers"
+        "chadthrottle runs in a PID namespace of its own and can't tell processes apart there. {0}"
     )]
-    HostPids,
+    HostPids(Inside),
     /// cgroup v2 is missing.
     #[error("{0}")]
     CgroupV2(String),
+}
+
+/// What has a PID namespace of its own, and how to get out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Inside {
+    /// A distribution of the Windows Subsystem for Linux.
+    #[error(
+        "From Windows, `wsl --debug-shell` opens a root shell outside the distribution's; run it there"
+    )]
+    Wsl,
+    /// A toolbox or distrobox container.
+    #[error(
+        "On the host it sees into containers: `flatpak-spawn --host sudo chadthrottle` from in here"
+    )]
+    Toolbox,
+    /// A container of docker or podman.
+    #[error(
+        "On the host it sees into containers; in one it needs `--privileged --pid=host --cgroupns=host`"
+    )]
+    Container,
+    /// Something else, as LXC, or `unshare`.
+    #[error(
+        "Run it on the host, it sees into containers; if this is the host, leave the namespace: \
+         `sudo nsenter --target 1 --all chadthrottle` from a shell that sees the host's process 1"
+    )]
+    Other,
+}
+
+impl Inside {
+    /// What this process runs in.
+    pub fn here() -> Self {
+        let is_there = |path: &str| Path::new(path).exists();
+        Self::of(
+            &kernel_release(),
+            is_there("/run/.toolboxenv"),
+            is_there("/.dockerenv") || is_there("/run/.containerenv"),
+        )
+    }
+
+    /// By a kernel's release, and which marks are there.
+    fn of(release: &str, toolbox: bool, container: bool) -> Self {
+        match (toolbox, container) {
+            (true, _) => Self::Toolbox,
+            (false, true) => Self::Container,
+            (false, false) if release.to_lowercase().contains("microsoft") => Self::Wsl,
+            (false, false) => Self::Other,
+        }
+    }
 }
 
 /// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in `linux/proc_ns.h`).
@@ -150,7 +198,7 @@ pub fn check() -> Result<(), Missing> {
         return Err(Missing::Root(capability.name));
     }
     if !in_initial_pid_namespace() {
-        return Err(Missing::HostPids);
+        return Err(Missing::HostPids(Inside::here()));
     }
     super::cgroup_root()
         .map(|_| ())
@@ -169,6 +217,23 @@ fn check_version(release: &str) -> Result<(), Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_out_is_that_of_the_place() {
+        for (release, toolbox, container, inside) in [
+            ("6.6.87-microsoft-standard-WSL2", false, false, Inside::Wsl),
+            (
+                "6.6.87-microsoft-standard-WSL2",
+                false,
+                true,
+                Inside::Container,
+            ),
+            ("6.12.0-fc42", true, true, Inside::Toolbox),
+            ("6.12.0-fc42", false, false, Inside::Other),
+        ] {
+            assert_eq!(Inside::of(release, toolbox, container), inside, "{release}");
+        }
+    }
 
     #[test]
     fn releases() {

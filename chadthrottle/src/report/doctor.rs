@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     kernel::{
         self,
-        features::{self, KernelVersion},
+        features::{self, Inside, KernelVersion},
         object,
     },
     pacing::{self, leftovers, leftovers::Leftovers},
@@ -142,7 +142,7 @@ fn process_ids() -> Finding {
             what,
             Standing::Missing,
             "a PID namespace of its own",
-            "run chadthrottle on the host: it sees into containers",
+            Inside::here().to_string(),
         )
     }
 }
