@@ -67,8 +67,17 @@ pub struct Enforced {
 }
 map_value!(Enforced, 40);
 
-/// How many devices a slot's packets can be paced on.
+/// How many devices of a slot are looked at without a search. The others are in a map.
 pub const MAX_PACED: usize = 4;
+
+/// How many devices beyond those the map can hold, of all slots together.
+pub const MAX_MORE_PACED: u32 = 16_384;
+
+/// The key of a slot's device in that map.
+#[inline(always)]
+pub const fn more_paced(slot: u32, device: u32) -> u64 {
+    (slot as u64) << 32 | device as u64
+}
 
 /// Where the packets of a slot can be paced: devices on which fq holds them until their departure
 /// time.
@@ -81,8 +90,8 @@ pub struct Paced {
     /// The last other device that a packet left by. Written by the kernel, for user space to see
     /// to it.
     pub other: u32,
-    /// Unused.
-    pub padding: u32,
+    /// 1 if further devices are in the map.
+    pub more: u32,
     /// Until when TCP keeps what it would send, in nanoseconds of `CLOCK_MONOTONIC`: while fq is put on a
     /// device, which drops for a moment what is sent, as every change of a root qdisc does.
     pub held_until: u64,

@@ -60,6 +60,8 @@ pub const MAP_LIMITS: &str = "LIMITS";
 pub const MAP_ENFORCED: &str = "ENFORCED";
 /// Array by slot: [`crate::limit::Paced`].
 pub const MAP_PACED: &str = "PACED";
+/// Hash from [`crate::limit::more_paced`]: devices of slots that have more of them than fit there.
+pub const MAP_MORE_PACED: &str = "MORE_PACED";
 /// Hash from a [`crate::newcomer::Kind`] of process to the [`crate::newcomer::Beginning`] of the
 /// next of that kind.
 pub const MAP_BEGINNINGS: &str = "BEGINNINGS";

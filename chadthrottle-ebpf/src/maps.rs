@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use chadthrottle_common::{
     event::ProcessSeen,
-    limit::{Enforced, Limit, MAX_LIMITS, Paced},
+    limit::{Enforced, Limit, MAX_LIMITS, MAX_MORE_PACED, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
     send_window::SendGrant,
     tag::{MAX_SLOTS, SlotState, Tag},
@@ -68,6 +68,11 @@ pub static ENFORCED: Array<Enforced, { MAX_LIMITS as usize }> = Array::new();
 /// Bound: all slots exist from the start.
 #[btf_map]
 pub static PACED: Array<Paced, { MAX_SLOTS as usize }> = Array::new();
+
+/// Bound: 16,384 devices of slots that have more than four. Full: on further ones they are policed, and
+/// user space says so.
+#[btf_map]
+pub static MORE_PACED: HashMap<u64, u32, { MAX_MORE_PACED as usize }> = HashMap::new();
 
 /// Bound: 4096 kinds of processes. Full: user space forgets all of them, and the next process of
 /// each kind begins without limits.

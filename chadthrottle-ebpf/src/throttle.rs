@@ -14,13 +14,13 @@ use aya_log_ebpf::debug;
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
     landing::{Landing, Lands},
-    limit::{Decision, Enforced, Enforcing, Limit, admit},
+    limit::{Decision, Enforced, Enforcing, Limit, admit, more_paced},
     traffic::Direction,
 };
 
 use crate::{
     PASS, count, landing,
-    maps::{ENFORCED, LIMITS, PACED, ROADS},
+    maps::{ENFORCED, LIMITS, MORE_PACED, PACED, ROADS},
     packet, send_window, tag, window,
 };
 
@@ -190,7 +190,8 @@ fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> (Enforcing, u6
     // overwrite.
     unsafe {
         let device = (*ctx.skb.skb).ifindex;
-        if (*paced).on(device) {
+        let is_more = || MORE_PACED.get(&more_paced(slot, device)).is_some();
+        if (*paced).on(device) || ((*paced).more != 0 && is_more()) {
             return (Enforcing::Pacing, (*paced).held_until);
         }
         let other = (*paced).other;

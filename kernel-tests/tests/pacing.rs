@@ -1,15 +1,15 @@
 //! fq on the devices of limited processes: it comes with a limit, and never stays.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
-    TestResult,
+    TestResult, clients,
     flow::{Direction, Flow},
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{expect_ratio, kept},
+    outcome::{self, expect_ratio, kept},
     peer::Job,
     process::{self, Place},
     product::{Limiter, command},
@@ -146,5 +146,38 @@ fn fq_that_somebody_takes_away_is_missed_and_put_back() -> TestResult {
         )?;
         limiter.end(Signal::TERM)?;
         expect_ratio("put back", goodput, 1e6, kept())
+    })
+}
+
+/// However many devices a process uses, its packets are paced on all of them.
+#[test]
+fn a_process_that_sends_by_six_devices_is_paced_on_all() -> TestResult {
+    kernel_test!(alone);
+    if !clients::is_there("python3") {
+        outcome::skipped("needs python3");
+        return Ok(());
+    }
+    with_fq(|lab| {
+        let mut addresses = Vec::new();
+        for number in 0..6 {
+            lab.near().ip(&format!(
+                "link add many{number} type dummy\n\
+                 address add 10.78.{number}.1/24 dev many{number}\n\
+                 link set many{number} up"
+            ))?;
+            addresses.push(format!("10.78.{number}.2"));
+        }
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/by_turns.py");
+        let mut python = Command::new("python3");
+        python.arg(program).arg("30").args(addresses);
+        let sender = lab.near().start(python)?;
+        let limiter = Limiter::start(&[sender.pid()], &["--upload", "500K"])?;
+        wait(4000);
+        let effect = limiter.effect_on(sender.pid())?;
+        ensure!(effect["mechanism"] == "pacing", "{effect}");
+        let during = tc(lab, "qdisc show")?;
+        ensure!(during.matches(OURS).count() >= 6, "{during}");
+        limiter.end(Signal::TERM)?;
+        Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
-use chadthrottle_common::{limit::MAX_PACED, traffic::Direction};
+use chadthrottle_common::traffic::Direction;
 
 use super::{
     Engine,
@@ -181,9 +181,6 @@ fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &m
     }
     learn_road(pacing, index, pid, limit);
     let devices = limit.paced_indexes();
-    if devices.len() > MAX_PACED {
-        log::warn!("process {pid} uses more than {MAX_PACED} devices; on the others it is policed");
-    }
     if let Err(error) = kernel.limits.pace(slot, &devices).context("pacing") {
         log::warn!("{error:#}");
     }

@@ -1,17 +1,17 @@
 //! Writing limits.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{Array, MapData},
+    maps::{self, Array, MapData},
 };
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
     landing,
-    limit::{Enforced, Limit, MAX_LIMITS, Paced},
-    names::{MAP_ENFORCED, MAP_LIMITS, MAP_PACED},
+    limit::{Enforced, Limit, MAX_LIMITS, Paced, more_paced},
+    names::{MAP_ENFORCED, MAP_LIMITS, MAP_MORE_PACED, MAP_PACED},
     traffic::Direction,
 };
 
@@ -105,6 +105,9 @@ pub struct LimitCells {
     limits: Array<MapData, Limit>,
     enforced: Array<MapData, Enforced>,
     paced: Array<MapData, Paced>,
+    more_paced: maps::HashMap<MapData, u64, u32>,
+    /// What is in that map, by slot.
+    more: HashMap<u32, Vec<u64>>,
     /// Cells that are nobody's, the next one last.
     free: Vec<u32>,
 }
@@ -115,6 +118,8 @@ impl LimitCells {
             limits: super::take_map(ebpf, MAP_LIMITS)?,
             enforced: super::take_map(ebpf, MAP_ENFORCED)?,
             paced: super::take_map(ebpf, MAP_PACED)?,
+            more_paced: super::take_map(ebpf, MAP_MORE_PACED)?,
+            more: HashMap::new(),
             free: (1..MAX_LIMITS).rev().collect(),
         })
     }
@@ -219,9 +224,25 @@ impl LimitCells {
         for (place, device) in paced.devices.iter_mut().zip(devices) {
             *place = *device;
         }
+        for key in self.more.remove(&slot).unwrap_or_default() {
+            // Not being there is what is wanted.
+            let _ = self.more_paced.remove(&key);
+        }
+        let mut full = Ok(());
+        for device in devices.iter().skip(paced.devices.len()) {
+            let key = more_paced(slot, *device);
+            match self.more_paced.insert(key, 1, 0) {
+                Ok(()) => self.more.entry(slot).or_default().push(key),
+                Err(error) => {
+                    full = Err(error).with_context(|| format!("it is policed on device {device}"));
+                }
+            }
+            paced.more = 1;
+        }
         self.paced
             .set(slot, paced, 0)
             .with_context(|| format!("devices of slot {slot}"))
+            .and(full)
     }
 
     /// The last device that packets of a slot left by without being paced, if there was one since
