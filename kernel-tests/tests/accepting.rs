@@ -129,7 +129,7 @@ fn connections_shorter_than_a_look_are_those_of_the_worker_that_accepted_them() 
     let server = server(&lab, true, TCP, "1")?;
     let limiter = Limiter::start(&server.workers, &["--upload", "1M"])?;
     let mut client = client(&lab, false, &server, TCP, SHORT)?;
-    expect_ratio("short connections", received(&mut client)?, 1e6, 0.6..=1.1)?;
+    expect_ratio("short connections", received(&mut client)?, 1e6, 0.3..=1.2)?;
     limiter.end(Signal::TERM)?;
     Ok(())
 }
@@ -151,7 +151,8 @@ fn an_mptcp_client_is_limited() -> TestResult {
     Ok(())
 }
 
-/// Go's `net.Listen` makes such listeners since 1.24.
+/// Go's `net.Listen` makes such listeners since 1.24. Of connections that live for 0.8 s, a part of the time goes
+/// into their beginning; without a limit they move hundreds of times as much.
 #[test]
 fn clients_of_an_mptcp_listener_are_limited() -> TestResult {
     kernel_test!();
@@ -163,7 +164,7 @@ fn clients_of_an_mptcp_listener_are_limited() -> TestResult {
         let server = server(&lab, true, MPTCP, "0")?;
         let limiter = Limiter::start(&[server.process.pid()], &["--upload", "1M"])?;
         let mut client = client(&lab, false, &server, protocol, "0.8")?;
-        expect_ratio(what, received(&mut client)?, 1e6, 0.6..=1.2)?;
+        expect_ratio(what, received(&mut client)?, 1e6, 0.3..=1.2)?;
         limiter.end(Signal::TERM)?;
     }
     Ok(())
