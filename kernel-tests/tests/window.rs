@@ -85,11 +85,18 @@ fn attached(lab: &Lab, limiter: &Limiter) -> Result<Option<Attached>> {
     if !links.is_empty() {
         return Ok(Some(Attached::Links(links)));
     }
-    Ok(has_filter(lab)?.then_some(Attached::Filter))
+    Ok((filters(lab)? != [false; 2]).then_some(Attached::Filter))
 }
 
-fn has_filter(lab: &Lab) -> Result<bool> {
-    Ok(tc(lab.near(), "filter show dev lab egress")?.contains("chadthrottle_window"))
+/// Whether there are filters of ours, of downloads and of uploads.
+fn filters(lab: &Lab) -> Result<[bool; 2]> {
+    let shows = |side: &str, name: &str| -> Result<bool> {
+        Ok(tc(lab.near(), &format!("filter show dev lab {side}"))?.contains(name))
+    };
+    Ok([
+        shows("egress", "chadthrottle_window")?,
+        shows("ingress", "chadthrottle_send_window")?,
+    ])
 }
 
 fn until_attached(lab: &Lab, limiter: &Limiter) -> Result<Attached> {
@@ -191,7 +198,7 @@ fn only_windows_of_the_limited_process_are_small() -> TestResult {
         ensure!(others > 60_000, "{others} bytes for the other process");
         let programs = programs_of(limiter.pid())?;
         limiter.end(Signal::TERM)?;
-        ensure!(!has_filter(lab)?, "still attached");
+        ensure!(filters(lab)? == [false; 2], "still attached");
         until_gone(&programs)?;
         until("the window is large again", PATIENCE, || {
             Ok(limited.sender(lab)?.window > 60_000)
@@ -200,7 +207,7 @@ fn only_windows_of_the_limited_process_are_small() -> TestResult {
 }
 
 #[test]
-fn an_upload_limit_needs_no_windows() -> TestResult {
+fn an_upload_limit_sees_to_the_windows_of_uploads_alone() -> TestResult {
     kernel_test!(alone);
     with_tools(|lab| {
         let mut download = Download::prepare(lab, Family::V4)?;
@@ -211,9 +218,17 @@ fn an_upload_limit_needs_no_windows() -> TestResult {
             Ok(tc(lab.near(), "qdisc show dev lab")?.contains(OURS))
         })?;
         (Moment::now() + Duration::from_secs(1)).wait();
-        let how = attached(lab, &limiter)?;
-        ensure!(how.is_none(), "attached without need: {how:?}");
+        match until_attached(lab, &limiter)? {
+            Attached::Links(programs) => {
+                ensure!(programs.len() == 1, "attached without need: {programs:?}");
+            }
+            Attached::Filter => {
+                let filters = filters(lab)?;
+                ensure!(filters == [false, true], "{filters:?}");
+            }
+        }
         limiter.end(Signal::TERM)?;
+        ensure!(filters(lab)? == [false; 2], "a filter is still there");
         Ok(())
     })
 }
@@ -229,7 +244,8 @@ fn windows_of_a_killed_limiter_are_let_go() -> TestResult {
             }
             let before = tc(lab.near(), "qdisc show dev lab")?;
             let mut download = Download::prepare(lab, Family::V4)?;
-            let limiter = Limiter::start(&[download.near.pid()], &["--download", "125K"])?;
+            let options = ["--download", "125K", "--upload", "10M"];
+            let limiter = Limiter::start(&[download.near.pid()], &options)?;
             download.begin()?;
             let how = until_attached(lab, &limiter)?;
             limiter.end(Signal::KILL)?;
@@ -241,10 +257,10 @@ fn windows_of_a_killed_limiter_are_let_go() -> TestResult {
                 Ok(download.sender(lab)?.window > 60_000)
             })?;
             let next = Limiter::start(&[std::process::id()], &["--upload", "1M"])?;
-            let left = has_filter(lab)?;
+            let left = filters(lab)?;
             let after = tc(lab.near(), "qdisc show dev lab")?;
             next.end(Signal::TERM)?;
-            ensure!(!left, "a filter is still there");
+            ensure!(left == [false; 2], "a filter is still there: {left:?}");
             ensure!(after == before, "before: {before}\nafter: {after}");
         }
         Ok(())
