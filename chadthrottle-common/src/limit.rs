@@ -115,9 +115,9 @@ const FEW_SEGMENTS: u64 = 2;
 /// ms), which would otherwise expire for packets that fq still holds.
 const LARGE_BOUND: clock::Ticks = 150 * clock::TICKS_PER_SECOND / 1000;
 
-/// A large packet that takes longer than this at the limit's rate is kept by TCP, where its send window
+/// A large packet that takes longer than this at the limit's rate, in milliseconds, is kept by TCP, where its send window
 /// makes smaller ones. The first ten segments of a connection (RFC 6928) take as long at 48 kB/s.
-const LARGE_COST: clock::Ticks = 300 * clock::TICKS_PER_SECOND / 1000;
+const LARGE_TIME: u64 = 300;
 
 /// How a limit is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +237,11 @@ impl Limit {
     /// Whether TCP, which sends `payload` bytes in so many segments, is to send them in smaller packets.
     #[inline(always)]
     pub const fn is_too_large(&self, payload: u64, segments: u64) -> bool {
-        segments > FEW_SEGMENTS && self.rate > 0 && clock::cost(payload, self.rate) > LARGE_COST
+        // payload / rate > LARGE_TIME, without a division. At a rate that would overflow, no packet takes long.
+        segments > FEW_SEGMENTS
+            && self.rate > 0
+            && self.rate < 1 << 50
+            && payload * 1000 > self.rate * LARGE_TIME
     }
 
     /// When the next sender is to be told, after one was told at `now` with the clock ahead by

@@ -66,6 +66,7 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
             amount.packets,
             ktime(),
             by,
+            None,
         );
         if charged.is_none() {
             count::dropped(slot, Direction::Download, amount);
@@ -271,10 +272,9 @@ unsafe extern "C" fn charge_upload(
     let (slot, index) = ((of >> 32) as u32, of as u32);
     let (payload, packets) = (amount >> 32, amount & 0xffff_ffff);
     let by = Enforcing::from_number(how & 1);
-    if how & 2 != 0 && !may_send(ctx, index, payload, packets, ktime, by) {
-        return REFUSED;
-    }
-    match charge(
+    // Granted whether the segment may leave or not.
+    let tcp = (how & 2 != 0).then(|| send_window::grant(ctx, index, ktime, by));
+    let charged = charge(
         ctx,
         slot,
         index,
@@ -283,41 +283,16 @@ unsafe extern "C" fn charge_upload(
         packets,
         ktime,
         by,
-    ) {
+        tcp,
+    );
+    match charged {
         Some(delay) => delay,
         None => REFUSED,
     }
 }
 
-/// Whether TCP may send a packet as large as this, or so far ahead of its time, or is to keep it. Its socket
-/// is granted a send window in any case.
-#[inline(always)]
-fn may_send(
-    ctx: &SkBuffContext,
-    index: u32,
-    payload: u64,
-    packets: u64,
-    ktime: u64,
-    by: Enforcing,
-) -> bool {
-    let holds = send_window::grant(ctx, index, ktime, by);
-    let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
-    else {
-        return true;
-    };
-    let now = clock::from_nanoseconds(ktime);
-    let seen = read(limit, now);
-    let kept = (holds || seen.landing.is_on(now)) && seen.is_too_large(payload, packets)
-        || by == Enforcing::Pacing
-            && (seen.debt(now)).is_some_and(|debt| debt > seen.tcp_upload_bound(packets));
-    if kept {
-        // SAFETY: an existing array element.
-        unsafe { drop(enforced, payload) };
-    }
-    !kept
-}
-
-/// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped.
+/// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped. Of what TCP sends,
+/// `tcp` is whether windows reach its socket.
 #[inline(always)]
 #[expect(
     clippy::too_many_arguments,
@@ -332,6 +307,7 @@ fn charge(
     packets: u64,
     ktime: u64,
     by: Enforcing,
+    tcp: Option<bool>,
 ) -> Option<Ticks> {
     let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
     else {
@@ -339,6 +315,15 @@ fn charge(
     };
     let now = clock::from_nanoseconds(ktime);
     let mut seen = read(limit, now);
+    if let Some(holds) = tcp {
+        // TCP keeps what is too large, or too far ahead of its time.
+        if (holds || seen.landing.is_on(now)) && seen.is_too_large(payload, packets) {
+            // SAFETY: an existing array element.
+            unsafe { drop(enforced, payload) };
+            return None;
+        }
+        seen.pacing_bound = seen.tcp_upload_bound(packets);
+    }
     let lands = match direction {
         Direction::Download => landing::lands(ctx, limit, &seen, payload, ktime, now),
         // What is sent is ours to hold.

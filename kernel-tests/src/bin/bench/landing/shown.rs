@@ -77,10 +77,12 @@ pub fn render(parts: &[Part<Landing>]) -> (String, Vec<Plot>) {
          segments sent again from the moment of the limit to the end. Promised are seconds within \
          5 % (10 % below 1.25 MB/s and where it is policed), a mean within 2 % (5 %), and at most \
          0.1 % of the segments sent again (2 %), or 10. {missed} figures of {} landings miss.\n\n\
-         BBR empties its path every 10 s \
-         (PROBE_RTT), in whatever second that is. Where acknowledgements can't be held, a flow \
-         without a round trip is held by its sender's persist timer, and a second has four or five of its \
-         rounds.\n",
+         BBR empties its path for 0.2 s of every 10 s (PROBE_RTT), in whatever second that is, and does not \
+         make up for it. At 64 kB/s a second is 44 segments: two packets of two more or less are a tenth. Eight \
+         downloads at 64 and 125 kB/s may have two segments each on their way, more than the limit's queue \
+         holds without a round trip, so some of their senders are told by a loss. Where acknowledgements \
+         can't be held, a flow without a round trip is held by its sender's persist timer, and a second has \
+         four or five of its rounds.\n",
         landings.iter().filter(ours).count()
     );
     (format!("{text}\n{tables}"), vec![plot(&landings)])
