@@ -205,7 +205,7 @@ impl LimitCells {
         self.set_paced(slot, devices, 0)
     }
 
-    /// The same, but until the next [`Self::pace`], for [`HELD_AT_MOST`] at the longest, TCP keeps what it would
+    /// The same, but until the next [`Self::pace`], for two seconds at the longest, TCP keeps what it would
     /// send: for as long as a device's qdisc is changed.
     ///
     /// # Errors

@@ -39,7 +39,8 @@ pub struct Placement {
 }
 
 /// Decides by the qdiscs that a device has. What the kernel attached by default has the handle 0, what anybody
-/// chose for the device another; of the former, [`DEFAULTS`] are nobody's choice.
+/// chose for the device another; of the former, what kernels and distributions
+/// set by themselves is nobody's choice.
 pub fn plan(qdiscs: &[Qdisc]) -> Plan {
     let root = qdiscs.iter().find(|qdisc| qdisc.parent == ROOT);
     let fq = Placement {
