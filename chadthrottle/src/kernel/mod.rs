@@ -59,9 +59,8 @@ pub struct Kernel {
     pub roads: Roads,
     attachments: Attachments,
     forks: Forks,
-    /// Why it is not seen who accepts a connection, if it is not.
-    pub accepting: Result<(), String>,
-    _accept: Option<FExitLink>,
+    /// The program that sees who accepts a connection, or why it does not.
+    accept: Result<FExitLink, String>,
     /// Whether limits of a direction can use windows.
     pub windows: PerDirection<Result<(), WithoutWindow>>,
     // Last, so that maps and links go first. Holds the programs.
@@ -110,11 +109,7 @@ impl Kernel {
                 attachments.observe(&mut ebpf)?;
                 attachments
             },
-            accepting: accept
-                .as_ref()
-                .map(|_| ())
-                .map_err(|why| format!("{why:#}")),
-            _accept: accept.ok(),
+            accept: accept.map_err(|why| format!("{why:#}")),
             windows,
             ebpf,
         };
@@ -148,6 +143,11 @@ impl Kernel {
     /// Why children are not seen when they are forked; nothing while they are or could be.
     pub fn why_forks_are_not_seen(&self) -> Option<&str> {
         self.forks.why_not_seen()
+    }
+
+    /// Why it is not seen who accepts a connection; nothing while it is.
+    pub fn why_accepting_is_not_seen(&self) -> Option<&str> {
+        self.accept.as_ref().err().map(String::as_str)
     }
 
     /// Whether the packets of all these cgroups meet the throttle pair already.

@@ -264,12 +264,12 @@ fn trees(kernel: &mut kernel::Kernel) -> Finding {
 /// Whether a connection is its process's from the moment that it accepts it.
 fn accepting(kernel: &kernel::Kernel) -> Finding {
     let what = "who accepts a connection";
-    match &kernel.accepting {
-        Ok(()) => ok(what, "seen as it happens"),
-        Err(why) => lacking(
+    match kernel.why_accepting_is_not_seen() {
+        None => ok(what, "seen as it happens"),
+        Some(why) => lacking(
             what,
             Standing::Degraded,
-            why.clone(),
+            why,
             "a worker's connections are found after about a second, shorter ones count for the parent; \
              Linux 5.11 with CONFIG_DEBUG_INFO_BTF tells of each at once, where it allows tracing \
              programs",
