@@ -19,6 +19,7 @@
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
 //! - [`queue`]: queueing disciplines, and what they do to round trips
+//! - [`machine`], [`results`], [`table`]: what was measured on what, kept, and shown in a document
 //! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
 pub mod cgroup;
@@ -29,6 +30,7 @@ pub mod home;
 pub mod kernel_view;
 pub mod lab;
 pub mod limiting;
+pub mod machine;
 pub mod moment;
 pub mod named_program;
 pub mod newcomers;
@@ -39,6 +41,8 @@ pub mod product;
 pub mod quantiles;
 pub mod queue;
 pub mod reaction;
+pub mod results;
+pub mod table;
 
 /// What a test of this crate returns.
 pub type TestResult = anyhow::Result<()>;

@@ -101,6 +101,13 @@ impl Limiter {
         }
     }
 
+    /// The events that it told and that were not taken yet.
+    pub fn waiting_events(&self) -> Result<Vec<Value>> {
+        (self.process.waiting_lines())
+            .map(|line| parse(&line.text))
+            .collect()
+    }
+
     /// What its limit did to a process until its latest sample, as it says; the sample is begun
     /// after now.
     pub fn effect_on(&self, pid: u32) -> Result<Value> {

@@ -53,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let bench = Bench {
-        program: program(&workspace)?,
+        program: program(&workspace, "bench")?,
         results: workspace.target.join("bench"),
         kernel: &options.kernel,
     };
@@ -84,7 +84,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-type Variables = Vec<(&'static str, String)>;
+/// Variables of what is measured, for the program that measures.
+pub type Variables = Vec<(&'static str, String)>;
 
 /// Builds what is measured and brings what it is compared with.
 fn prepare(workspace: &Workspace) -> Result<Variables> {
@@ -189,24 +190,49 @@ impl Bench<'_> {
     }
 
     fn in_virtual_machine(&self, part: &Part, variables: &Variables) -> Result<Command> {
-        let mut inside = "env".to_owned();
-        for (name, value) in variables {
-            inside += &format!(" {name}={}", shell_quoted(value.as_ref())?);
-        }
-        inside += &format!(" {} measure {}", shell_quoted(&self.program)?, part.name);
-        let this = env::current_exe().context("cannot tell where xtask is")?;
-        let mut command = Command::new(this);
-        let patience = PATIENCE.as_secs().to_string();
-        command
-            .args(["vm", "--kernel", self.kernel, "--timeout", &patience])
-            .args(["--exec", &inside]);
-        Ok(command)
+        in_virtual_machine(
+            self.kernel,
+            PATIENCE,
+            variables,
+            &[&shell_quoted(&self.program)?, "measure", &part.name],
+        )
     }
+}
+
+/// A command of this program that runs another in a virtual machine: its words are the shell's.
+///
+/// # Errors
+///
+/// It is not known where this program is, or a variable cannot be said to the shell.
+pub fn in_virtual_machine(
+    kernel: &str,
+    patience: Duration,
+    variables: &Variables,
+    words: &[&str],
+) -> Result<Command> {
+    let mut inside = "env".to_owned();
+    for (name, value) in variables {
+        inside += &format!(" {name}={}", shell_quoted(value.as_ref())?);
+    }
+    for word in words {
+        inside += &format!(" {word}");
+    }
+    let this = env::current_exe().context("cannot tell where xtask is")?;
+    let mut command = Command::new(this);
+    let patience = patience.as_secs().to_string();
+    command
+        .args(["vm", "--kernel", kernel, "--timeout", &patience])
+        .args(["--exec", &inside]);
+    Ok(command)
 }
 
 /// Runs a command. Lines with results go to the file, all others to the person; the last of them
 /// tells why if it fails.
-fn keep(command: &mut Command, file: &Path) -> Result<()> {
+///
+/// # Errors
+///
+/// It fails, or the file cannot be written.
+pub fn keep(command: &mut Command, file: &Path) -> Result<()> {
     let mut file =
         fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
     let mut child = command
@@ -248,21 +274,29 @@ fn keep(command: &mut Command, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds what measures, and the traffic program beside it.
-fn program(workspace: &Workspace) -> Result<PathBuf> {
+/// Builds a program that measures, with those it needs beside it.
+///
+/// # Errors
+///
+/// It does not build.
+pub fn program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let arguments = ["build", "--release", "--package", "kernel-tests", "--bins"];
     let messages = workspace.cargo_messages(&arguments)?;
     let program = messages.into_iter().find_map(|message| match message {
-        Message::CompilerArtifact(artifact) if artifact.target.name == "bench" => {
-            artifact.executable
-        }
+        Message::CompilerArtifact(artifact) if artifact.target.name == name => artifact.executable,
         _ => None,
     });
-    Ok(program.context("cargo did not name the bench")?.into())
+    Ok(program
+        .with_context(|| format!("cargo did not name {name}"))?
+        .into())
 }
 
 /// The commit that is measured, and whether the tree differs from it.
-fn commit(workspace: &Workspace) -> Result<String> {
+///
+/// # Errors
+///
+/// git cannot say.
+pub fn commit(workspace: &Workspace) -> Result<String> {
     let git = |arguments: &[&str]| {
         let mut git = std::process::Command::new("git");
         output(git.arg("-C").arg(&workspace.root).args(arguments))
@@ -277,6 +311,7 @@ fn commit(workspace: &Workspace) -> Result<String> {
         ".",
         ":(exclude)docs/benchmarks.md",
         ":(exclude)docs/bench-*.svg",
+        ":(exclude)docs/field.md",
     ];
     Ok(match git(&others)?.is_empty() {
         true => commit.to_owned(),

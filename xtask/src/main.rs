@@ -3,6 +3,7 @@
 mod bench;
 mod clean;
 mod ebpf;
+mod field;
 mod privilege;
 mod product;
 mod run;
@@ -41,6 +42,8 @@ enum Task {
     Test(test::Options),
     /// Measures the program, here as root and in virtual machines, and writes docs/benchmarks.md
     Bench(bench::Options),
+    /// Runs other people's servers and clients under limits, and writes docs/field.md
+    Field(field::Options),
     /// Runs the kernel tests, or a command, on the distribution's kernels in virtual machines
     Vm(vm::Options),
     /// Builds the eBPF object from source; cargo build then embeds it
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run::run(&options).map(success),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Field(options) => field::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options).map(success),
         Task::BuildRelease => product::run().map(success),

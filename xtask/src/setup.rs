@@ -23,6 +23,9 @@ pub struct Options {
     /// Also what `cargo xtask vm` needs.
     #[arg(long)]
     vm: bool,
+    /// Also the servers and clients that `cargo xtask field` runs.
+    #[arg(long)]
+    field: bool,
 }
 
 /// Whether to install or only to look.
@@ -46,11 +49,20 @@ pub fn run(options: &Options) -> Result<()> {
     };
     // Neither stops the other: the tests don't need the toolchain, nor it them.
     let vm_tools = if options.vm { vm_tools(mode) } else { Ok(()) };
-    let problems: Vec<_> = [toolchain::bring(mode), test_tools(mode), vm_tools]
-        .into_iter()
-        .filter_map(Result::err)
-        .map(|error| format!("{error:#}"))
-        .collect();
+    let field_tools = match options.field {
+        true => tools("the field suite", "setup --field", &FIELD_TOOLS, mode),
+        false => Ok(()),
+    };
+    let problems: Vec<_> = [
+        toolchain::bring(mode),
+        test_tools(mode),
+        vm_tools,
+        field_tools,
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .map(|error| format!("{error:#}"))
+    .collect();
     ensure!(problems.is_empty(), "{}", problems.join("\nerror: "));
     println!("Everything is there.");
     Ok(())
@@ -58,10 +70,12 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Programs that the kernel tests start, and the packages that may bring each. What begins with
 /// `python3-` is a module of the system's Python.
-const TEST_TOOLS: [(&str, &[&str]); 9] = [
+const TEST_TOOLS: [(&str, &[&str]); 10] = [
     ("bpftool", &["bpftool", "linux-tools-generic"]),
     ("curl", &["curl"]),
     ("ip", &["iproute2"]),
+    // A server with workers, as most are.
+    ("nginx", &["nginx-light", "nginx"]),
     ("ps", &["procps"]),
     // The strictest parser of OpenMetrics, by Prometheus' own people.
     ("python3-prometheus-client", &["python3-prometheus-client"]),
@@ -90,6 +104,34 @@ const BENCH_TOOLS: [(&str, &[&str]); 4] = [
     ("script", &["bsdutils", "util-linux-script"]),
     ("tc", &["iproute2", "iproute-tc"]),
     ("trickle", &["trickle"]),
+];
+
+/// Servers and clients of the field suite.
+const FIELD_TOOLS: [(&str, &[&str]); 24] = [
+    ("apache2", &["apache2"]),
+    ("aria2c", &["aria2"]),
+    ("caddy", &["caddy"]),
+    ("chromium", &["chromium", "chromium-browser"]),
+    ("curl", &["curl"]),
+    ("ffmpeg", &["ffmpeg"]),
+    ("git", &["git"]),
+    ("gunicorn", &["gunicorn"]),
+    ("haproxy", &["haproxy"]),
+    ("iperf3", &["iperf3"]),
+    ("lftp", &["lftp"]),
+    ("nginx", &["nginx-light", "nginx"]),
+    ("node", &["nodejs"]),
+    ("openssl", &["openssl"]),
+    ("pip3", &["python3-pip"]),
+    ("psql", &["postgresql"]),
+    ("rsync", &["rsync"]),
+    ("smbclient", &["smbclient"]),
+    ("smbd", &["samba"]),
+    ("socat", &["socat"]),
+    ("sshd", &["openssh-server"]),
+    ("uvicorn", &["uvicorn"]),
+    ("vsftpd", &["vsftpd"]),
+    ("wget2", &["wget2"]),
 ];
 
 /// Makes sure that the programs are there which the bench compares with.

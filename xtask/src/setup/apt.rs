@@ -10,6 +10,16 @@ use crate::{
     workspace::output,
 };
 
+/// Runs `apt-get` with what packages ask before they start a service (invoke-rc.d(8)), which says no, unless
+/// somebody has one already.
+const WITHOUT_SERVICES: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+fi
+apt-get "$@""#;
+
 /// Debian's and Ubuntu's packages.
 pub struct Apt;
 
@@ -46,7 +56,7 @@ impl Apt {
         packages.iter().copied().find(|package| self.knows(package))
     }
 
-    /// Installs packages.
+    /// Installs packages, and starts none of their services: nobody asked for a web server on port 80.
     ///
     /// # Errors
     ///
@@ -58,7 +68,7 @@ impl Apt {
 
     fn run(&self, arguments: &[&str]) -> Result<()> {
         const QUIET: (&str, &str) = ("DEBIAN_FRONTEND", "noninteractive");
-        let mut command = as_root("apt-get", Ask::Never, &[QUIET]).with_context(|| {
+        let mut command = as_root("sh", Ask::Never, &[QUIET]).with_context(|| {
             format!(
                 "run `sudo apt-get {}`, or `cargo xtask setup` as root",
                 arguments.join(" ")
@@ -66,6 +76,7 @@ impl Apt {
         })?;
         // Two levels: no progress figures in a log, no list of what dpkg unpacks.
         command
+            .args(["-c", WITHOUT_SERVICES, "apt-get"])
             .args(["--quiet=2", "--option=Dpkg::Use-Pty=0"])
             .args(arguments);
         step(&mut command)

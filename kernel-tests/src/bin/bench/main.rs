@@ -11,7 +11,6 @@ mod disturbance;
 mod document;
 mod landing;
 mod loaded;
-mod machine;
 mod mechanism;
 mod monitors;
 mod neighbour;
@@ -22,14 +21,13 @@ mod plot;
 mod policing;
 mod quic;
 mod reaction;
-mod results;
-mod table;
 mod target;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use kernel_tests::{machine, results, table};
 
 use self::{machine::Machine, results::Output};
 

@@ -2,8 +2,8 @@
 
 use std::{env, fs, process::Command, thread};
 
+use crate::product;
 use anyhow::{Context, Result, ensure};
-use kernel_tests::product;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -1,0 +1,182 @@
+//! The document, from all results.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use kernel_tests::{flow::Direction, machine::Machine, table::Table};
+
+use crate::{
+    cell::{BOUNDS, Cell, Outcome, Phase, Target},
+    scenes,
+};
+
+const HEAD: &str = "\
+# In the field
+
+Made by `cargo xtask field`, which runs other people's programs under limits and writes this file. One end of a
+line of 400 Mbit/s and 10 ms (on a kernel without netem: as fast as it goes) is limited to 1 MB/s, and the other end's kernel tells what came through. A figure is
+the mean of five seconds, from the second one after the limit on, of the limit: what a program had before it was
+limited, and the first second, are not in it. **Midway** means that the limit came while the program moved data at
+full speed, **before** that it was there before the program. Figures that are not from 0.90 to 1.05 are in bold.
+";
+
+/// Cells by what they are of; a later one counts instead of one before.
+type Cells = BTreeMap<(String, Phase, Target), Cell>;
+
+/// Writes it.
+pub fn write(results: &Path, docs: &Path) -> Result<()> {
+    let mut kernels: BTreeMap<String, (Machine, Cells)> = BTreeMap::new();
+    for file in files(results)? {
+        let text = fs::read_to_string(&file)?;
+        let mut lines = text.lines();
+        let Some(first) = lines.next() else { continue };
+        let machine: Machine =
+            serde_json::from_str(first).with_context(|| file.display().to_string())?;
+        let kernel = kernels
+            .entry(machine.kernel.clone())
+            .or_insert_with(|| (machine.clone(), Cells::new()));
+        kernel.0 = machine;
+        for line in lines {
+            let cell: Cell = serde_json::from_str(line)
+                .with_context(|| format!("{}: {line}", file.display()))?;
+            kernel
+                .1
+                .insert((cell.scene.clone(), cell.phase, cell.target), cell);
+        }
+    }
+    let mut text = HEAD.to_owned();
+    for (machine, cells) in kernels.values() {
+        text += &of_kernel(machine, cells);
+    }
+    let path = docs.join("field.md");
+    fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// The results' files, oldest first.
+fn files(results: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(results)? {
+        let entry = entry?;
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
+            files.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+fn of_kernel(machine: &Machine, cells: &Cells) -> String {
+    let mut head = vec!["program".to_owned(), "limited".to_owned()];
+    head.extend(Target::ALL.map(|target| target.words().to_owned()));
+    head.push("resent".to_owned());
+    let columns: Vec<&str> = head.iter().map(String::as_str).collect();
+    let mut text = format!(
+        "\n## Linux {}\n\n{}, {}; {}, commit {}.\n",
+        machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
+    );
+    let measured = cells.values().filter(|cell| cell.mean().is_some()).count();
+    let kept = cells.values().filter(|cell| cell.is_kept()).count();
+    text += &format!(
+        "Of {measured} figures, {kept} are within {:.2} to {:.2}.\n",
+        BOUNDS.start(),
+        BOUNDS.end()
+    );
+    let mut notes = BTreeSet::new();
+    for (phase, title) in [(Phase::Midway, "Midway"), (Phase::Before, "Before")] {
+        let mut table = Table::of_words(&columns);
+        for scene in scenes::all() {
+            let of = |target| cells.get(&(scene.name.to_owned(), phase, target));
+            if Target::ALL.iter().all(|target| of(*target).is_none()) {
+                continue;
+            }
+            let mut row = vec![scene.name.to_owned(), direction(scene.direction).to_owned()];
+            row.extend(Target::ALL.map(|target| of(target).map_or_else(|| "–".to_owned(), shown)));
+            row.push(resent(Target::ALL.iter().filter_map(|target| of(*target))));
+            table.row(&row);
+        }
+        text += &format!("\n### {title}\n\n");
+        text += &table.below("");
+    }
+    let mut table = Table::of_words(&["program", "after a reload", "short connections"]);
+    let mut special = false;
+    for scene in scenes::all() {
+        let of = |phase| cells.get(&(scene.name.to_owned(), phase, Target::Program));
+        let row = [of(Phase::Reloaded), of(Phase::Short)];
+        if row.iter().all(Option::is_none) {
+            continue;
+        }
+        special = true;
+        let [reloaded, short] = row.map(|cell| cell.map_or_else(|| "–".to_owned(), shown));
+        table.row(&[scene.name.to_owned(), reloaded, short]);
+    }
+    if special {
+        text += "\n### By program, before\n\n";
+        text += &table.below("");
+    }
+    for cell in cells.values() {
+        match &cell.outcome {
+            Outcome::Skipped(why) => {
+                notes.insert(format!("{}: {why}.", cell.scene));
+            }
+            Outcome::Failed(why) => {
+                notes.insert(format!(
+                    "{}, {:?} by {}: not measured: {why}.",
+                    cell.scene,
+                    cell.phase,
+                    cell.target.words()
+                ));
+            }
+            Outcome::Measured { said, .. } if !said.is_empty() => {
+                notes.insert(format!(
+                    "{}, {:?} by {}: it said: {}",
+                    cell.scene,
+                    cell.phase,
+                    cell.target.words(),
+                    said.join("; ")
+                ));
+            }
+            Outcome::Measured { .. } => {}
+        }
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+        notes.iter().for_each(|note| text += &format!("- {note}\n"));
+    }
+    text
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Download => "download",
+        Direction::Upload => "upload",
+    }
+}
+
+fn shown(cell: &Cell) -> String {
+    match (&cell.outcome, cell.mean()) {
+        (Outcome::Skipped(_), _) => "skipped".to_owned(),
+        (_, Some(mean)) if cell.is_kept() => format!("{mean:.2}"),
+        (_, Some(mean)) => format!("**{mean:.2}**"),
+        (_, None) => "**failed**".to_owned(),
+    }
+}
+
+/// The largest share of segments that were sent again.
+fn resent<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
+    let shares = cells.filter_map(|cell| match &cell.outcome {
+        Outcome::Measured { resent, .. } => Some(*resent),
+        _ => None,
+    });
+    match shares.fold(f64::NAN, f64::max) {
+        worst if worst.is_nan() => "–".to_owned(),
+        worst => format!("{:.1} %", worst * 100.0),
+    }
+}

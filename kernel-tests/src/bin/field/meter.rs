@@ -1,0 +1,135 @@
+//! What arrived at the other end, by what the kernels of both ends counted.
+
+use std::{collections::HashMap, process::Command};
+
+use anyhow::{Context, Result};
+use kernel_tests::{flow::Direction, lab::End, lab::Lab, moment::Moment};
+
+/// What carries the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Of an IPv4 or IPv6 header and TCP's with timestamps, and of one with UDP's; in bytes.
+const TCP_HEADERS: [f64; 2] = [52.0, 72.0];
+const UDP_HEADERS: [f64; 2] = [28.0, 48.0];
+/// What a segment carries that is sent again.
+const SEGMENT: f64 = 1448.0;
+
+/// What was counted until a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// When.
+    pub at: Moment,
+    /// Payload that arrived, in bytes.
+    pub delivered: f64,
+    /// TCP segments that the sending end sent.
+    pub sent: f64,
+    /// Those among them that it sent again.
+    pub resent: f64,
+}
+
+/// Reads the counters of both ends.
+///
+/// # Errors
+///
+/// A counter is missing.
+pub fn read(lab: &Lab, direction: Direction, transport: Transport) -> Result<Reading> {
+    let (sender, receiver) = match direction {
+        Direction::Download => (lab.far(), lab.near()),
+        Direction::Upload => (lab.near(), lab.far()),
+    };
+    let sender = Counters::of(sender)?;
+    let at = Moment::now();
+    let receiver = Counters::of(receiver)?;
+    let (sent, resent) = (sender.get("Tcp:OutSegs")?, sender.get("Tcp:RetransSegs")?);
+    let delivered = match (transport, direction) {
+        // A limit drops what came in after it was counted: what was sent is known, and what of it again.
+        (Transport::Tcp, Direction::Download) => sender.payload_out()? - resent * SEGMENT,
+        // And it drops what goes out after it was counted.
+        (_, Direction::Upload) => receiver.payload_in()?,
+        (Transport::Udp, Direction::Download) => receiver.datagrams_in()? * sender.datagram()?,
+    };
+    Ok(Reading {
+        at,
+        delivered,
+        sent: sent + resent,
+        resent,
+    })
+}
+
+/// What an end's kernel counted since the end was made, by table and name.
+struct Counters(HashMap<String, f64>);
+
+impl Counters {
+    fn of(end: &End) -> Result<Self> {
+        let mut cat = Command::new("cat");
+        cat.args(["/proc/net/snmp", "/proc/net/netstat", "/proc/net/snmp6"]);
+        let text = end.run(cat)?;
+        let mut counts = HashMap::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            // A line of names, then one of values, both after the table's name; for IPv6 a line for each.
+            if let Some((table, names)) = line.split_once(": ") {
+                let values = lines.next().and_then(|line| line.split_once(": "));
+                let (_, values) = values.with_context(|| format!("{table} has no values"))?;
+                for (name, value) in names.split(' ').zip(values.split(' ')) {
+                    counts.insert(format!("{table}:{name}"), value.parse()?);
+                }
+            } else if let Some((name, value)) = line.split_once(char::is_whitespace) {
+                counts.insert(name.to_owned(), value.trim().parse()?);
+            }
+        }
+        Ok(Self(counts))
+    }
+
+    fn get(&self, name: &str) -> Result<f64> {
+        let count = self.0.get(name);
+        count
+            .copied()
+            .with_context(|| format!("the kernel counts no {name}"))
+    }
+
+    fn payload_out(&self) -> Result<f64> {
+        let packets = ["Ip:OutRequests", "Ip6OutRequests"];
+        self.payload(
+            ["IpExt:OutOctets", "Ip6OutOctets"],
+            packets,
+            ["Udp:OutDatagrams", "Udp6OutDatagrams"],
+        )
+    }
+
+    fn payload_in(&self) -> Result<f64> {
+        let packets = ["Ip:InReceives", "Ip6InReceives"];
+        self.payload(
+            ["IpExt:InOctets", "Ip6InOctets"],
+            packets,
+            ["Udp:InDatagrams", "Udp6InDatagrams"],
+        )
+    }
+
+    fn payload(&self, octets: [&str; 2], packets: [&str; 2], datagrams: [&str; 2]) -> Result<f64> {
+        let mut payload = 0.0;
+        for family in 0..2 {
+            let datagrams = self.get(datagrams[family])?;
+            payload += self.get(octets[family])?
+                - TCP_HEADERS[family] * (self.get(packets[family])? - datagrams)
+                - UDP_HEADERS[family] * datagrams;
+        }
+        Ok(payload)
+    }
+
+    fn datagrams_in(&self) -> Result<f64> {
+        Ok(self.get("Udp:InDatagrams")? + self.get("Udp6InDatagrams")?)
+    }
+
+    /// What a datagram of this end carries, in the mean.
+    fn datagram(&self) -> Result<f64> {
+        let datagrams = self.get("Udp:OutDatagrams")? + self.get("Udp6OutDatagrams")?;
+        Ok(self.payload_out()? / datagrams.max(1.0))
+    }
+}

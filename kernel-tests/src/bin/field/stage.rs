@@ -1,0 +1,290 @@
+//! Where a scene is played: two ends of a network, a folder, and the processes that were started.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use kernel_tests::{
+    cgroup::Cgroup,
+    lab::{End, Family, Lab},
+    moment::until,
+    process::Process,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::scenes::{Part, RunsAs, Scene};
+
+/// The line between the ends: what a home or an office may have.
+const LINE: &str = "delay 10ms rate 400mbit limit 1000000";
+
+/// How large the file is that is moved. It has no blocks: it takes no room.
+const LARGE: u64 = 1 << 40;
+
+/// One of the users that the near end's programs run as: nobody has their numbers.
+const FIRST_USER: u32 = 64_400;
+
+/// The stage of one cell.
+pub struct Stage<'a> {
+    scene: &'a Scene,
+    /// What is limited runs here, inside the near end's cgroup, which goes after it.
+    unit: Cgroup,
+    lab: Lab,
+    folder: TempDir,
+    user: u32,
+}
+
+impl<'a> Stage<'a> {
+    /// An empty one. `number` is one that no other stage has at this time.
+    pub fn new(scene: &'a Scene, number: u32) -> Result<Self> {
+        let lab = Lab::new()?;
+        // A kernel without netem has the speed and the round trip of a veth pair.
+        let _no_netem = lab
+            .far()
+            .tc(&format!("qdisc add dev lab root netem {LINE}"));
+        let folder = tempfile::Builder::new().prefix("field-").tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        let user = match scene.runs_as {
+            RunsAs::Anybody => FIRST_USER + number,
+            RunsAs::Root => 0,
+            RunsAs::Named(name) => user_number(name)?,
+        };
+        let large = folder.path().join("large");
+        fs::File::create(&large)?.set_len(LARGE)?;
+        // Each stage has a name that can be asked for.
+        let unit = lab
+            .near()
+            .cgroup()
+            .child(&format!("field-{number}.service"))?;
+        let stage = Self {
+            scene,
+            lab,
+            unit,
+            folder,
+            user,
+        };
+        for part in [Part::Server, Part::Client] {
+            let own = stage.post(part).folder();
+            fs::create_dir(&own)?;
+            if part == scene.limited {
+                chown(&own, Some(user), Some(user))?;
+            }
+        }
+        Ok(stage)
+    }
+
+    /// The network.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// What is limited runs in it.
+    pub fn unit(&self) -> &Cgroup {
+        &self.unit
+    }
+
+    /// The user that what is limited runs as.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// The folder of both.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The post of a part.
+    pub fn post(&self, part: Part) -> Post<'_> {
+        Post { stage: self, part }
+    }
+
+    /// The processes that carry the limited traffic: those of that name.
+    pub fn carriers(&self) -> Result<Vec<u32>> {
+        let mut carriers = self.unit.members()?;
+        carriers.retain(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim_end() == self.scene.carrier)
+        });
+        Ok(carriers)
+    }
+
+    /// Ends what was started, politely first: servers take their workers with them.
+    pub fn clear(&self, processes: Vec<Process>) {
+        for process in &processes {
+            let _ended_by_itself = process.signal(Signal::TERM);
+        }
+        for mut process in processes {
+            let _killed_when_dropped = process.wait(Duration::from_secs(2));
+        }
+        for pid in self.unit.members().unwrap_or_default() {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ended_by_itself = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn user_number(name: &str) -> Result<u32> {
+    let users = fs::read_to_string("/etc/passwd")?;
+    let user = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    user.with_context(|| format!("there is no user {name}"))
+}
+
+/// Where one part of a scene is started.
+#[derive(Clone, Copy)]
+pub struct Post<'a> {
+    stage: &'a Stage<'a>,
+    part: Part,
+}
+
+impl Post<'_> {
+    fn is_limited(self) -> bool {
+        self.part == self.stage.scene.limited
+    }
+
+    fn end_of(&self, part: Part) -> &End {
+        match part == self.stage.scene.limited {
+            true => self.stage.lab.near(),
+            false => self.stage.lab.far(),
+        }
+    }
+
+    /// Where the server listens, or should.
+    pub fn server(&self) -> String {
+        self.end_of(Part::Server).address(Family::V4).to_string()
+    }
+
+    /// Where the client is.
+    pub fn client(&self) -> String {
+        self.end_of(Part::Client).address(Family::V4).to_string()
+    }
+
+    /// A folder that its programs may write to.
+    pub fn folder(&self) -> PathBuf {
+        let name = match self.part {
+            Part::Server => "server",
+            Part::Client => "client",
+        };
+        self.stage.folder.path().join(name)
+    }
+
+    /// The file that is moved; it holds zeros.
+    pub fn large(&self) -> PathBuf {
+        self.stage.folder.path().join("large")
+    }
+
+    /// The folder that the large file is in.
+    pub fn shared(&self) -> &Path {
+        self.stage.folder.path()
+    }
+
+    /// The post of the other part.
+    pub fn other(&self) -> Self {
+        self.stage.post(self.part.other())
+    }
+
+    /// nginx's settings for TLS, with a certificate that was made for it; none where there is no openssl.
+    pub fn certificate(&self) -> Result<String> {
+        if crate::scenes::find("openssl").is_none() {
+            return Ok(String::new());
+        }
+        let folder = self.folder();
+        let place = folder.display();
+        self.run(&format!(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=field \
+             -keyout {place}/key.pem -out {place}/certificate.pem 2>/dev/null"
+        ))?;
+        Ok(format!(
+            "listen {}:{} ssl http2; ssl_certificate {place}/certificate.pem; ssl_certificate_key {place}/key.pem;",
+            self.server(),
+            crate::scenes::TLS_PORT
+        ))
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.folder().join(name);
+        fs::write(&path, text)?;
+        if self.is_limited() {
+            chown(&path, Some(self.stage.user), Some(self.stage.user))?;
+        }
+        Ok(path)
+    }
+
+    /// A program's file. That of the end that is not limited has another name: it is not meant by a limit
+    /// on all programs of a name.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = crate::scenes::find(name).with_context(|| format!("no {name}"))?;
+        if self.is_limited() {
+            return Ok(path);
+        }
+        let file = path.file_name().context("a program has a name")?;
+        let copy = self
+            .folder()
+            .join(format!("other-{}", file.to_string_lossy()));
+        if !copy.exists() {
+            fs::copy(&path, &copy)?;
+        }
+        Ok(copy)
+    }
+
+    /// Starts a command at its end: in its unit and as its user if it is the one that is limited.
+    pub fn start(&self, command: Command) -> Result<Process> {
+        let end = self.end_of(self.part);
+        if !self.is_limited() {
+            return end.start(command);
+        }
+        let place = end.place_in(Some(&self.stage.unit));
+        if self.stage.user == 0 {
+            return Process::start(command, place);
+        }
+        let user = self.stage.user.to_string();
+        let mut as_user = Command::new("setpriv");
+        as_user.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+        as_user.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                as_user.env(name, value);
+            }
+        }
+        if let Some(folder) = command.get_current_dir() {
+            as_user.current_dir(folder);
+        }
+        as_user.env("HOME", self.folder());
+        Process::start(as_user, place)
+    }
+
+    /// Runs a command of a shell to its end, there.
+    pub fn run(&self, script: &str) -> Result<()> {
+        let mut process = self.start(shell(script))?;
+        let status = process.wait(Duration::from_secs(60))?;
+        ensure!(status.success(), "{script}: {status}: {}", process.errors());
+        Ok(())
+    }
+
+    /// Waits until somebody listens on a TCP port at its end.
+    pub fn listens(&self, process: &Process, port: u16) -> Result<()> {
+        let end = self.end_of(self.part);
+        until("the server listens", Duration::from_secs(30), || {
+            let mut ss = Command::new("ss");
+            ss.args(["-ltnH"]);
+            Ok(end.run(ss)?.contains(&format!(":{port} ")))
+        })
+        .with_context(|| process.errors())
+    }
+}
+
+/// A shell that is replaced by the last command if that begins with `exec`.
+pub fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]);
+    shell
+}
