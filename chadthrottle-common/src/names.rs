@@ -50,6 +50,11 @@ pub const MAP_TAGS: &str = "TAGS";
 pub const MAP_SLOTS: &str = "SLOTS";
 /// Queue of free [`crate::tag::Tag`]s that the kernel hands to processes it meets.
 pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
+/// Hash from a cgroup and user, as [`crate::newcomer::Kind::crowd`], to the [`crate::tag::Tag`] of their processes
+/// that have no slot of their own.
+pub const MAP_CROWDS: &str = "CROWDS";
+/// Queue of the [`crate::tag::Tag`]s that are kept for these.
+pub const MAP_CROWD_SLOTS: &str = "CROWD_SLOTS";
 /// Hash from process id to its [`crate::tag::Tag`].
 pub const MAP_PROCESS_SLOTS: &str = "PROCESS_SLOTS";
 /// Per-CPU array by slot: [`crate::traffic::Counters`].

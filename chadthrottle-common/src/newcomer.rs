@@ -39,6 +39,8 @@ pub const TREES: u32 = 1;
 pub const NAME: u32 = 2;
 /// [`Kind::counts`]: the user does.
 pub const USER: u32 = 4;
+/// [`Kind::counts`]: the cgroup and the user do, of processes for which no slot is left.
+pub const CROWD: u32 = 8;
 
 /// What stands for a kind of which nothing is known by itself, by the fields that count: the first
 /// that is known.
@@ -67,6 +69,23 @@ impl Kind {
                 self.name
             },
         }
+    }
+
+    /// What stands for all processes of its cgroup and user for which no slot is left.
+    #[inline(always)]
+    pub const fn crowd(&self) -> Self {
+        Self {
+            cgroup: self.cgroup,
+            trees: 0,
+            uid: self.uid,
+            counts: CROWD,
+            name: [0; 16],
+        }
+    }
+
+    /// Whether it is such.
+    pub const fn is_crowd(&self) -> bool {
+        self.counts == CROWD
     }
 
     /// Reads one; nothing if there are fewer bytes.

@@ -4,9 +4,14 @@ use crate::{address::TrafficClass, map_value, traffic::Direction};
 
 /// The most slots there are (slot 0 is nobody's); [`slots_for`] says how many there are here.
 ///
-/// When all are taken, further processes' sockets stay untagged and their traffic counts as
-/// unattributed, which the coverage figure shows.
+/// When all are taken, further processes share slots, one for each pair of cgroup and user; see
+/// [`MAX_CROWDS`].
 pub const MAX_SLOTS: u32 = 8192;
+
+/// How many of the slots are kept for processes that have none of their own, so that limits by user and by
+/// cgroup hold them, too. When these are taken as well, further sockets stay untagged, and their traffic counts as
+/// unattributed, which the coverage figure shows.
+pub const MAX_CROWDS: u32 = 256;
 
 /// The memory that counters may take, in bytes: a slot's counters exist once for every CPU.
 const COUNTERS_MEMORY: usize = 34 * 1024 * 1024;

@@ -10,7 +10,7 @@ use chadthrottle_common::{
     limit::{Enforced, Limit, MAX_LIMITS, MAX_MORE_PACED, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
     send_window::SendGrant,
-    tag::{MAX_SLOTS, SlotState, Tag},
+    tag::{MAX_CROWDS, MAX_SLOTS, SlotState, Tag},
     traffic::Counters,
     window::Grant,
 };
@@ -43,9 +43,18 @@ pub static SEND_PORTS: Array<u64, 65_536> = Array::new();
 #[btf_map]
 pub static SLOTS: Array<SlotState, { MAX_SLOTS as usize }> = Array::new();
 
-/// Bound: every slot fits. Empty: new processes stay untagged until user space frees slots.
+/// Bound: every slot fits. Empty: new processes have a slot of [`CROWDS`] until user space frees slots.
 #[btf_map]
 pub static FREE_SLOTS: Queue<Tag, { MAX_SLOTS as usize }> = Queue::new();
+
+/// Bound: 256 pairs of a cgroup and a user, whose processes without a slot of their own share one. Full: further
+/// ones stay untagged.
+#[btf_map]
+pub static CROWDS: HashMap<Kind, Tag, { MAX_CROWDS as usize }> = HashMap::new();
+
+/// Bound: the slots that are kept for them. Empty: as above.
+#[btf_map]
+pub static CROWD_SLOTS: Queue<Tag, { MAX_CROWDS as usize }> = Queue::new();
 
 /// Bound: one entry a slot. Full: cannot be while slots are free; if it is, the socket is still
 /// tagged, only its siblings get slots of their own.

@@ -20,7 +20,9 @@ use chadthrottle_common::{
 };
 
 use crate::{
-    maps::{BEGINNINGS, EVENTS, FAMILIES, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS},
+    maps::{
+        BEGINNINGS, CROWD_SLOTS, CROWDS, EVENTS, FAMILIES, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS,
+    },
     socket,
 };
 
@@ -77,12 +79,12 @@ fn known(pid: u32) -> Option<Tag> {
 }
 
 /// Gives a process its slot, with what processes of its kind begin with, and announces it. When
-/// slots have run out the socket stays untagged.
+/// slots have run out, it has one together with others.
 #[inline(always)]
 fn first_socket(ctx: &impl EbpfContext, pid: u32) -> Option<Tag> {
     let Ok(Some(tag)) = FREE_SLOTS.pop() else {
         debug!(ctx, "no free slot for process {}", pid);
-        return None;
+        return of_crowd(kind(pid).crowd());
     };
     if PROCESS_SLOTS
         .insert(&pid, &tag, BPF_NOEXIST.into())
@@ -95,7 +97,16 @@ fn first_socket(ctx: &impl EbpfContext, pid: u32) -> Option<Tag> {
         }
     }
     debug!(ctx, "process {} gets slot {}", pid, tag.slot);
-    let kind = Kind {
+    let kind = kind(pid);
+    begin(tag, &kind);
+    announce(kind, tag, pid);
+    Some(tag)
+}
+
+/// All that is known of the process that runs.
+#[inline(always)]
+fn kind(pid: u32) -> Kind {
+    Kind {
         // SAFETY: a helper without arguments.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
         // SAFETY: as above in `known`.
@@ -103,8 +114,11 @@ fn first_socket(ctx: &impl EbpfContext, pid: u32) -> Option<Tag> {
         uid: bpf_get_current_uid_gid() as u32,
         counts: 0,
         name: name(),
-    };
-    begin(tag, &kind);
+    }
+}
+
+#[inline(always)]
+fn announce(kind: Kind, tag: Tag, pid: u32) {
     if let Some(mut entry) = EVENTS.reserve(0) {
         entry.write(ProcessSeen {
             kind,
@@ -114,6 +128,26 @@ fn first_socket(ctx: &impl EbpfContext, pid: u32) -> Option<Tag> {
         });
         entry.submit(0);
     }
+}
+
+/// The slot of those for which no other is left, so that limits hold them. The first of a crowd begins as others of
+/// its user do.
+#[inline(always)]
+fn of_crowd(kind: Kind) -> Option<Tag> {
+    // SAFETY: as above in `known`.
+    let there = || unsafe { CROWDS.get(&kind) }.copied();
+    if let Some(tag) = there() {
+        return Some(tag);
+    }
+    let Ok(Some(tag)) = CROWD_SLOTS.pop() else {
+        return None;
+    };
+    if CROWDS.insert(&kind, &tag, BPF_NOEXIST.into()).is_err() {
+        let _ = CROWD_SLOTS.push(tag, 0);
+        return there();
+    }
+    begin(tag, &kind);
+    announce(kind, tag, 0);
     Some(tag)
 }
 

@@ -7,7 +7,7 @@ use kernel_tests::{
     TestResult, kernel_test,
     lab::{End, Family, Lab},
     moment::{Moment, until},
-    outcome::figure,
+    outcome::{expect_ratio, figure},
     peer::{Job, Peer},
     product::{Limiter, Top},
 };
@@ -120,4 +120,66 @@ fn pids(started: &Value) -> anyhow::Result<Vec<u32>> {
     Ok((pids.iter())
         .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
         .collect())
+}
+
+/// More than there are slots.
+const CROWD: u32 = 9000;
+/// No process of another test has this user.
+const UID: &str = "64325";
+
+/// A command as that user. It can't go to another namespace itself, which is done before.
+fn as_the_user(job: &std::process::Command) -> std::process::Command {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", UID, "--clear-groups", "--"]);
+    command.arg(job.get_program()).args(job.get_args());
+    command
+}
+
+/// What processes without a slot of their own get through a limit, of 1 MB/s, in bytes a second.
+fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
+    let lab = Lab::new()?;
+    let far = lab.far();
+    let sink = Job::udp().listen(far.any_port(Family::V4));
+    let sink = far.traffic(sink.at_most(Duration::from_secs(120)))?;
+    let cgroup = lab.near().cgroup().name()?;
+    let options: Vec<&str> = (options.iter())
+        .map(|option| {
+            if *option == "CGROUP" {
+                &*cgroup
+            } else {
+                *option
+            }
+        })
+        .collect();
+    let _limiter = Limiter::start(&[], &options)?;
+    let job = Job::many_processes(CROWD).connect(sink.address()?);
+    // Each a datagram a second.
+    let job = job.amount(100_000).chunk(1000).rate(1000);
+    let job = job.at_most(Duration::from_secs(120)).command()?;
+    let start = Instant::now();
+    let mut family = Peer::from_command(as_the_user(&job), lab.near().place())?;
+    let patience = Duration::from_secs(60);
+    family.event_within("started", patience)?;
+    figure(&format!("{CROWD} processes after {:.1?}", start.elapsed()));
+    family.go()?;
+    let from = Moment::now() + Duration::from_secs(2);
+    let until = from + Duration::from_secs(3);
+    let arrived = sink.received_until(until)?;
+    arrived.rate(from, until)
+}
+
+#[test]
+fn processes_without_a_slot_are_limited_by_user_and_by_cgroup() -> TestResult {
+    kernel_test!(alone);
+    for (what, options) in [
+        ("user", ["--user", UID]),
+        ("cgroup", ["--cgroup", "CGROUP"]),
+    ] {
+        // Without a limit they send 9 MB/s.
+        let limit = ["--shared", "--upload", "1M"];
+        let options: Vec<&str> = options.iter().chain(&limit).copied().collect();
+        // They all send at the same moment, once a second: most of that is too much at once.
+        expect_ratio(what, crowd_gets(&options)?, 1e6, 0.3..=1.1)?;
+    }
+    Ok(())
 }

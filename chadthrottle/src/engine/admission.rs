@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
+use anyhow::Context as _;
 use chadthrottle_common::{
     event::ProcessSeen,
     newcomer::{Kind, Trees},
@@ -11,12 +12,13 @@ use chadthrottle_common::{
 
 use super::{Engine, cells::LimitCell};
 use crate::{
+    kernel::SlotsExhausted,
     model::process::Pid,
     policy::{
         choose::Choice,
         prewarm::{self, stand_ins},
     },
-    process::{ancestry, descriptors},
+    process::{ancestry, cgroups, descriptors},
 };
 
 impl Engine {
@@ -35,6 +37,10 @@ impl Engine {
 
     fn announced(&mut self, seen: &ProcessSeen) {
         let ProcessSeen { kind, tag, .. } = *seen;
+        if kind.is_crowd() {
+            self.admit_crowd(tag, kind);
+            return;
+        }
         let pid = Pid(seen.pid);
         self.rules.join(pid, kind.trees);
         self.admit(tag, pid, Some(kind));
@@ -47,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`SlotsExhausted`](crate::kernel::SlotsExhausted), or the kernel's, also when the process has
+    /// [`SlotsExhausted`], or the kernel's, also when the process has
     /// just ended.
     pub(super) fn known(&mut self, pid: Pid) -> anyhow::Result<Tag> {
         if let Some(owner) = self.owners.of_process(pid)
@@ -58,6 +64,53 @@ impl Engine {
         let tag = self.kernel.slots.of_process(pid)?;
         self.admit(tag, pid, None);
         Ok(tag)
+    }
+
+    /// The same, and where no slot is left the tag of all processes of its user and cgroup that have none. Limits by
+    /// user, cgroup or unit hold them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::known`].
+    pub(super) fn known_or_crowd(&mut self, pid: Pid) -> anyhow::Result<Tag> {
+        let exhausted = match self.known(pid) {
+            Err(error) if error.is::<SlotsExhausted>() => error,
+            known => return known,
+        };
+        let identity = self.attribution.identify(pid);
+        let identity = identity.with_context(|| format!("process {pid} has ended"))?;
+        let cgroup = cgroups::id(self.kernel.cgroup_root(), &identity.cgroup);
+        let (Some(uid), Some(cgroup)) = (identity.uid, cgroup) else {
+            return Err(exhausted);
+        };
+        let kind = Kind {
+            cgroup,
+            uid,
+            ..Kind::default()
+        };
+        let kind = kind.crowd();
+        let tag = self.kernel.slots.of_crowd(kind)?;
+        self.admit_crowd(tag, kind);
+        Ok(tag)
+    }
+
+    /// Lets processes that share a slot become known, and meet the rules as one.
+    fn admit_crowd(&mut self, tag: Tag, kind: Kind) {
+        if self.owners.of_tag(tag).is_some() {
+            return;
+        }
+        let cgroup = cgroups::path(self.kernel.cgroup_root(), kind.cgroup);
+        let mut owner = (self.attribution).crowd(tag, kind, cgroup.as_deref().unwrap_or("/"));
+        owner.began = Some(self.prewarmed.of(kind));
+        self.notices.warn(format!(
+            "{} processes are told apart, which is the most this machine's slots allow: further ones of {} in {} are \
+             in one row, and only limits by user, cgroup or unit hold them",
+            self.kernel.slots.count() - 1,
+            owner.identity.user,
+            owner.identity.cgroup
+        ));
+        self.owners.insert(owner);
+        self.meet_rules(tag.slot);
     }
 
     /// Takes in a process that has a slot. Whichever way it was found, it becomes known here and nowhere

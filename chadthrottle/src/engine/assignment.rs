@@ -169,17 +169,16 @@ impl Engine {
                 }
             }
         }
-        let counters = self.kernel.counters.read(owner.tag.slot)?;
         let now = Instant::now();
         Ok(match &mut owner.enforcement {
             Some(enforcement) => {
-                enforcement.replace(choice, &counters, now);
+                enforcement.replace(choice, now);
                 enforcement.own.extend(new);
                 Change::Replaced
             }
             none => {
                 let cgroup = owner.identity.cgroup.clone();
-                let enforcement = none.insert(Enforcement::new(choice, &cgroup, &counters, now));
+                let enforcement = none.insert(Enforcement::new(choice, &cgroup, now));
                 enforcement.own.extend(new);
                 if owner.ended.is_some() {
                     // Where it was is not known; those like it meet the pair already.

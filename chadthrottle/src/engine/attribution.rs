@@ -88,6 +88,11 @@ impl Attribution {
         Owner::new(identity, tag, pidfd, Instant::now())
     }
 
+    /// The processes that share a slot, by their cgroup's path.
+    pub fn crowd(&self, tag: Tag, kind: Kind, cgroup: &str) -> Owner {
+        Owner::of_crowd(self.identifier.of_crowd(kind.uid, cgroup), tag)
+    }
+
     fn remember(&mut self, inode: u64, tag: Option<Tag>) {
         let pass = self.pass;
         self.known.insert(inode, Known { tag, pass });
@@ -222,7 +227,7 @@ impl Engine {
             self.attribution.remember(inode, Some(tag));
             return Ok(Tagged::Rightly);
         }
-        let tag = self.known(pid)?;
+        let tag = self.known_or_crowd(pid)?;
         self.kernel.sockets.set(&socket, tag)?;
         self.attribution.remember(inode, Some(tag));
         Ok(Tagged::Anew)
@@ -240,7 +245,9 @@ enum Tagged {
 /// process still holds the socket, too.
 fn rightly_tagged(owners: &Owners, look: &mut Look, tag: Tag, pid: Pid, inode: u64) -> bool {
     owners.of_tag(tag).is_some_and(|owner| {
-        owner.ended.is_none() && (owner.pid() == pid || look.holds(owner.pid(), inode))
+        let is_alone = owners.of_process(pid).is_some();
+        let shares = owner.is_crowd() && !is_alone;
+        owner.ended.is_none() && (shares || owner.pid() == pid || look.holds(owner.pid(), inode))
     })
 }
 

@@ -38,9 +38,9 @@ pub struct Enforcement {
     pub since: Instant,
     /// The cgroups whose packets must meet the throttle pair.
     pub cgroups: BTreeSet<PathBuf>,
-    /// The difference between what the observers had seen and what the throttle pair had met when
-    /// a direction came to be limited.
-    baseline: PerDirection<u64>,
+    /// The difference between what the observers had seen and what the throttle pair had met at the first check
+    /// after a direction came to be limited: what passed until the limit was in force is none of its business.
+    baseline: PerDirection<Option<u64>>,
     unmet: PerDirection<u64>,
     unmet_in_a_row: u32,
     /// The devices that its packets leave by, and whether they can be paced there.
@@ -58,13 +58,13 @@ pub enum Check {
 
 impl Enforcement {
     /// Limits that come into force at the cgroup of their process.
-    pub fn new(choice: Choice, cgroup: &str, counters: &Counters, now: Instant) -> Self {
+    pub fn new(choice: Choice, cgroup: &str, now: Instant) -> Self {
         Self {
             choice,
             own: Vec::new(),
             since: now,
             cgroups: BTreeSet::from([PathBuf::from(if cgroup.is_empty() { ROOT } else { cgroup })]),
-            baseline: unmet(counters, counters),
+            baseline: PerDirection::default(),
             unmet: PerDirection::default(),
             unmet_in_a_row: 0,
             roads: BTreeMap::new(),
@@ -72,15 +72,13 @@ impl Enforcement {
     }
 
     /// Other limits take the place of those in force.
-    pub fn replace(&mut self, choice: Choice, counters: &Counters, now: Instant) {
+    pub fn replace(&mut self, choice: Choice, now: Instant) {
         let before = self.choice.clone();
         self.choice = choice;
         self.since = now;
         // A direction that was limited before goes on counting from where it began.
-        let fresh = unmet(counters, counters);
         self.baseline = PerDirection::of(|direction| {
-            let continued = before.limits(direction);
-            *if continued { self.baseline } else { fresh }.get(direction)
+            (*self.baseline.get(direction)).filter(|_| before.limits(direction))
         });
     }
 
@@ -104,11 +102,10 @@ impl Enforcement {
         }
         let now = unmet(seen, met);
         let unmet = PerDirection::of(|direction| {
-            let unmet = now
-                .get(direction)
-                .saturating_sub(*self.baseline.get(direction));
+            let now = *now.get(direction);
+            let baseline = *self.baseline.get_mut(direction).get_or_insert(now);
             if self.choice.limits(direction) {
-                unmet
+                now.saturating_sub(baseline)
             } else {
                 0
             }
@@ -226,7 +223,9 @@ mod tests {
         let mut choice = Choice::default();
         let direction = Direction::BOTH[usize::from(!download)];
         *choice.limits.get_mut(direction) = PerClass::of(|_| Some(LimitId(1)));
-        Enforcement::new(choice, "/a", &counters(5000, 0, 0), Instant::now())
+        let mut limit = Enforcement::new(choice, "/a", Instant::now());
+        check(&mut limit, 5000, 0, 0);
+        limit
     }
 
     fn check(limit: &mut Enforcement, seen: u64, admitted: u64, dropped: u64) -> Check {
@@ -274,7 +273,10 @@ mod tests {
             limits: PerDirection::of(|_| PerClass::of(|_| Some(LimitId(1)))),
             ..Choice::default()
         };
-        limit.replace(choice, &counters(100_000, 0, 0), Instant::now());
+        limit.replace(choice, Instant::now());
+        // Until it was in force, some more passed.
+        assert_eq!(check(&mut limit, 100_000, 0, 0), Check::Met);
+        assert_eq!(limit.not_enforced(), None);
         for n in 1..5 {
             assert_eq!(
                 check(&mut limit, 100_000 + n * 1000, n * 1000, 0),

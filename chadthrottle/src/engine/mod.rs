@@ -240,7 +240,7 @@ impl Engine {
             };
             match self.kernel.counters.read(owner.tag.slot) {
                 Ok(counters) => {
-                    if owner.sample(counters, interval, now) {
+                    if owner.sample(counters, interval, now) && !owner.is_crowd() {
                         busy.push(owner.pid());
                     }
                 }
@@ -270,7 +270,8 @@ impl Engine {
             return;
         }
         let busy: HashSet<Pid> = busy.iter().copied().collect();
-        let running = self.owners.iter().filter(|owner| owner.ended.is_none());
+        let running =
+            (self.owners.iter()).filter(|owner| owner.ended.is_none() && !owner.is_crowd());
         let (busy, quiet): (Vec<&Owner>, Vec<&Owner>) =
             running.partition(|owner| busy.contains(&owner.pid()));
         let quiet = quiet.into_iter().filter(|owner| {

@@ -13,14 +13,17 @@ use crate::{
     model::{
         direction::{PerClass, PerDirection},
         limit::EffectiveLimits,
-        process::{Identity, Pid},
+        process::{Identity, Pid, ProcessKey},
         snapshot::ProcessRow,
     },
     policy::choose::Choice,
     rate::{Bytes, Rate},
 };
 
-/// A process that has a slot.
+/// The process id of those that are no single process.
+const CROWD: Pid = Pid(0);
+
+/// Who has a slot: a process, or all of a user and cgroup for which none was left.
 pub struct Owner {
     /// Who it is.
     pub identity: Identity,
@@ -69,6 +72,24 @@ impl Owner {
             active: now,
             shown_ended: 0,
         }
+    }
+
+    /// The processes of a user and cgroup for which no slot was left. They are never gone.
+    pub fn of_crowd(identity: Identity, tag: Tag) -> Self {
+        let now = Instant::now();
+        let mut crowd = Self::new(identity, tag, None, now);
+        crowd.identity.key = ProcessKey {
+            pid: CROWD,
+            // It tells them from each other.
+            start_time: tag.slot.into(),
+        };
+        crowd.ended = None;
+        crowd
+    }
+
+    /// Whether it is such.
+    pub fn is_crowd(&self) -> bool {
+        self.pid() == CROWD
     }
 
     /// Its process id.
@@ -156,7 +177,9 @@ pub struct Owners {
 impl Owners {
     /// Adds an owner. One that had the process id before stays known by its slot only.
     pub fn insert(&mut self, owner: Owner) {
-        self.by_pid.insert(owner.pid(), owner.tag.slot);
+        if !owner.is_crowd() {
+            self.by_pid.insert(owner.pid(), owner.tag.slot);
+        }
         self.by_slot.insert(owner.tag.slot, owner);
     }
 

@@ -7,8 +7,9 @@ use aya::{
 };
 use chadthrottle_common::{
     address::TrafficClass,
-    names::{MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
-    tag::{SlotState, Tag, UNATTRIBUTED},
+    names::{MAP_CROWD_SLOTS, MAP_CROWDS, MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
+    newcomer::Kind,
+    tag::{MAX_CROWDS, SlotState, Tag, UNATTRIBUTED},
     traffic::Direction,
 };
 
@@ -36,6 +37,8 @@ pub struct Slots {
     states: Array<MapData, SlotState>,
     free: Queue<MapData, Tag>,
     processes: HashMap<MapData, u32, Tag>,
+    crowds: HashMap<MapData, Kind, Tag>,
+    free_for_crowds: Queue<MapData, Tag>,
     count: u32,
 }
 
@@ -45,18 +48,25 @@ impl Slots {
             states: super::take_map(ebpf, MAP_SLOTS)?,
             free: super::take_map(ebpf, MAP_FREE_SLOTS)?,
             processes: super::take_map(ebpf, MAP_PROCESS_SLOTS)?,
-            count,
+            crowds: super::take_map(ebpf, MAP_CROWDS)?,
+            free_for_crowds: super::take_map(ebpf, MAP_CROWD_SLOTS)?,
+            count: count - MAX_CROWDS,
         };
-        for slot in UNATTRIBUTED + 1..count {
-            slots.release(Tag {
-                slot,
-                generation: 0,
-            })?;
+        let first = |slot| Tag {
+            slot,
+            generation: 0,
+        };
+        for slot in UNATTRIBUTED + 1..slots.count {
+            slots.release(first(slot))?;
+        }
+        for slot in slots.count..count {
+            (slots.free_for_crowds.push(first(slot), 0))
+                .with_context(|| format!("keeping slot {slot}"))?;
         }
         Ok(slots)
     }
 
-    /// How many slots there are, free or not.
+    /// How many slots there are for single processes, free or not.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -82,6 +92,33 @@ impl Slots {
         self.free.push(tag, 0).context("giving a slot back")?;
         self.known(pid)?
             .with_context(|| format!("process {pid} could not be given a slot"))
+    }
+
+    /// The slot of all processes of a cgroup and user that have none of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotsExhausted`] when there are too many such pairs, or the kernel's.
+    pub fn of_crowd(&mut self, kind: Kind) -> anyhow::Result<Tag> {
+        let known = |crowds: &HashMap<MapData, Kind, Tag>| match crowds.get(&kind, 0) {
+            Ok(tag) => Ok(Some(tag)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("looking up a shared slot"),
+        };
+        if let Some(tag) = known(&self.crowds)? {
+            return Ok(tag);
+        }
+        let tag = match self.free_for_crowds.pop(0) {
+            Ok(tag) => tag,
+            Err(MapError::ElementNotFound) => return Err(SlotsExhausted(self.count - 1).into()),
+            Err(error) => return Err(error).context("taking a slot to share"),
+        };
+        if self.crowds.insert(kind, tag, BPF_NOEXIST).is_ok() {
+            return Ok(tag);
+        }
+        // As in `of_process`.
+        (self.free_for_crowds.push(tag, 0)).context("giving a slot back")?;
+        known(&self.crowds)?.context("a slot could not be shared")
     }
 
     fn known(&self, pid: Pid) -> anyhow::Result<Option<Tag>> {

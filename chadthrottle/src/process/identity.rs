@@ -61,6 +61,14 @@ impl Identifier {
         }
     }
 
+    /// The processes of a user and cgroup that are not told apart.
+    pub fn of_crowd(&self, uid: u32, cgroup: &str) -> Identity {
+        Identity {
+            cgroup: cgroup.into(),
+            ..self.of_departed(Pid(0), b"(others)", uid)
+        }
+    }
+
     fn user(&self, uid: u32) -> Arc<str> {
         match self.users.get_user_by_uid(uid) {
             Some(user) => user.name().to_string_lossy().into(),

@@ -2,6 +2,7 @@
 
 pub mod ancestry;
 pub mod carrier;
+pub mod cgroups;
 pub mod descriptors;
 pub mod identity;
 pub mod login;

@@ -47,5 +47,6 @@ fn chromium(post: &Post<'_>) -> Result<Process> {
         post.folder().join("profile").display()
     ));
     chromium.arg(format!("http://{}:{}/page.html", post.server(), web::PORT));
+    chromium.env("TMPDIR", post.folder());
     post.start(chromium)
 }

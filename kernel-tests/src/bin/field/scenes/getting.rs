@@ -82,6 +82,7 @@ pub fn scenes() -> Vec<Scene> {
             name: "pip",
             needs: &["pip3", "nginx"],
             carrier: "pip3",
+            command: "*pip3*download*",
             client: pip,
             ..CLIENT
         },
