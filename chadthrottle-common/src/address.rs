@@ -1,6 +1,10 @@
 //! Which traffic is local: decided by the remote address at the IP header, the same code in the
 //! kernel and in host tests.
 
+/// How many prefixes of this machine's own networks are known in the kernel. Of further ones, those addresses are
+/// local that are so by themselves.
+pub const MAX_PREFIXES: u32 = 1024;
+
 /// A class of traffic, by its remote address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrafficClass {

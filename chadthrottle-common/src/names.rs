@@ -6,6 +6,10 @@ pub const PROGRAM_TRACK: &str = "chadthrottle_track";
 pub const PROGRAM_ACCEPT_2: &str = "chadthrottle_accept_2";
 /// The same where it has four.
 pub const PROGRAM_ACCEPT_4: &str = "chadthrottle_accept_4";
+/// `cgroup/sendmsg4` at the root: tags a socket with the slot of the process that sends a datagram on it.
+pub const PROGRAM_SEND_4: &str = "chadthrottle_send_4";
+/// The same for IPv6.
+pub const PROGRAM_SEND_6: &str = "chadthrottle_send_6";
 /// `cgroup_skb/ingress` at the root: counts what sockets receive.
 pub const PROGRAM_COUNT_INGRESS: &str = "chadthrottle_count_ingress";
 /// `cgroup_skb/egress` at the root: counts what sockets send.
@@ -50,6 +54,8 @@ pub const MAP_TAGS: &str = "TAGS";
 pub const MAP_SLOTS: &str = "SLOTS";
 /// Queue of free [`crate::tag::Tag`]s that the kernel hands to processes it meets.
 pub const MAP_FREE_SLOTS: &str = "FREE_SLOTS";
+/// Trie of the prefixes that are local because this machine has an address in them; IPv4 as IPv4-mapped IPv6.
+pub const MAP_LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 /// Hash from a cgroup and user, as [`crate::newcomer::Kind::crowd`], to the [`crate::tag::Tag`] of their processes
 /// that have no slot of their own.
 pub const MAP_CROWDS: &str = "CROWDS";

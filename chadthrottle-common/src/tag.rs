@@ -68,6 +68,13 @@ impl SlotState {
         internet == 0 && local == 0 && self.metered == 0
     }
 
+    /// Whether it matters which class a packet is of.
+    #[inline(always)]
+    pub const fn tells_classes(&self) -> bool {
+        let [[down, local_down], [up, local_up]] = self.limits;
+        self.metered != 0 || down != local_down || up != local_up
+    }
+
     /// The index of the limit for packets of this direction and class; 0 means unlimited.
     #[inline(always)]
     pub const fn limit(&self, direction: Direction, class: TrafficClass) -> u32 {

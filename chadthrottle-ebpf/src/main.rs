@@ -2,6 +2,7 @@
 //!
 //! - `chadthrottle_track`: `cgroup/sock_create`, attached at the cgroup root
 //! - `chadthrottle_accept_2`, `_4`: fexit of `inet_csk_accept`
+//! - `chadthrottle_send_4`, `_6`: `cgroup/sendmsg4` and `6`, attached at the cgroup root
 //! - `chadthrottle_count_*`: observers, attached at the cgroup root
 //! - `chadthrottle_ingress`, `chadthrottle_egress`: the throttle pair, attached at the cgroups
 //!   of limited processes
@@ -28,8 +29,10 @@ mod window;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
-    macros::{cgroup_skb, cgroup_sock, classifier, fexit, raw_tracepoint},
-    programs::{FExitContext, RawTracePointContext, SkBuffContext, SockContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, fexit, raw_tracepoint},
+    programs::{
+        FExitContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, TcContext,
+    },
 };
 use chadthrottle_common::traffic::Direction;
 
@@ -54,6 +57,18 @@ pub fn chadthrottle_accept_2(ctx: FExitContext) -> i32 {
 pub fn chadthrottle_accept_4(ctx: FExitContext) -> i32 {
     tag::accepted(&ctx, ctx.arg(4));
     0
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn chadthrottle_send_4(ctx: SockAddrContext) -> i32 {
+    tag::sends(&ctx);
+    PASS
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn chadthrottle_send_6(ctx: SockAddrContext) -> i32 {
+    tag::sends(&ctx);
+    PASS
 }
 
 #[cgroup_skb(ingress)]

@@ -2,10 +2,11 @@
 
 use aya_ebpf::{
     bindings::BPF_F_CLONE,
-    btf_maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use chadthrottle_common::{
+    address::MAX_PREFIXES,
     event::ProcessSeen,
     limit::{Enforced, Limit, MAX_LIMITS, MAX_MORE_PACED, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
@@ -91,6 +92,10 @@ pub static BEGINNINGS: HashMap<Kind, Beginning, { MAX_KINDS as usize }> = HashMa
 /// Bound: as many as there are slots. Full: user space looks for further children.
 #[btf_map]
 pub static FAMILIES: HashMap<u32, Trees, { MAX_SLOTS as usize }> = HashMap::new();
+
+/// Bound: 1024 prefixes. Full: addresses in further ones are of the internet, and user space says so.
+#[btf_map]
+pub static LOCAL_PREFIXES: LpmTrie<[u8; 16], u32, { MAX_PREFIXES as usize }> = LpmTrie::new();
 
 /// Bound: 256 KiB, some 4,000 announcements. Full: the announcement is lost, the slot is not;
 /// user space finds it in `PROCESS_SLOTS`.

@@ -1,10 +1,13 @@
 //! How much a packet carries.
 
-use aya_ebpf::programs::SkBuffContext;
+use aya_ebpf::{btf_maps::lpm_trie::Key, programs::SkBuffContext};
 use chadthrottle_common::{
     address::{TrafficClass, is_local_v4, is_local_v6},
+    tag::SlotState,
     traffic::{Direction, Traffic},
 };
+
+use crate::maps::LOCAL_PREFIXES;
 
 const IPPROTO_HOPOPTS: u8 = 0;
 const IPPROTO_TCP: u8 = 6;
@@ -157,10 +160,10 @@ fn behind_extensions(ctx: &SkBuffContext, next: u8) -> Option<(u8, usize)> {
 }
 
 /// The class of a packet, by its remote address: the source of what is received, the destination of
-/// what is sent.
+/// what is sent. Whether an address is in this machine's own networks is only looked up where it matters.
 #[inline(always)]
-pub fn class(ctx: &SkBuffContext, direction: Direction) -> TrafficClass {
-    let local = match (
+pub fn class(ctx: &SkBuffContext, direction: Direction, state: &SlotState) -> TrafficClass {
+    let remote = match (
         read::<0, [u8; 2]>(ctx).unwrap_or_default()[0] >> 4,
         direction,
     ) {
@@ -170,21 +173,34 @@ pub fn class(ctx: &SkBuffContext, direction: Direction) -> TrafficClass {
         (6, Direction::Upload) => read::<24, [u32; 4]>(ctx).map(v6),
         _ => None,
     };
-    TrafficClass::of(local.unwrap_or(false))
+    let Some((local, address)) = remote else {
+        return TrafficClass::Internet;
+    };
+    TrafficClass::of(local || (state.tells_classes() && is_on_link(address[0], address[1]) != 0))
+}
+
+/// Whether an address is local by itself, and the address as one of IPv6, in network order.
+#[inline(always)]
+fn v4(address: u32) -> (bool, [u64; 2]) {
+    let mapped = u64::from(u32::from_be(address)) | 0xffff_0000_0000;
+    (is_local_v4(u32::from_be(address)), [0, mapped.to_be()])
 }
 
 #[inline(always)]
-fn v4(address: u32) -> bool {
-    is_local_v4(u32::from_be(address))
+fn v6(address: [u32; 4]) -> (bool, [u64; 2]) {
+    let words = address.map(u32::from_be);
+    let [a, b, c, d] = words.map(u64::from);
+    let halves = [(a << 32 | b).to_be(), (c << 32 | d).to_be()];
+    (is_local_v6(words), halves)
 }
 
-#[inline(always)]
-fn v6(address: [u32; 4]) -> bool {
-    let [a, b, c, d] = address;
-    is_local_v6([
-        u32::from_be(a),
-        u32::from_be(b),
-        u32::from_be(c),
-        u32::from_be(d),
-    ])
+/// Whether an address is in one of this machine's own networks. A global function, as
+/// [`crate::throttle::charge_upload`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_on_link(first: u64, last: u64) -> u32 {
+    let mut address = [0; 16];
+    address[..8].copy_from_slice(&first.to_ne_bytes());
+    address[8..].copy_from_slice(&last.to_ne_bytes());
+    LOCAL_PREFIXES.get(&Key::new(128, address)).is_some().into()
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
         bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
         generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_skc_to_mptcp_sock},
     },
-    programs::{FExitContext, SkBuffContext, SockContext},
+    programs::{FExitContext, SkBuffContext, SockAddrContext, SockContext},
 };
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
@@ -55,13 +55,41 @@ pub fn accepted(ctx: &FExitContext, socket: *mut c_void) {
     if socket.is_null() {
         return;
     }
-    let Some(tag) = of_current(ctx) else {
+    if let Some(tag) = of_current(ctx) {
+        // SAFETY: a socket, as the verifier knows by the function's type.
+        unsafe { set(socket, tag) };
+    }
+}
+
+/// A socket on which a datagram is sent is that of the process which sends it: one that was handed a socket, by a
+/// parent or a service manager, need not have made it, and who made it may hold it still.
+#[inline(always)]
+pub fn sends(ctx: &SockAddrContext) {
+    // SAFETY: a valid context.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if socket.is_null() {
         return;
-    };
-    // SAFETY: a socket, as the verifier knows by the function's type.
-    if let Some(there) = unsafe { TAGS.get_or_insert(socket, tag) } {
-        // SAFETY: the socket's own storage. A tag that is read half written has no slot's generation.
-        unsafe { there.as_ptr().write_volatile(tag) };
+    }
+    if let Some(tag) = of_current(ctx) {
+        // SAFETY: the socket that sends.
+        unsafe { set(socket.cast(), tag) };
+    }
+}
+
+/// Tags a socket, whatever tag it had.
+///
+/// # Safety
+///
+/// `socket` must be a full socket, as the verifier sees it.
+#[inline(always)]
+unsafe fn set(socket: *mut c_void, tag: Tag) {
+    // SAFETY: the caller's, and the socket's own storage. A tag that is read half written has no slot's generation.
+    unsafe {
+        if let Some(there) = TAGS.get_or_insert(socket, tag)
+            && *there.as_ref() != tag
+        {
+            there.as_ptr().write_volatile(tag);
+        }
     }
 }
 

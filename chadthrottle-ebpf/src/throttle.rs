@@ -53,7 +53,7 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     if amount.payload == 0 {
         return PASS;
     }
-    let class = packet::class(ctx, Direction::Download);
+    let class = packet::class(ctx, Direction::Download, state);
     let index = state.limit(Direction::Download, class);
     if index != 0 {
         let (by, _) = paced(ctx, slot, Direction::Download);
@@ -89,7 +89,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         return PASS;
     }
     let packet = packet::measure(ctx);
-    let class = packet::class(ctx, Direction::Upload);
+    let class = packet::class(ctx, Direction::Upload, state);
     let upload = state.limit(Direction::Upload, class);
     let download = state.limit(Direction::Download, class);
     if upload != 0 || download != 0 {

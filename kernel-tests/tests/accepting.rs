@@ -1,4 +1,4 @@
-//! Whose a connection is that another process listened for, or that the kernel made of parts: by Python's
+//! Whose a connection is that another process listened for, or that the kernel made of parts, and whose a datagram: by Python's
 //! socket module, as any program uses it.
 
 use std::{fs, path::Path, process::Command, time::Duration};
@@ -8,7 +8,9 @@ use chadthrottle::kernel::features::{self, KernelVersion};
 use kernel_tests::{
     TestResult, clients, kernel_test,
     lab::{Family, Lab},
+    moment::Moment,
     outcome::{self, expect_ratio},
+    peer::Job,
     process::{self, Place, Process},
     product::{Limiter, command},
 };
@@ -146,6 +148,34 @@ fn an_mptcp_client_is_limited() -> TestResult {
         let mut client = client(&lab, true, &server, MPTCP, LONG)?;
         let limiter = Limiter::start(&[client.pid()], &["--download", "1M"])?;
         expect_ratio(what, received(&mut client)?, 1e6, 0.8..=1.2)?;
+        limiter.end(Signal::TERM)?;
+    }
+    Ok(())
+}
+
+/// As of service managers, inetd and QUIC servers: who made the socket holds it still.
+#[test]
+fn datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them() -> TestResult {
+    kernel_test!();
+    if !clients::is_there("python3") {
+        outcome::skipped("needs python3");
+        return Ok(());
+    }
+    for family in Family::ALL {
+        let lab = Lab::new()?;
+        let sink = lab
+            .far()
+            .traffic(Job::udp().listen(lab.far().any_port(family)))?;
+        let to = sink.address()?;
+        let arguments = [&*to.ip().to_string(), &to.port().to_string()];
+        let mut parent = lab.near().start(python("handed.py", &arguments))?;
+        let child = parent.line(Duration::from_secs(10))?.context("no child")?;
+        let limiter = Limiter::start(&[child.text.parse()?], &["--upload", "50K"])?;
+        parent.tell("go")?;
+        let from = Moment::now() + Duration::from_secs(2);
+        let until = from + Duration::from_secs(4);
+        let arrived = sink.received_until(until)?.rate(from, until)?;
+        expect_ratio(&format!("{family:?}"), arrived, 5e4, 0.3..=1.15)?;
         limiter.end(Signal::TERM)?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use kernel_tests::{
     named_program::NamedProgram,
     outcome::{expect_ratio, kept},
     peer::{Job, Peer, busy_rate},
-    process::{self, Place, Process},
+    process::{Place, Process},
     product::{Limiter, command, limit_command},
 };
 use rustix::process::Signal;
@@ -303,15 +303,21 @@ fn a_user_is_limited() -> TestResult {
     expect_ratio("the user's process", goodput, 1e6, kept())
 }
 
-/// Gives both ends an address of a documentation network (RFC 5737), which is not local. Returns
-/// the far one.
+/// Gives the far end an address of a documentation network (RFC 5737), which is not local, as the near end reaches
+/// it over a gateway. Returns it.
 fn internet(lab: &Lab) -> Result<std::net::SocketAddr> {
-    for (end, address) in [(lab.near(), "198.51.100.1"), (lab.far(), "198.51.100.2")] {
-        let mut ip = Command::new("ip");
-        ip.args(["address", "add", &format!("{address}/24"), "dev", "lab"]);
-        process::run(ip, "", end.place())?;
-    }
+    let gateway = lab.far().address(Family::V4);
+    lab.far().ip("address add 198.51.100.2/32 dev lab")?;
+    (lab.near()).ip(&format!("route add 198.51.100.2/32 via {gateway}"))?;
     Ok("198.51.100.2:0".parse()?)
+}
+
+/// Gives both ends an address of one network that is nobody's private one (RFC 3849). Returns the far one.
+fn on_link(lab: &Lab) -> Result<std::net::SocketAddr> {
+    for (end, address) in [(lab.near(), "2001:db8:1::1"), (lab.far(), "2001:db8:1::2")] {
+        end.ip(&format!("address add {address}/64 dev lab nodad"))?;
+    }
+    Ok("[2001:db8:1::2]:0".parse()?)
 }
 
 #[test]
@@ -333,11 +339,12 @@ fn a_limit_on_internet_traffic_leaves_the_local_network_alone() -> TestResult {
         remote,
         lab.far().any_port(Family::V4),
         lab.far().any_port(Family::V6),
+        on_link(&lab)?,
     ];
-    let flows = [upload(flows[0])?, upload(flows[1])?, upload(flows[2])?];
+    let flows: Vec<_> = flows.into_iter().map(upload).collect::<Result<_>>()?;
     for (part, limited) in [
-        ("internet", [true, false, false]),
-        ("local", [false, true, true]),
+        ("internet", [true, false, false, false]),
+        ("local", [false, true, true, true]),
     ] {
         let options = [
             "--program",

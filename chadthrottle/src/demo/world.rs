@@ -19,7 +19,7 @@ use crate::{
         direction::{PerClass, PerDirection},
         limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
         notice::{Notice, Severity},
-        process::{Identity, Pid, ProcessId, ProcessKey},
+        process::{Pid, ProcessId, ProcessKey},
         rule::Sharing,
         snapshot::{ProcessRow, Snapshot},
     },
@@ -187,7 +187,7 @@ impl World {
             let before = row.limits;
             actor.choice = match row.ended {
                 true => Choice::default(),
-                false => self.rules.choose(&identity(row), Vec::new),
+                false => self.rules.choose(&row.identity(), Vec::new),
             };
             row.limits = actor.choice.limits;
             let same = row.limits == before;
@@ -215,6 +215,7 @@ impl World {
                 },
                 name: program.name.into(),
                 exe: program.exe.into(),
+                command_line: program.exe.into(),
                 user: program.user.into(),
                 uid: Some(cast::uid(program.user)),
                 cgroup: program.cgroup.into(),
@@ -419,14 +420,6 @@ impl Actor {
             *total_rate =
                 Rate::from_bytes_per_second(total_rate.bytes_per_second() + rate + nobody);
         }
-    }
-}
-
-/// Who it is, for rules.
-fn identity(row: &ProcessRow) -> Identity {
-    Identity {
-        command_line: row.exe.clone(),
-        ..row.identity()
     }
 }
 

@@ -57,6 +57,7 @@ impl Engine {
             }
         }
         outcome = outcome.and(self.try_place_throttle_pair());
+        self.look_at_networks(true);
         for (slot, change) in &changes {
             self.attend();
             if *change == Change::New {

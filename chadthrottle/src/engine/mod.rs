@@ -8,6 +8,7 @@ mod cells;
 mod checking;
 mod enforcement;
 mod limiting;
+mod networks;
 mod notices;
 mod owners;
 mod picture;
@@ -40,6 +41,7 @@ use crate::{
 };
 use attribution::Attribution;
 use cells::RuleCells;
+use networks::Networks;
 use notices::Notices;
 use owners::{Owner, Owners};
 use watching::Watching;
@@ -88,6 +90,7 @@ struct Engine {
     attribution: Attribution,
     notices: Notices,
     watching: Watching,
+    networks: Networks,
     unattributed: Counters,
     /// Payload of owners whose slots went to others.
     departed: PerDirection<u64>,
@@ -113,6 +116,7 @@ impl Engine {
             attribution: Attribution::default(),
             notices: Notices::default(),
             watching: Watching::default(),
+            networks: Networks::default(),
             unattributed: Counters::default(),
             departed: PerDirection::default(),
             totals: Totals::default(),
@@ -183,6 +187,7 @@ impl Engine {
         let strangers = self.read_unattributed();
         self.follow_moves(&busy);
         self.notice_lost_devices();
+        self.look_at_networks(false);
         self.check_limits(|_| true);
         let owners = self.owners.iter();
         let with_sockets: Vec<ProcessKey> = owners

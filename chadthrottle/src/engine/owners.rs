@@ -153,6 +153,7 @@ impl Owner {
             key: identity.key,
             name: identity.name.clone(),
             exe: identity.exe.clone(),
+            command_line: identity.command_line.clone(),
             user: identity.user.clone(),
             uid: identity.uid,
             cgroup: identity.cgroup.clone(),

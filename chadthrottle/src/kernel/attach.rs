@@ -27,7 +27,7 @@ use crate::process::mounts;
 
 /// Since Linux 5.7 aya attaches with `bpf_link_create`, whose flags must be 0: `AllowMultiple`
 /// would fail with EINVAL. A link never excludes other programs, so nothing is lost.
-const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+pub(super) const MODE: CgroupAttachMode = CgroupAttachMode::Single;
 
 /// Set, the throttle pair goes to the cgroup root at once, to tell trouble with attaching from
 /// trouble with matching.

@@ -12,25 +12,32 @@ pub mod features;
 mod limits;
 mod newcomers;
 pub mod object;
+mod prefixes;
 pub mod probe;
+mod sending;
 mod slots;
 mod sockets;
 mod window;
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
-use aya::{Ebpf, programs::fexit::FExitLink};
+use aya::{
+    Ebpf,
+    programs::{cgroup_sock_addr::CgroupSockAddrLink, fexit::FExitLink},
+};
 use chadthrottle_common::{tag::slots_for, traffic::Direction};
 
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, Roads, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells, Present};
 pub use newcomers::Newcomers;
+pub use prefixes::LocalPrefixes;
 pub use slots::{Slots, SlotsExhausted};
 pub use sockets::{Socket, SocketTags};
 pub use window::{WindowLink, WithoutWindow};
@@ -45,6 +52,8 @@ use crate::model::direction::PerDirection;
 pub struct Kernel {
     /// Which slots are free, and which process has which.
     pub slots: Slots,
+    /// Which networks are local.
+    pub local_prefixes: LocalPrefixes,
     /// Socket tags.
     pub sockets: SocketTags,
     /// Traffic by slot.
@@ -61,6 +70,8 @@ pub struct Kernel {
     forks: Forks,
     /// The program that sees who accepts a connection, or why it does not.
     accept: Result<FExitLink, String>,
+    /// The programs that see who sends a datagram, or why they do not.
+    sending: Result<[CgroupSockAddrLink; 2], String>,
     /// Whether limits of a direction can use windows.
     pub windows: PerDirection<Result<(), WithoutWindow>>,
     // Last, so that maps and links go first. Holds the programs.
@@ -95,9 +106,16 @@ impl Kernel {
         if let Err(why) = &accept {
             log::info!("who accepts a connection is looked for, not seen: {why:#}");
         }
+        let sending = File::open(attachments.root())
+            .map_err(anyhow::Error::from)
+            .and_then(|root| sending::attach(&mut ebpf, &root));
+        if let Err(why) = &sending {
+            log::info!("who sends a datagram is not seen: {why:#}");
+        }
         let (announcements, roads, events) = Events::take(&mut ebpf)?;
         let kernel = Self {
             slots: Slots::take(&mut ebpf, slots)?,
+            local_prefixes: LocalPrefixes::take(&mut ebpf)?,
             sockets: SocketTags::take(&mut ebpf)?,
             counters: CounterMap::take(&mut ebpf)?,
             limits: LimitCells::take(&mut ebpf)?,
@@ -110,6 +128,7 @@ impl Kernel {
                 attachments
             },
             accept: accept.map_err(|why| format!("{why:#}")),
+            sending: sending.map_err(|why| format!("{why:#}")),
             windows,
             ebpf,
         };
@@ -143,6 +162,11 @@ impl Kernel {
     /// Why children are not seen when they are forked; nothing while they are or could be.
     pub fn why_forks_are_not_seen(&self) -> Option<&str> {
         self.forks.why_not_seen()
+    }
+
+    /// Why it is not seen who sends a datagram on a socket that somebody else made; nothing while it is.
+    pub fn why_sending_is_not_seen(&self) -> Option<&str> {
+        self.sending.as_ref().err().map(String::as_str)
     }
 
     /// Why it is not seen who accepts a connection; nothing while it is.

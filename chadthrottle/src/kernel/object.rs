@@ -229,7 +229,7 @@ fn refused(name: &str) -> String {
     format!("the kernel refused program '{name}'; `chadthrottle doctor` says what may be missing")
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
 {

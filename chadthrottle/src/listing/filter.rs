@@ -21,6 +21,7 @@ enum What {
     Text(String),
     User(String),
     Program(String),
+    Command(String),
     Unit(String),
     Pid(String),
     Port(Option<u16>),
@@ -93,9 +94,12 @@ fn term(word: &str) -> Option<Term> {
         ("limited", _) => What::Limited,
         ("blocked", _) => What::Blocked,
         // Half typed: everything passes still.
-        (_, Some(("user" | "program" | "unit" | "cgroup" | "pid" | "port", ""))) => return None,
+        (_, Some(("user" | "program" | "command" | "unit" | "cgroup" | "pid" | "port", ""))) => {
+            return None;
+        }
         (_, Some(("user", name))) => What::User(name.to_lowercase()),
         (_, Some(("program", name))) => What::Program(name.to_lowercase()),
+        (_, Some(("command", text))) => What::Command(text.to_lowercase()),
         (_, Some(("unit" | "cgroup", name))) => What::Unit(name.to_lowercase()),
         (_, Some(("pid", id))) => What::Pid(id.to_owned()),
         (_, Some(("port", port))) => What::Port(port.parse().ok()),
@@ -108,13 +112,19 @@ impl What {
     fn matches(&self, row: &ProcessRow, ports: Option<&Ports>) -> bool {
         match self {
             Self::Text(text) => {
-                [&row.name, &row.exe, &row.user, &row.cgroup]
-                    .into_iter()
-                    .any(|field| contains(field, text))
+                let fields = [
+                    &row.name,
+                    &row.exe,
+                    &row.command_line,
+                    &row.user,
+                    &row.cgroup,
+                ];
+                fields.into_iter().any(|field| contains(field, text))
                     || row.pid().to_string() == *text
             }
             Self::User(name) => starts_with(&row.user, name),
             Self::Program(name) => contains(&row.name, name) || contains(&row.exe, name),
+            Self::Command(text) => contains(&row.command_line, text),
             Self::Unit(name) => {
                 contains(unit::name(&row.cgroup), name) || contains(&row.cgroup, name)
             }
@@ -168,6 +178,7 @@ mod tests {
             },
             name: "nginx".into(),
             exe: "/usr/sbin/nginx".into(),
+            command_line: "nginx: worker process".into(),
             user: "www-data".into(),
             uid: Some(33),
             cgroup: "/system.slice/nginx.service".into(),
@@ -229,6 +240,9 @@ mod tests {
             ("unit:nginx.service", true),
             ("cgroup:/system", true),
             ("program:NGINX", true),
+            ("command:worker", true),
+            ("command:master", false),
+            ("worker", true),
             ("limited", true),
             ("blocked", true),
             ("!limited", false),

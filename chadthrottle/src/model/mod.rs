@@ -8,6 +8,7 @@ pub mod handle;
 pub mod limit;
 pub mod notice;
 pub mod pattern;
+pub mod prefix;
 pub mod process;
 pub mod rule;
 pub mod snapshot;

@@ -18,8 +18,8 @@ pub enum Scope {
     All,
     /// What is not local.
     Internet,
-    /// This machine and its networks: private (RFC 1918), shared by a carrier's customers (CGNAT),
-    /// link-local, unique local (ULA), loopback and multicast addresses.
+    /// This machine and its networks: those it has an address in, and private (RFC 1918), shared by a carrier's
+    /// customers (CGNAT), link-local, unique local (ULA), loopback and multicast addresses.
     Local,
 }
 

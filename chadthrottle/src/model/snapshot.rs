@@ -26,6 +26,9 @@ pub struct ProcessRow {
     pub name: Arc<str>,
     /// Its program file; empty when it can't be known (a kernel thread, or gone too fast).
     pub exe: Arc<str>,
+    /// Its arguments, joined by spaces; empty when they can't be known.
+    #[serde(default)]
+    pub command_line: Arc<str>,
     /// Its user's name, else its number.
     pub user: Arc<str>,
     /// Its user's number, if it is known.
@@ -54,13 +57,13 @@ impl ProcessRow {
         self.key.pid
     }
 
-    /// The process as rules see it. Its command line is not in the table.
+    /// The process as rules see it.
     pub fn identity(&self) -> Identity {
         Identity {
             key: self.key,
             name: self.name.clone(),
             exe: self.exe.clone(),
-            command_line: "".into(),
+            command_line: self.command_line.clone(),
             user: self.user.clone(),
             uid: self.uid,
             cgroup: self.cgroup.clone(),

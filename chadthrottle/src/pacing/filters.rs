@@ -21,7 +21,8 @@ use netlink_packet_route::{
     tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcMessage, TcOption},
 };
 
-use super::netlink::{Netlink, message};
+use super::netlink::message;
+use crate::process::rtnetlink::Netlink;
 
 // From linux/pkt_sched.h.
 const CLSACT: u32 = 0xffff_fff1;

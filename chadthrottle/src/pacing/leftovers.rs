@@ -4,10 +4,10 @@ use std::{collections::HashSet, fs::File, io, os::fd::AsFd as _};
 
 use super::{
     instances::Instances,
-    netlink::{Netlink, Qdisc, ROOT},
+    netlink::{Qdisc, ROOT},
     plan::HANDLE,
 };
-use crate::process::network::namespace_of;
+use crate::process::{network::namespace_of, rtnetlink::Netlink};
 
 /// What can be left.
 #[derive(Clone, Copy)]

@@ -23,10 +23,10 @@ use std::{
 use crate::{
     kernel::features::kernel_release,
     model::{limit::Mechanism, process::Pid},
-    process::network::namespace_of,
+    process::{network::namespace_of, rtnetlink::Netlink},
 };
 use instances::Instances;
-use netlink::{Netlink, Qdisc, QdiscOption};
+use netlink::{Qdisc, QdiscOption};
 use plan::{HANDLE, Plan, plan};
 pub use windows::Windows;
 

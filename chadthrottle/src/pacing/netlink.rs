@@ -1,18 +1,14 @@
 //! Queueing disciplines by rtnetlink, in any network namespace.
 
-use std::{io, os::fd::BorrowedFd};
+use std::io;
 
-use netlink_packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcHeader, TcMessage, TcOption},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::process::network;
+use crate::process::rtnetlink::Netlink;
 
 /// A queueing discipline of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,31 +31,7 @@ pub const ROOT: u32 = 0xffff_ffff;
 /// An option of a qdisc: its number in `linux/pkt_sched.h`, and a value.
 pub type QdiscOption = (u16, u32);
 
-/// A socket to the kernel's routing side in one network namespace.
-pub struct Netlink {
-    socket: Socket,
-    sequence: u32,
-}
-
 impl Netlink {
-    /// Opens a socket in the network namespace behind `namespace`. It belongs there for good, so
-    /// a thread that goes in for a moment is enough.
-    ///
-    /// # Errors
-    ///
-    /// The namespace can't be entered, or the socket not be made.
-    pub fn in_namespace(namespace: BorrowedFd<'_>) -> io::Result<Self> {
-        network::inside(namespace, || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            Ok(Self {
-                socket,
-                sequence: 0,
-            })
-        })
-    }
-
     /// All qdiscs of a device, or of all devices with the index 0.
     ///
     /// # Errors
@@ -119,57 +91,6 @@ impl Netlink {
         let message = message(device, ROOT, handle);
         self.ask(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK)?;
         Ok(())
-    }
-
-    /// Sends a request and collects what is answered.
-    pub(super) fn ask(
-        &mut self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, request.into());
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut answers = Vec::new();
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            if self.collect(&datagram, &mut answers)? {
-                return Ok(answers);
-            }
-        }
-    }
-
-    /// Takes a datagram apart; returns whether it was the last.
-    fn collect(
-        &self,
-        mut datagram: &[u8],
-        answers: &mut Vec<RouteNetlinkMessage>,
-    ) -> io::Result<bool> {
-        while !datagram.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)
-                .map_err(io::Error::other)?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            datagram = datagram.get(length..).unwrap_or(&[]);
-            if message.header.sequence_number != self.sequence {
-                continue;
-            }
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(error) => match error.code {
-                    None => return Ok(true),
-                    Some(_) => return Err(error.to_io()),
-                },
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                _ => {}
-            }
-        }
-        Ok(false)
     }
 }
 

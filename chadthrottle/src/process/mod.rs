@@ -1,5 +1,6 @@
 //! Processes as `/proc` shows them.
 
+pub mod addresses;
 pub mod ancestry;
 pub mod carrier;
 pub mod cgroups;
@@ -8,6 +9,7 @@ pub mod identity;
 pub mod login;
 pub mod mounts;
 pub mod network;
+pub mod rtnetlink;
 pub mod sockets;
 
 use std::os::fd::OwnedFd;

@@ -1,12 +1,13 @@
 //! Network namespaces of processes.
 
-use crate::model::process::Pid;
 use std::{
     fs::File,
     io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     thread,
 };
+
+use crate::model::process::Pid;
 
 /// The network namespace of a process, held open, and its number.
 ///

@@ -227,6 +227,7 @@ fn loading() -> Vec<Finding> {
                 ok(what, "all programs load and attach"),
                 trees(&mut kernel),
                 accepting(&kernel),
+                sending(&kernel),
                 windows(kernel),
             ],
             Err(error) => vec![lacking(
@@ -273,6 +274,20 @@ fn accepting(kernel: &kernel::Kernel) -> Finding {
             "a worker's connections are found after about a second, shorter ones count for the parent; \
              Linux 5.11 with CONFIG_DEBUG_INFO_BTF tells of each at once, where it allows tracing \
              programs",
+        ),
+    }
+}
+
+/// Whether a datagram is of the process that sends it.
+fn sending(kernel: &kernel::Kernel) -> Finding {
+    let what = "who sends a datagram";
+    match kernel.why_sending_is_not_seen() {
+        None => ok(what, "seen as it happens"),
+        Some(why) => lacking(
+            what,
+            Standing::Degraded,
+            why,
+            "a datagram counts for the process that made its socket, for as long as that holds it",
         ),
     }
 }

@@ -29,6 +29,7 @@ const PROCESS: &[Field] = &[
     ("exe", |line| line.lead.exe.to_string()),
     ("user", |line| line.lead.user.to_string()),
     ("cgroup", |line| line.lead.cgroup.to_string()),
+    ("command", |line| line.lead.command_line.to_string()),
 ];
 
 const GROUP: &[Field] = &[

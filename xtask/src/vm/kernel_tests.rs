@@ -21,7 +21,7 @@ const BEGIN: &str = "the kernel tests begin";
 
 /// What runs unless something else is asked for: for each thing that kernels may do differently one
 /// test or two, as an emulated machine takes a dozen seconds for each.
-pub const SAMPLE: [&str; 21] = [
+pub const SAMPLE: [&str; 22] = [
     "a_connection_handed_to_a_forked_child_is_limited",
     "a_flow_under_bbr_keeps_its_limit",
     "a_limited_neighbour_changes_no_round_trip",
@@ -33,6 +33,7 @@ pub const SAMPLE: [&str; 21] = [
     "an_mptcp_client_is_limited",
     "connections_end_when_their_process_does",
     "connections_shorter_than_a_look_are_those_of_the_worker_that_accepted_them",
+    "datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them",
     "doctor_finds_this_machine_fit",
     "flows_that_understand_ecn_lose_nothing",
     "fq_comes_with_a_limit_and_goes_with_it",

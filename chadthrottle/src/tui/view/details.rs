@@ -159,6 +159,10 @@ fn facts(state: &State, row: &ProcessRow, width: u16, theme: &Theme) -> Vec<Line
     ];
     let who: Vec<String> = who.into_iter().filter(|part| !part.is_empty()).collect();
     lines.push(Line::styled(cut(&who.join(" · "), width), theme.faint));
+    // Of which script an interpreter runs, its file says nothing.
+    if !row.command_line.is_empty() && row.command_line != row.exe {
+        lines.push(Line::styled(cut(&row.command_line, width), theme.faint));
+    }
     let roomy = width >= 2 * (2 * units.width() + 8);
     let moved = |direction| {
         let rate = units.rate(*row.rate.get(direction));

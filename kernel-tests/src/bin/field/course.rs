@@ -156,6 +156,8 @@ fn act(
     }
     let Some(limit) = limit else { return Ok(None) };
     let outcome = judge(scene, stage, &limit)?;
+    // Without a limit it would fill the disk meanwhile.
+    stage.clear(std::mem::take(running));
     limit.lift()?;
     Ok(Some(outcome))
 }

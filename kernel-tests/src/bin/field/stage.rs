@@ -26,6 +26,9 @@ const LINE: &str = "delay 10ms rate 400mbit limit 1000000";
 /// How large the file is that is moved. It has no blocks: it takes no room.
 const LARGE: u64 = 1 << 40;
 
+/// How large a file may become that is written, in bytes.
+const LARGEST: u64 = 8 << 30;
+
 /// One of the users that the near end's programs run as: nobody has their numbers.
 const FIRST_USER: u32 = 64_400;
 
@@ -113,8 +116,12 @@ impl<'a> Stage<'a> {
         Ok(carriers)
     }
 
-    /// Ends what was started, politely first: servers take their workers with them.
-    pub fn clear(&self, processes: Vec<Process>) {
+    /// Ends what was started: the client, which came last, at once; servers politely first, as they take their workers
+    /// with them.
+    pub fn clear(&self, mut processes: Vec<Process>) {
+        if processes.len() > 1 {
+            processes.pop();
+        }
         for process in &processes {
             let _ended_by_itself = process.signal(Signal::TERM);
         }
@@ -236,8 +243,10 @@ impl Post<'_> {
         Ok(copy)
     }
 
-    /// Starts a command at its end: in its unit and as its user if it is the one that is limited.
+    /// Starts a command at its end: in its unit and as its user if it is the one that is limited. What gets away
+    /// from its limit does not fill the disk.
     pub fn start(&self, command: Command) -> Result<Process> {
+        let command = wrapped("prlimit", &[&format!("--fsize={LARGEST}"), "--"], &command);
         let end = self.end_of(self.part);
         if !self.is_limited() {
             return end.start(command);
@@ -247,17 +256,8 @@ impl Post<'_> {
             return Process::start(command, place);
         }
         let user = self.stage.user.to_string();
-        let mut as_user = Command::new("setpriv");
-        as_user.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
-        as_user.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                as_user.env(name, value);
-            }
-        }
-        if let Some(folder) = command.get_current_dir() {
-            as_user.current_dir(folder);
-        }
+        let options = ["--reuid", &user, "--regid", &user, "--clear-groups", "--"];
+        let mut as_user = wrapped("setpriv", &options, &command);
         as_user.env("HOME", self.folder());
         Process::start(as_user, place)
     }
@@ -280,6 +280,18 @@ impl Post<'_> {
         })
         .with_context(|| process.errors())
     }
+}
+
+/// A command that another program starts.
+fn wrapped(program: &str, options: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(program);
+    wrapped
+        .args(options)
+        .arg(command.get_program())
+        .args(command.get_args());
+    let variables = command.get_envs();
+    wrapped.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    wrapped
 }
 
 /// A shell that is replaced by the last command if that begins with `exec`.
