@@ -66,6 +66,21 @@ impl Target {
         }
     }
 
+    /// Whether it is a program's name that is none of this process's, but that of the script which it runs, as an
+    /// interpreter does.
+    pub fn names_script_of(&self, process: &Identity) -> bool {
+        let Self::Program {
+            by: ProgramField::Name,
+            pattern,
+        } = self
+        else {
+            return false;
+        };
+        let mut words = process.command_line.split(' ').skip(1);
+        !name_matches(pattern, process)
+            && words.any(|word| pattern.matches(word.rsplit('/').next().unwrap_or(word)))
+    }
+
     /// Whether a process is meant. `descends` tells whether it is a descendant of the process in a
     /// [`Target::Tree`].
     pub fn matches(&self, process: &Identity, descends: &mut dyn FnMut(ProcessId) -> bool) -> bool {
@@ -335,6 +350,26 @@ mod tests {
         assert!(matches(&Target::Tree(Pid(42).into())));
         assert!(matches(&Target::Tree(Pid(1).into())));
         assert!(!matches(&Target::Tree(Pid(2).into())));
+    }
+
+    #[test]
+    fn a_name_may_be_that_of_a_script() {
+        use ProgramField::{Name, Path};
+        let python = Identity {
+            name: "python3".into(),
+            command_line: "/usr/bin/python3 -u /opt/speedtest.py --json".into(),
+            ..process()
+        };
+        for (target, is_script) in [
+            (by(Name, "speedtest.py"), true),
+            (by(Name, "speed*"), true),
+            (by(Name, "python3"), false),
+            (by(Name, "speedtest"), false),
+            (by(Path, "speedtest.py"), false),
+            (Target::Cgroup("/".into()), false),
+        ] {
+            assert_eq!(target.names_script_of(&python), is_script, "{target}");
+        }
     }
 
     #[test]

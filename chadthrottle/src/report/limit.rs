@@ -83,6 +83,7 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
     };
     let words = format!("limited to {}; Ctrl-C to end", describe(limit));
     say(json, &applied, || words)?;
+    let mut hinted = false;
     // Until all processes of `--pid` have been told as ended, and all else is gone.
     let mut waiting = true;
     while waiting {
@@ -93,6 +94,11 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
             .iter()
             .filter(|limit| !is_about_processes(&limit.rule.target))
             .collect();
+        if !std::mem::replace(&mut hinted, true) {
+            for hint in hints(&snapshot) {
+                log::warn!("{hint}");
+            }
+        }
         let time = super::timestamp(snapshot.time);
         let sample = Event::Sample {
             time: time.clone(),
@@ -118,6 +124,23 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         waiting = !pids.is_empty() || !broad.is_empty();
     }
     Ok(())
+}
+
+/// What to type where a name is nobody's, but that of a script which somebody runs.
+fn hints(snapshot: &Snapshot) -> Vec<String> {
+    let without = snapshot.limits.iter().filter(|limit| limit.members == 0);
+    let hint = |limit: &LimitRow| {
+        let target = &limit.rule.target;
+        let mut rows = snapshot.processes.iter();
+        let row = rows.find(|row| !row.ended && target.names_script_of(&row.identity()))?;
+        Some(format!(
+            "{target} is no process's name; {} ({}) runs it: {}. `--command` with a pattern means that",
+            row.name,
+            row.pid(),
+            row.command_line
+        ))
+    };
+    without.filter_map(hint).collect()
 }
 
 /// The rule with processes where it names threads, as `htop` shows them.

@@ -23,10 +23,8 @@ const FILTER: &[(&str, &str)] = &[
     ("user:ada", "of this user"),
     ("pid:42", "ids that begin so; several with commas"),
     ("port:443", "has such a local or remote port"),
-    (
-        "program: unit: command:",
-        "has it in its name, unit or command line",
-    ),
+    ("program: unit:", "of this program or unit"),
+    ("command:up.py", "in its command line"),
     ("limited blocked", "has a limit; is blocked"),
     ("!user:root", "not so"),
 ];
