@@ -18,10 +18,11 @@ const HEAD: &str = "\
 # In the field
 
 Made by `cargo xtask field`, which runs other people's programs under limits and writes this file. One end of a
-line of 400 Mbit/s and 10 ms (on a kernel without netem: as fast as it goes) is limited to 1 MB/s, and the other end's kernel tells what came through. A figure is
-the mean of five seconds, from the second one after the limit on, of the limit: what a program had before it was
-limited, and the first second, are not in it. **Midway** means that the limit came while the program moved data at
-full speed, **before** that it was there before the program. Figures that are not from 0.90 to 1.05 are in bold.
+line is limited to 1 MB/s, and the other end's kernel tells what came through. The line has 400 Mbit/s and a round
+trip of 10 ms; on a kernel without netem it is as fast as a veth pair goes. A figure is the mean of five seconds,
+from the second one after the limit on, of the limit. **Midway** means that the limit came while the program moved
+data at full speed, **before** that it was there before the program. Figures that are not from 0.90 to 1.05 are in
+bold. A virtual machine without KVM is slow: what a program can't send there, no limit held.
 ";
 
 /// Cells by what they are of; a later one counts instead of one before.
@@ -29,7 +30,7 @@ type Cells = BTreeMap<(String, Phase, Target), Cell>;
 
 /// Writes it.
 pub fn write(results: &Path, docs: &Path) -> Result<()> {
-    let mut kernels: BTreeMap<String, (Machine, Cells)> = BTreeMap::new();
+    let mut kernels: BTreeMap<Vec<u32>, (Machine, Cells)> = BTreeMap::new();
     for file in files(results)? {
         let text = fs::read_to_string(&file)?;
         let mut lines = text.lines();
@@ -37,7 +38,7 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
         let machine: Machine =
             serde_json::from_str(first).with_context(|| file.display().to_string())?;
         let kernel = kernels
-            .entry(machine.kernel.clone())
+            .entry(numbers(&machine.kernel))
             .or_insert_with(|| (machine.clone(), Cells::new()));
         kernel.0 = machine;
         for line in lines {
@@ -54,6 +55,19 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     }
     let path = docs.join("field.md");
     fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// A version, to be compared.
+fn numbers(version: &str) -> Vec<u32> {
+    let parts = version.split(|letter: char| !letter.is_ascii_digit());
+    parts.filter_map(|part| part.parse().ok()).collect()
+}
+
+/// Why something failed, in a line: without the paths of the machine that it was on.
+fn shortly(why: &str) -> String {
+    let words = why.split_whitespace().filter(|word| !word.contains('/'));
+    let text = words.collect::<Vec<_>>().join(" ");
+    text.trim_matches([' ', ':']).chars().take(120).collect()
 }
 
 /// The results' files, oldest first.
@@ -102,7 +116,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
             row.push(resent(Target::ALL.iter().filter_map(|target| of(*target))));
             table.row(&row);
         }
-        text += &format!("\n### {title}\n\n");
+        text += &format!("\n### {title}");
         text += &table.below("");
     }
     let mut table = Table::of_words(&["program", "after a reload", "short connections"]);
@@ -118,7 +132,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
         table.row(&[scene.name.to_owned(), reloaded, short]);
     }
     if special {
-        text += "\n### By program, before\n\n";
+        text += "\n### By program, before";
         text += &table.below("");
     }
     for cell in cells.values() {
@@ -128,10 +142,11 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
             }
             Outcome::Failed(why) => {
                 notes.insert(format!(
-                    "{}, {:?} by {}: not measured: {why}.",
+                    "{}, {:?} by {}: not measured: {}.",
                     cell.scene,
                     cell.phase,
-                    cell.target.words()
+                    cell.target.words(),
+                    shortly(why)
                 ));
             }
             Outcome::Measured { said, .. } if !said.is_empty() => {
