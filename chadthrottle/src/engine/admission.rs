@@ -95,13 +95,13 @@ impl Engine {
     }
 
     /// Lets processes that share a slot become known, and meet the rules as one.
-    fn admit_crowd(&mut self, tag: Tag, kind: Kind) {
+    pub(super) fn admit_crowd(&mut self, tag: Tag, kind: Kind) {
         if self.owners.of_tag(tag).is_some() {
             return;
         }
         let cgroup = cgroups::path(self.kernel.cgroup_root(), kind.cgroup);
-        let mut owner = (self.attribution).crowd(tag, kind, cgroup.as_deref().unwrap_or("/"));
-        owner.began = Some(self.prewarmed.of(kind));
+        let owner = (self.attribution).crowd(tag, kind, cgroup.as_deref().unwrap_or("/"));
+        let pid = owner.pid();
         self.notices.warn(format!(
             "{} processes are told apart, which is the most this machine's slots allow: further ones of {} in {} are \
              in one row, and only limits by user, cgroup or unit hold them",
@@ -110,7 +110,7 @@ impl Engine {
             owner.identity.cgroup
         ));
         self.owners.insert(owner);
-        self.meet_rules(tag.slot);
+        self.admit(tag, pid, Some(kind));
     }
 
     /// Takes in a process that has a slot. Whichever way it was found, it becomes known here and nowhere

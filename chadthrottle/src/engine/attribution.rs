@@ -142,6 +142,10 @@ impl Engine {
                 self.admit(tag, pid, None);
             }
         }
+        let crowds: Vec<(Kind, Tag)> = self.kernel.slots.crowds().collect();
+        for (kind, tag) in crowds {
+            self.admit_crowd(tag, kind);
+        }
         self.looked_at_all = Instant::now();
         self.look_at_all_after = if tagged > 0 {
             LOOK_AT_ALL[0]
@@ -245,9 +249,11 @@ enum Tagged {
 /// process still holds the socket, too.
 fn rightly_tagged(owners: &Owners, look: &mut Look, tag: Tag, pid: Pid, inode: u64) -> bool {
     owners.of_tag(tag).is_some_and(|owner| {
-        let is_alone = owners.of_process(pid).is_some();
-        let shares = owner.is_crowd() && !is_alone;
-        owner.ended.is_none() && (shares || owner.pid() == pid || look.holds(owner.pid(), inode))
+        let mut is_its_own = || match owner.is_crowd() {
+            true => owners.of_process(pid).is_none(),
+            false => owner.pid() == pid || look.holds(owner.pid(), inode),
+        };
+        owner.ended.is_none() && is_its_own()
     })
 }
 

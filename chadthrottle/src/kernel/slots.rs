@@ -137,6 +137,11 @@ impl Slots {
             .map(|(pid, tag)| (Pid(pid), tag))
     }
 
+    /// Every slot that processes of a cgroup and user share, for the same.
+    pub fn crowds(&self) -> impl Iterator<Item = (Kind, Tag)> {
+        self.crowds.iter().filter_map(Result::ok)
+    }
+
     /// Forgets that a process, which has ended, has a slot; its sockets keep it.
     pub fn forget_process(&mut self, pid: Pid) {
         // Not being there is what is wanted.
