@@ -246,50 +246,49 @@ fn loading() -> Vec<Finding> {
     }
 }
 
+/// What the kernel tells by itself, and `how`; where it does not, why, and what that means.
+fn seen(what: &'static str, how: &str, why_not: Option<&str>, otherwise: &str) -> Finding {
+    match why_not {
+        None => ok(what, how),
+        Some(why) => lacking(what, Standing::Degraded, why, otherwise),
+    }
+}
+
 /// Whether a limited tree's children are known from their first moment.
 fn trees(kernel: &mut kernel::Kernel) -> Finding {
     let what = "children of limited trees";
     kernel.follow_forks(true);
-    match kernel.why_forks_are_not_seen() {
-        None => ok(what, "seen when they are forked"),
-        Some(why) => lacking(
-            what,
-            Standing::Degraded,
-            why,
-            "they are looked for ten times a second; a kernel with CONFIG_DEBUG_INFO_BTF tells of \
+    seen(
+        what,
+        "seen when they are forked",
+        kernel.why_forks_are_not_seen(),
+        "they are looked for ten times a second; a kernel with CONFIG_DEBUG_INFO_BTF tells of \
              each at once",
-        ),
-    }
+    )
 }
 
 /// Whether a connection is its process's from the moment that it accepts it.
 fn accepting(kernel: &kernel::Kernel) -> Finding {
     let what = "who accepts a connection";
-    match kernel.why_accepting_is_not_seen() {
-        None => ok(what, "seen as it happens"),
-        Some(why) => lacking(
-            what,
-            Standing::Degraded,
-            why,
-            "a worker's connections are found after about a second, shorter ones count for the parent; \
+    seen(
+        what,
+        "seen as it happens",
+        kernel.why_accepting_is_not_seen(),
+        "a worker's connections are found after about a second, shorter ones count for the parent; \
              Linux 5.11 with CONFIG_DEBUG_INFO_BTF tells of each at once, where it allows tracing \
              programs",
-        ),
-    }
+    )
 }
 
 /// Whether a datagram is of the process that sends it.
 fn sending(kernel: &kernel::Kernel) -> Finding {
     let what = "who sends a datagram";
-    match kernel.why_sending_is_not_seen() {
-        None => ok(what, "seen as it happens"),
-        Some(why) => lacking(
-            what,
-            Standing::Degraded,
-            why,
-            "a datagram counts for the process that made its socket, for as long as that holds it",
-        ),
-    }
+    seen(
+        what,
+        "seen as it happens",
+        kernel.why_sending_is_not_seen(),
+        "a datagram counts for the process that made its socket, for as long as that holds it",
+    )
 }
 
 /// Whether limits use windows.

@@ -270,15 +270,17 @@ impl Post<'_> {
         Ok(())
     }
 
-    /// Waits until somebody listens on a TCP port at its end.
-    pub fn listens(&self, process: &Process, port: u16) -> Result<()> {
+    /// Starts a server, and waits until somebody listens on its TCP port at this end.
+    pub fn serve(&self, command: Command, port: u16) -> Result<Process> {
+        let process = self.start(command)?;
         let end = self.end_of(self.part);
         until("the server listens", Duration::from_secs(30), || {
             let mut ss = Command::new("ss");
             ss.args(["-ltnH"]);
             Ok(end.run(ss)?.contains(&format!(":{port} ")))
         })
-        .with_context(|| process.errors())
+        .with_context(|| process.errors())?;
+        Ok(process)
     }
 }
 

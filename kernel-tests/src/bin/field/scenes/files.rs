@@ -145,9 +145,7 @@ fn sshd(post: &Post<'_>) -> Result<Process> {
     )?;
     let mut sshd = Command::new(post.program("sshd")?);
     sshd.arg("-D").arg("-e").arg("-f").arg(configuration);
-    let sshd = post.start(sshd)?;
-    post.listens(&sshd, SSH_PORT)?;
-    Ok(sshd)
+    post.serve(sshd, SSH_PORT)
 }
 
 fn ssh_options(post: &Post<'_>) -> String {
@@ -227,9 +225,7 @@ fn rsync_daemon(post: &Post<'_>) -> Result<Process> {
         .args(["--daemon", "--no-detach"])
         .arg(format!("--config={}", configuration.display()));
     rsync.arg(format!("--log-file={}", folder.join("log").display()));
-    let rsync = post.start(rsync)?;
-    post.listens(&rsync, RSYNC_PORT)?;
-    Ok(rsync)
+    post.serve(rsync, RSYNC_PORT)
 }
 
 fn rsync_from_daemon(post: &Post<'_>) -> Result<Process> {
@@ -254,9 +250,7 @@ fn vsftpd(post: &Post<'_>) -> Result<Process> {
     )?;
     let mut vsftpd = Command::new(post.program("vsftpd")?);
     vsftpd.arg(configuration);
-    let vsftpd = post.start(vsftpd)?;
-    post.listens(&vsftpd, FTP_PORT)?;
-    Ok(vsftpd)
+    post.serve(vsftpd, FTP_PORT)
 }
 
 fn ftp(post: &Post<'_>) -> Result<Process> {
@@ -295,9 +289,7 @@ fn smbd(post: &Post<'_>) -> Result<Process> {
     )?;
     let mut smbd = Command::new(post.program("smbd")?);
     smbd.args(["--foreground", "-s"]).arg(configuration);
-    let smbd = post.start(smbd)?;
-    post.listens(&smbd, SMB_PORT)?;
-    Ok(smbd)
+    post.serve(smbd, SMB_PORT)
 }
 
 fn smbclient(post: &Post<'_>) -> Result<Process> {

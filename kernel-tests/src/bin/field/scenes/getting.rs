@@ -159,9 +159,7 @@ fn sink(post: &Post<'_>) -> Result<Process> {
     let program = post.write("sink.js", SINK)?;
     let mut node = Command::new(post.program("node")?);
     node.arg(program).arg(post.server()).arg(PORT.to_string());
-    let node = post.start(node)?;
-    post.listens(&node, PORT)?;
-    Ok(node)
+    post.serve(node, PORT)
 }
 
 fn curl_upload(post: &Post<'_>) -> Result<Process> {

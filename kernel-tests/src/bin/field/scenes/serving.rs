@@ -83,9 +83,7 @@ fn postgres(post: &Post<'_>) -> Result<Process> {
     let mut postgres = Command::new(post.program("postgres")?);
     postgres.args(["-h", &post.server(), "-p", &POSTGRES_PORT.to_string(), "-D"]);
     postgres.arg(folder.join("data")).arg("-k").arg(folder);
-    let postgres = post.start(postgres)?;
-    post.listens(&postgres, POSTGRES_PORT)?;
-    Ok(postgres)
+    post.serve(postgres, POSTGRES_PORT)
 }
 
 fn psql(post: &Post<'_>) -> Result<Process> {
@@ -103,9 +101,7 @@ fn socat(post: &Post<'_>) -> Result<Process> {
         post.server()
     ));
     socat.arg(format!("EXEC:cat {}", post.large().display()));
-    let socat = post.start(socat)?;
-    post.listens(&socat, PORT)?;
-    Ok(socat)
+    post.serve(socat, PORT)
 }
 
 fn socat_client(post: &Post<'_>) -> Result<Process> {
@@ -123,17 +119,13 @@ fn socket_activation(post: &Post<'_>) -> Result<Process> {
     activate
         .args(["--accept", "--inetd", "cat"])
         .arg(post.large());
-    let activate = post.start(activate)?;
-    post.listens(&activate, PORT)?;
-    Ok(activate)
+    post.serve(activate, PORT)
 }
 
 pub fn iperf3(post: &Post<'_>) -> Result<Process> {
     let mut iperf3 = Command::new(post.program("iperf3")?);
     iperf3.args(["-s", "-B", &post.server()]);
-    let iperf3 = post.start(iperf3)?;
-    post.listens(&iperf3, 5201)?;
-    Ok(iperf3)
+    post.serve(iperf3, 5201)
 }
 
 /// A client of `iperf3 -s`.

@@ -1,6 +1,6 @@
 //! Web servers.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::Result;
 use kernel_tests::process::Process;
@@ -107,9 +107,7 @@ fn nginx(post: &Post<'_>) -> Result<Process> {
     let shared = post.shared().display();
     let address = post.server();
     let tls = post.certificate()?;
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
-        .concat();
+    let temporary = temporary(&folder);
     let configuration = post.write(
         "nginx.conf",
         &format!(
@@ -131,9 +129,15 @@ fn nginx(post: &Post<'_>) -> Result<Process> {
         .arg(folder.join("error.log"))
         .arg("-c")
         .arg(configuration);
-    let nginx = post.start(nginx)?;
-    post.listens(&nginx, PORT)?;
-    Ok(nginx)
+    post.serve(nginx, PORT)
+}
+
+/// nginx's settings for what it keeps for a while, in a folder of its own.
+fn temporary(folder: &Path) -> String {
+    let place = folder.display();
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
+        .concat()
 }
 
 fn apache_event(post: &Post<'_>) -> Result<Process> {
@@ -162,9 +166,7 @@ fn apache(post: &Post<'_>, kind: &str) -> Result<Process> {
     )?;
     let mut apache = Command::new(post.program("apache2")?);
     apache.arg("-f").arg(configuration).arg("-DFOREGROUND");
-    let apache = post.start(apache)?;
-    post.listens(&apache, PORT)?;
-    Ok(apache)
+    post.serve(apache, PORT)
 }
 
 /// Before an nginx at the other end.
@@ -172,9 +174,7 @@ fn haproxy(post: &Post<'_>) -> Result<Process> {
     let behind = post.other();
     let folder = behind.folder();
     let place = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
-        .concat();
+    let temporary = temporary(&folder);
     let configuration = behind.write(
         "nginx.conf",
         &format!(
@@ -201,9 +201,7 @@ fn haproxy(post: &Post<'_>) -> Result<Process> {
     )?;
     let mut haproxy = Command::new(post.program("haproxy")?);
     haproxy.arg("-W").arg("-f").arg(configuration);
-    let haproxy = post.start(haproxy)?;
-    post.listens(&haproxy, PORT)?;
-    Ok(haproxy)
+    post.serve(haproxy, PORT)
 }
 
 fn caddy(post: &Post<'_>) -> Result<Process> {
@@ -212,9 +210,7 @@ fn caddy(post: &Post<'_>) -> Result<Process> {
         .args(["file-server", "--listen"])
         .arg(format!("{}:{PORT}", post.server()));
     caddy.arg("--root").arg(post.shared());
-    let caddy = post.start(caddy)?;
-    post.listens(&caddy, PORT)?;
-    Ok(caddy)
+    post.serve(caddy, PORT)
 }
 
 const NODE: &str = "
@@ -232,9 +228,7 @@ fn node(post: &Post<'_>) -> Result<Process> {
     let program = post.write("server.js", NODE)?;
     let mut node = Command::new(post.program("node")?);
     node.arg(program).arg(post.server()).arg(PORT.to_string());
-    let node = post.start(node)?;
-    post.listens(&node, PORT)?;
-    Ok(node)
+    post.serve(node, PORT)
 }
 
 fn gunicorn(post: &Post<'_>) -> Result<Process> {
@@ -283,7 +277,5 @@ fn python(post: &Post<'_>, program: &str, arguments: &str) -> Result<Process> {
         folder.display(),
         program.display()
     );
-    let server = post.start(shell(&script))?;
-    post.listens(&server, PORT)?;
-    Ok(server)
+    post.serve(shell(&script), PORT)
 }
