@@ -19,6 +19,9 @@ use rustix::process::Signal;
 /// How long a limiter may take to see to a device on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// A window below this is one that was made smaller, in bytes.
+const SMALL: u64 = 40_000;
+
 /// A download that begins under its limit.
 struct Download {
     near: Peer,
@@ -48,8 +51,12 @@ impl Download {
         Ok(Self { near, far })
     }
 
+    /// Returns once it moves: a slow machine takes its time to connect, and has no window till then.
     fn begin(&mut self) -> Result<()> {
-        self.near.go()
+        self.near.go()?;
+        until("the download moves", PATIENCE, || {
+            Ok(self.near.received()?.total() > 0)
+        })
     }
 
     fn sender(&self, lab: &Lab) -> Result<Sender> {
@@ -191,8 +198,9 @@ fn only_windows_of_the_limited_process_are_small() -> TestResult {
         limited.begin()?;
         other.begin()?;
         until_attached(lab, &limiter)?;
-        let small = |limited: &Download| Ok(limited.sender(lab)?.window < 40_000);
-        until("the window is small", PATIENCE, || small(&limited))?;
+        until("the window is small", PATIENCE, || {
+            Ok(limited.sender(lab)?.window < SMALL)
+        })?;
         let others = other.sender(lab)?.window;
         figure(&format!("the other process has {others} bytes"));
         ensure!(others > 60_000, "{others} bytes for the other process");
@@ -248,6 +256,9 @@ fn windows_of_a_killed_limiter_are_let_go() -> TestResult {
             let limiter = Limiter::start(&[download.near.pid()], &options)?;
             download.begin()?;
             let how = until_attached(lab, &limiter)?;
+            until("the window is small", PATIENCE, || {
+                Ok(download.sender(lab)?.window < SMALL)
+            })?;
             limiter.end(Signal::KILL)?;
             if let Attached::Links(programs) = how {
                 until_gone(&programs)?;
