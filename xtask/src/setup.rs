@@ -107,14 +107,18 @@ const BENCH_TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// Servers and clients of the field suite.
-const FIELD_TOOLS: [(&str, &[&str]); 24] = [
+const FIELD_TOOLS: [(&str, &[&str]); 29] = [
     ("apache2", &["apache2"]),
     ("aria2c", &["aria2"]),
     ("caddy", &["caddy"]),
     ("chromium", &["chromium", "chromium-browser"]),
     ("curl", &["curl"]),
+    ("dnsmasq", &["dnsmasq-base"]),
+    ("dnsperf", &["dnsperf"]),
     ("ffmpeg", &["ffmpeg"]),
     ("git", &["git"]),
+    ("gtlsclient", &["ngtcp2-client"]),
+    ("gtlsserver", &["ngtcp2-server"]),
     ("gunicorn", &["gunicorn"]),
     ("haproxy", &["haproxy"]),
     ("iperf3", &["iperf3"]),
@@ -129,6 +133,7 @@ const FIELD_TOOLS: [(&str, &[&str]); 24] = [
     ("smbd", &["samba"]),
     ("socat", &["socat"]),
     ("sshd", &["openssh-server"]),
+    ("transmission-cli", &["transmission-cli"]),
     ("uvicorn", &["uvicorn"]),
     ("vsftpd", &["vsftpd"]),
     ("wget2", &["wget2"]),

@@ -20,6 +20,11 @@ const UDP_HEADERS: [f64; 2] = [28.0, 48.0];
 /// What a segment carries that is sent again.
 const SEGMENT: f64 = 1448.0;
 
+// In tables of the kernel, of IPv4 and of IPv6.
+const IN_OCTETS: [&str; 2] = ["IpExt:InOctets", "Ip6InOctets"];
+const IN_PACKETS: [&str; 2] = ["Ip:InReceives", "Ip6InReceives"];
+const IN_DATAGRAMS: [&str; 2] = ["Udp:InDatagrams", "Udp6InDatagrams"];
+
 /// What was counted until a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
@@ -49,10 +54,11 @@ pub fn read(lab: &Lab, direction: Direction, transport: Transport) -> Result<Rea
     let (sent, resent) = (sender.get("Tcp:OutSegs")?, sender.get("Tcp:RetransSegs")?);
     let delivered = match (transport, direction) {
         // A limit drops what came in after it was counted: what was sent is known, and what of it again.
-        (Transport::Tcp, Direction::Download) => sender.payload_out()? - resent * SEGMENT,
+        (Transport::Tcp, Direction::Download) => sender.tcp_payload_out()? - resent * SEGMENT,
         // And it drops what goes out after it was counted.
-        (_, Direction::Upload) => receiver.payload_in()?,
-        (Transport::Udp, Direction::Download) => receiver.datagrams_in()? * sender.datagram()?,
+        (Transport::Tcp, Direction::Upload) => receiver.tcp_payload_in()?,
+        (Transport::Udp, Direction::Download) => receiver.datagrams_in()? * receiver.datagram()?,
+        (Transport::Udp, Direction::Upload) => receiver.udp_payload_in()?,
     };
     Ok(Reading {
         at,
@@ -94,25 +100,23 @@ impl Counters {
             .with_context(|| format!("the kernel counts no {name}"))
     }
 
-    fn payload_out(&self) -> Result<f64> {
+    fn tcp_payload_out(&self) -> Result<f64> {
         let packets = ["Ip:OutRequests", "Ip6OutRequests"];
-        self.payload(
-            ["IpExt:OutOctets", "Ip6OutOctets"],
-            packets,
-            ["Udp:OutDatagrams", "Udp6OutDatagrams"],
-        )
+        let datagrams = ["Udp:OutDatagrams", "Udp6OutDatagrams"];
+        self.tcp_payload(["IpExt:OutOctets", "Ip6OutOctets"], packets, datagrams)
     }
 
-    fn payload_in(&self) -> Result<f64> {
-        let packets = ["Ip:InReceives", "Ip6InReceives"];
-        self.payload(
-            ["IpExt:InOctets", "Ip6InOctets"],
-            packets,
-            ["Udp:InDatagrams", "Udp6InDatagrams"],
-        )
+    fn tcp_payload_in(&self) -> Result<f64> {
+        self.tcp_payload(IN_OCTETS, IN_PACKETS, IN_DATAGRAMS)
     }
 
-    fn payload(&self, octets: [&str; 2], packets: [&str; 2], datagrams: [&str; 2]) -> Result<f64> {
+    /// Of packets that are TCP's, but for a few small datagrams.
+    fn tcp_payload(
+        &self,
+        octets: [&str; 2],
+        packets: [&str; 2],
+        datagrams: [&str; 2],
+    ) -> Result<f64> {
         let mut payload = 0.0;
         for family in 0..2 {
             let datagrams = self.get(datagrams[family])?;
@@ -123,13 +127,29 @@ impl Counters {
         Ok(payload)
     }
 
-    fn datagrams_in(&self) -> Result<f64> {
-        Ok(self.get("Udp:InDatagrams")? + self.get("Udp6InDatagrams")?)
+    /// Of packets that are UDP's: many datagrams that left in one (UDP_SEGMENT) have its headers once, and
+    /// are one packet of it, where nothing on the way took them apart.
+    fn udp_payload_in(&self) -> Result<f64> {
+        let mut payload = 0.0;
+        for family in 0..2 {
+            payload += self.get(IN_OCTETS[family])?
+                - UDP_HEADERS[family] * self.get(IN_PACKETS[family])?;
+        }
+        Ok(payload)
     }
 
-    /// What a datagram of this end carries, in the mean.
+    fn datagrams_in(&self) -> Result<f64> {
+        Ok(self.get(IN_DATAGRAMS[0])? + self.get(IN_DATAGRAMS[1])?)
+    }
+
+    /// What a datagram carries that reaches this end, in the mean. Only what is counted by its ECN bits is counted
+    /// datagram by datagram.
     fn datagram(&self) -> Result<f64> {
-        let datagrams = self.get("Udp:OutDatagrams")? + self.get("Udp6OutDatagrams")?;
-        Ok(self.payload_out()? / datagrams.max(1.0))
+        let mut datagrams = 0.0;
+        for ecn in ["NoECT", "ECT1", "ECT0", "CE"] {
+            datagrams += self.get(&format!("IpExt:In{ecn}Pkts"))?;
+            datagrams += self.get(&format!("Ip6In{ecn}Pkts"))?;
+        }
+        Ok(self.udp_payload_in()? / datagrams.max(1.0))
     }
 }

@@ -145,6 +145,14 @@ fn user_number(name: &str) -> Result<u32> {
     user.with_context(|| format!("there is no user {name}"))
 }
 
+/// The files of a certificate.
+pub struct Certificate {
+    /// Its private key.
+    pub key: PathBuf,
+    /// What is shown to clients.
+    pub chain: PathBuf,
+}
+
 /// Where one part of a scene is started.
 #[derive(Clone, Copy)]
 pub struct Post<'a> {
@@ -198,22 +206,21 @@ impl Post<'_> {
         self.stage.post(self.part.other())
     }
 
-    /// nginx's settings for TLS, with a certificate that was made for it; none where there is no openssl.
-    pub fn certificate(&self) -> Result<String> {
+    /// A certificate for `localhost` that was made for it; none where there is no openssl.
+    pub fn certificate(&self) -> Result<Option<Certificate>> {
         if crate::scenes::find("openssl").is_none() {
-            return Ok(String::new());
+            return Ok(None);
         }
         let folder = self.folder();
         let place = folder.display();
         self.run(&format!(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=field \
-             -keyout {place}/key.pem -out {place}/certificate.pem 2>/dev/null"
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+             -addext subjectAltName=DNS:localhost -keyout {place}/key.pem -out {place}/certificate.pem 2>/dev/null"
         ))?;
-        Ok(format!(
-            "listen {}:{} ssl http2; ssl_certificate {place}/certificate.pem; ssl_certificate_key {place}/key.pem;",
-            self.server(),
-            crate::scenes::TLS_PORT
-        ))
+        Ok(Some(Certificate {
+            key: folder.join("key.pem"),
+            chain: folder.join("certificate.pem"),
+        }))
     }
 
     /// Writes a file into its folder.
@@ -270,13 +277,13 @@ impl Post<'_> {
         Ok(())
     }
 
-    /// Starts a server, and waits until somebody listens on its TCP port at this end.
+    /// Starts a server, and waits until somebody has its TCP or UDP port at this end.
     pub fn serve(&self, command: Command, port: u16) -> Result<Process> {
         let process = self.start(command)?;
         let end = self.end_of(self.part);
         until("the server listens", Duration::from_secs(30), || {
             let mut ss = Command::new("ss");
-            ss.args(["-ltnH"]);
+            ss.args(["-tulnH"]);
             Ok(end.run(ss)?.contains(&format!(":{port} ")))
         })
         .with_context(|| process.errors())?;

@@ -34,6 +34,27 @@ pub fn scenes() -> Vec<Scene> {
             ..CLIENT
         },
         Scene {
+            name: "iperf3 by UDP, 64 bytes each",
+            needs: &["iperf3"],
+            carrier: "iperf3",
+            command: "*iperf3 -c*",
+            direction: Direction::Upload,
+            transport: Transport::Udp,
+            server: serving::iperf3,
+            client: iperf3_small,
+            ..CLIENT
+        },
+        Scene {
+            name: "dnsperf",
+            needs: &["dnsperf", "dnsmasq"],
+            carrier: "dnsperf",
+            direction: Direction::Upload,
+            transport: Transport::Udp,
+            server: dnsmasq,
+            client: dnsperf,
+            ..CLIENT
+        },
+        Scene {
             name: "FFmpeg, a video stream",
             needs: &["ffmpeg", "socat"],
             carrier: "ffmpeg",
@@ -53,6 +74,34 @@ fn iperf3_up(post: &Post<'_>) -> Result<Process> {
 
 fn iperf3_down(post: &Post<'_>) -> Result<Process> {
     serving::iperf3_client(post, "-u -b 24M -l 1200 -R")
+}
+
+fn iperf3_small(post: &Post<'_>) -> Result<Process> {
+    serving::iperf3_client(post, "-u -b 24M -l 64")
+}
+
+const DNS_PORT: u16 = 5353;
+
+fn dnsmasq(post: &Post<'_>) -> Result<Process> {
+    let mut dnsmasq = Command::new(post.program("dnsmasq")?);
+    dnsmasq.args(["-k", "-C", "/dev/null", "--no-resolv", "--no-hosts"]);
+    dnsmasq.args(["--bind-interfaces", "--user=root", "--pid-file="]);
+    dnsmasq.arg(format!("--port={DNS_PORT}"));
+    dnsmasq.arg(format!("--listen-address={}", post.server()));
+    dnsmasq.arg("--address=/field/192.0.2.1");
+    post.serve(dnsmasq, DNS_PORT)
+}
+
+/// Asks until it is ended; a query without an answer is given up so soon that it never waits for many of them.
+fn dnsperf(post: &Post<'_>) -> Result<Process> {
+    let names = (0..1000).map(|number| format!("a-name-of-usual-length-{number}.field A\n"));
+    let queries = post.write("queries", &names.collect::<String>())?;
+    let mut dnsperf = Command::new(post.program("dnsperf")?);
+    dnsperf.args(["-s", &post.server(), "-p", &DNS_PORT.to_string()]);
+    dnsperf.args(["-l", "600", "-c", "8", "-q", "100000", "-t", "0.2"]);
+    dnsperf.args(["-O", "suppress=timeout", "-d"]);
+    dnsperf.arg(queries);
+    post.start(dnsperf)
 }
 
 fn watcher(post: &Post<'_>) -> Result<Process> {

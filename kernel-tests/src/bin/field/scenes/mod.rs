@@ -4,10 +4,10 @@ mod browsing;
 mod datagrams;
 mod files;
 mod getting;
+mod quic;
 mod serving;
+mod sharing;
 mod web;
-
-pub use self::web::TLS_PORT;
 
 use std::{
     env,
@@ -111,6 +111,8 @@ pub fn all() -> Vec<Scene> {
     all.extend(files::scenes());
     all.extend(getting::scenes());
     all.extend(browsing::scenes());
+    all.extend(sharing::scenes());
+    all.extend(quic::scenes());
     all.extend(datagrams::scenes());
     all
 }

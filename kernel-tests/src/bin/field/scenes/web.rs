@@ -106,7 +106,14 @@ fn nginx(post: &Post<'_>) -> Result<Process> {
     let place = folder.display();
     let shared = post.shared().display();
     let address = post.server();
-    let tls = post.certificate()?;
+    let tls = match post.certificate()? {
+        Some(certificate) => format!(
+            "listen {address}:{TLS_PORT} ssl http2; ssl_certificate {}; ssl_certificate_key {};",
+            certificate.chain.display(),
+            certificate.key.display()
+        ),
+        None => String::new(),
+    };
     let temporary = temporary(&folder);
     let configuration = post.write(
         "nginx.conf",
