@@ -10,10 +10,7 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, SkStorage},
 };
-use chadthrottle_common::{
-    names::MAP_TAGS,
-    tag::{SocketTag, Tag},
-};
+use chadthrottle_common::{names::MAP_TAGS, tag::Tag};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 /// A duplicate of a socket of another process.
@@ -43,7 +40,7 @@ impl Socket {
 
 /// The tags of sockets.
 pub struct SocketTags {
-    map: SkStorage<MapData, SocketTag>,
+    map: SkStorage<MapData, Tag>,
 }
 
 impl SocketTags {
@@ -59,7 +56,7 @@ impl SocketTags {
     /// The kernel's.
     pub fn get(&self, socket: &Socket) -> anyhow::Result<Option<Tag>> {
         match self.map.get(&socket.0.as_raw_fd(), 0) {
-            Ok(stored) => Ok(Some(stored.tag)),
+            Ok(tag) => Ok(Some(tag)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(error).context("reading a socket's tag"),
         }
@@ -72,7 +69,7 @@ impl SocketTags {
     /// The kernel's; `ENOMEM` when the socket's option memory is used up.
     pub fn set(&mut self, socket: &Socket, tag: Tag) -> anyhow::Result<()> {
         self.map
-            .insert(&socket.0.as_raw_fd(), SocketTag::new(tag), 0)
+            .insert(&socket.0.as_raw_fd(), tag, 0)
             .context("tagging a socket")
     }
 }
