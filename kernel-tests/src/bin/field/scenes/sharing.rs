@@ -79,15 +79,11 @@ fn seeder(post: &Post<'_>) -> Result<Process> {
 
 fn transmission(post: &Post<'_>) -> Result<Process> {
     let folder = post.folder();
-    let settings = folder.join("settings");
     // Where a file is kept in memory, all of it would be taken at once.
-    post.run(&format!(
-        "mkdir {0} && echo '{{\"preallocation\": 0}}' >{0}/settings.json",
-        settings.display()
-    ))?;
+    post.write("settings.json", "{\"preallocation\": 0}")?;
     let mut transmission = Command::new(post.program("transmission-cli")?);
     transmission.args(["-M", "-D", "-U", "-p", &PEER_PORT.to_string()]);
-    transmission.arg("-g").arg(settings);
+    transmission.arg("-g").arg(&folder);
     transmission.arg("-w").arg(&folder);
     transmission.arg(post.other().folder().join("zeros.torrent"));
     transmission.env("HOME", &folder);
