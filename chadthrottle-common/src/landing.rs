@@ -24,10 +24,6 @@ pub const LASTS: Ticks = TICKS_PER_SECOND;
 /// How long after a change a landing may begin. What was in flight then has arrived long before.
 const AWAITED: Ticks = 5 * TICKS_PER_SECOND;
 
-/// For so long after it began, a sender may not have been told of it yet: the window program has to
-/// be put on the device first.
-pub const UNTOLD: Ticks = TICKS_PER_SECOND / 2;
-
 /// How far flights move the clock ahead at the most where acknowledgements are held. Below a second
 /// by what the flight and the first round trip under the limit take.
 pub const PACED: Ticks = TICKS_PER_SECOND / 2;

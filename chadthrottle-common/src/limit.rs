@@ -54,10 +54,6 @@ const GRACE: clock::Ticks = 200 * clock::TICKS_PER_SECOND / 1000;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enforced {
-    /// Payload bytes let through.
-    pub admitted_bytes: u64,
-    /// Packets let through that carried payload.
-    pub admitted_packets: u64,
     /// Payload bytes dropped.
     pub dropped_bytes: u64,
     /// Packets dropped.
@@ -65,7 +61,7 @@ pub struct Enforced {
     /// Packets marked as having met congestion, in place of being dropped.
     pub marked_packets: u64,
 }
-map_value!(Enforced, 40);
+map_value!(Enforced, 24);
 
 /// How many devices of a slot are looked at without a search. The others are in a map.
 pub const MAX_PACED: usize = 4;
@@ -95,8 +91,12 @@ pub struct Paced {
     /// Until when TCP keeps what it would send, in nanoseconds of `CLOCK_MONOTONIC`: while fq is put on a
     /// device, which drops for a moment what is sent, as every change of a root qdisc does.
     pub held_until: u64,
+    /// Until when senders to the process may not have been told of its limit, in nanoseconds of
+    /// `CLOCK_MONOTONIC`: until the window program is on a device that was not known of. 0 where it is on all from
+    /// the start.
+    pub untold_until: u64,
 }
-map_value!(Paced, 32);
+map_value!(Paced, 40);
 
 impl Paced {
     /// Whether packets that leave by `device` are held until their departure time.

@@ -26,14 +26,36 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
+/// When a socket was last granted a window, in nanoseconds of `CLOCK_MONOTONIC`, and [`SendGrant::holds`] in the
+/// lowest bit. It is where a packet's socket is looked up anyway, because a packet that finds it fresh needs
+/// nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted(pub u64);
+
+impl Granted {
+    /// A window is granted now.
+    #[inline(always)]
+    pub const fn now(ktime: u64, holds: bool) -> Self {
+        Self(ktime & !1 | holds as u64)
+    }
+
+    /// Whether windows reach the socket; nothing if it needs another by now.
+    #[inline(always)]
+    pub const fn fresh(self, ktime: u64) -> Option<bool> {
+        if ktime.wrapping_sub(self.0 & !1) < FRESH {
+            Some(self.0 & 1 != 0)
+        } else {
+            None
+        }
+    }
+}
+
 /// The window that a socket may be told of.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendGrant {
     /// Until when this holds, in nanoseconds of `CLOCK_MONOTONIC`.
     pub until: u64,
-    /// When it was granted.
-    pub since: u64,
     /// [`crate::window::Control::since`] when the flow was last counted.
     pub counted: Ticks,
     /// How many bytes from the acknowledged one on.
@@ -45,22 +67,15 @@ pub struct SendGrant {
     /// Unused.
     pub padding: u32,
 }
-map_value!(SendGrant, 40);
+map_value!(SendGrant, 32);
 
 impl SendGrant {
-    /// Whether it need not be granted anew at that time.
-    #[inline(always)]
-    pub const fn is_fresh(&self, ktime: u64) -> bool {
-        ktime.wrapping_sub(self.since) < FRESH
-    }
-
     /// Grants a window at that time, to a socket with this usual round trip in microseconds.
     #[inline(always)]
     pub const fn renew(&mut self, window: u32, segment: u32, round_trip: u32, ktime: u64) {
         let least = LEAST_SEGMENTS * segment;
         self.window = if window > least { window } else { least };
         let holds = 2 * round_trip as u64 * 1000 + HOLDS;
-        self.since = ktime;
         self.until = ktime
             + if holds < HOLDS_AT_MOST {
                 holds
@@ -157,9 +172,11 @@ mod tests {
 
     #[test]
     fn a_fresh_grant_is_not_granted_again() {
-        let grant = granted(14_480, 0);
-        assert!(grant.is_fresh(NOW + 999_999));
-        assert!(!grant.is_fresh(NOW + 1_000_000));
-        assert!(!SendGrant::default().is_fresh(NOW));
+        for holds in [false, true] {
+            let granted = Granted::now(NOW, holds);
+            assert_eq!(granted.fresh(NOW + 999_999), Some(holds));
+            assert_eq!(granted.fresh(NOW + 1_000_000), None);
+        }
+        assert_eq!(Granted(0).fresh(NOW), None);
     }
 }

@@ -33,7 +33,26 @@ pub const fn slots_for(cpus: usize) -> u32 {
 /// The slot that counts what belongs to no known process.
 pub const UNATTRIBUTED: u32 = 0;
 
-/// What a socket carries: whose it is.
+/// What is stored with every socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketTag {
+    /// Whose it is.
+    pub tag: Tag,
+    /// When it was last granted a send window, see [`crate::send_window::Granted`]; 0 before it was.
+    pub granted: u64,
+}
+map_value!(SocketTag, 16);
+
+impl SocketTag {
+    /// Of a socket that was granted nothing yet.
+    #[inline(always)]
+    pub const fn new(tag: Tag) -> Self {
+        Self { tag, granted: 0 }
+    }
+}
+
+/// Whose a socket is.
 ///
 /// `generation` tells a slot's successive owners apart, so that a socket that outlives its
 /// process can never be charged to the next one.

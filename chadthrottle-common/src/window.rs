@@ -173,7 +173,7 @@ pub struct Grant {
     pub first: u32,
     /// What was acknowledged with `edge`.
     pub acknowledged: u32,
-    /// 1 if `flight` is what the process itself had allowed, and not what was advertised for it.
+    /// 1 if `flight` is what the process itself had allowed, and allows until its sender is told.
     pub flight_is_own: u32,
 }
 map_value!(Grant, 72);
@@ -492,9 +492,16 @@ impl Control {
 impl Grant {
     /// A landing begins, of the limit that was set at `since`. How many bytes from `received` on may
     /// arrive, if the process's own window is `own`: as far as the right edge that was advertised
-    /// last. Without an own window, none.
+    /// last. Without an own window, none. While its sender may be `untold` for a while, more than that.
     #[inline(always)]
-    pub const fn land(&mut self, since: Ticks, received: u32, own: Option<u32>, ktime: u64) {
+    pub const fn land(
+        &mut self,
+        since: Ticks,
+        received: u32,
+        own: Option<u32>,
+        untold: bool,
+        ktime: u64,
+    ) {
         self.landing = since;
         self.heard = 0;
         let Some(own) = own else {
@@ -506,7 +513,7 @@ impl Grant {
         // An edge that is behind is further than 2^31 ahead.
         let advertised = self.edge_known != 0 && ktime <= self.until + EDGE_HOLDS && ahead < own;
         self.flight = if advertised { ahead } else { own };
-        self.flight_is_own = !advertised as u32;
+        self.flight_is_own = (!advertised && untold) as u32;
     }
 
     /// Whether anything may be in flight: the window may be full now, and open when the sender is

@@ -8,12 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock},
     programs::SkBuffContext,
 };
-use chadthrottle_common::{
-    clock::Ticks,
-    landing::{Lands, UNTOLD},
-    limit::Limit,
-    window::Grant,
-};
+use chadthrottle_common::{clock::Ticks, landing::Lands, limit::Limit, window::Grant};
 
 use crate::{maps::GRANTS, socket, throttle};
 
@@ -26,13 +21,19 @@ pub static RECEIVE_WINDOW_OFFSET: Global<u32> = Global::new(0);
 pub static WINDOW_UPDATE_OFFSET: Global<u32> = Global::new(0);
 
 /// Whether a packet with payload was in flight when its limit came; `seen` is the limit at `ktime`
-/// nanoseconds, which is `now`.
+/// nanoseconds, which is `now`. Its sender may be `untold`, see
+/// [`Paced`](chadthrottle_common::limit::Paced).
 #[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inlined; a struct of them costs stack"
+)]
 pub fn lands(
     ctx: &SkBuffContext,
     limit: *mut Limit,
     seen: &Limit,
     payload: u64,
+    untold: bool,
     ktime: u64,
     now: Ticks,
 ) -> Option<Lands> {
@@ -43,19 +44,18 @@ pub fn lands(
     // SAFETY: a full socket.
     let grant = unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) }?;
     let grant = grant.as_ptr();
-    begin(socket, limit, seen, grant, ktime, now)?;
+    begin(socket, limit, seen, grant, untold, ktime, now)?;
     // SAFETY: the socket's own storage. Packets of a socket come one after the other.
     unsafe {
-        if (*grant).heard == 0 {
+        if (*grant).heard == 0 && untold {
             // What it sends meanwhile is allowed by what the process still advertises.
-            let may = (*grant).has_flight() && now.wrapping_sub(seen.landing.since) < UNTOLD;
-            return may.then_some(Lands::InTime);
+            return (*grant).has_flight().then_some(Lands::InTime);
         }
         if u64::from((*grant).flight) < payload {
             return None;
         }
         (*grant).flight -= payload as u32;
-        Some(if ktime < (*grant).heard {
+        Some(if (*grant).heard == 0 || ktime < (*grant).heard {
             Lands::InTime
         } else {
             Lands::Late
@@ -71,6 +71,7 @@ pub fn begin(
     limit: *mut Limit,
     seen: &Limit,
     grant: *mut Grant,
+    untold: bool,
     ktime: u64,
     now: Ticks,
 ) -> Option<()> {
@@ -87,7 +88,7 @@ pub fn begin(
         } else {
             None
         };
-        (*grant).land(seen.landing.since, received, own, ktime);
+        (*grant).land(seen.landing.since, received, own, untold, ktime);
         throttle::add(&raw mut (*limit).landing.flight, (*grant).flight.into());
     }
     Some(())

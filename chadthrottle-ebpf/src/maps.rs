@@ -11,7 +11,7 @@ use chadthrottle_common::{
     limit::{Enforced, Limit, MAX_LIMITS, MAX_MORE_PACED, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
     send_window::SendGrant,
-    tag::{MAX_CROWDS, MAX_SLOTS, SlotState, Tag},
+    tag::{MAX_CROWDS, MAX_SLOTS, SlotState, SocketTag, Tag},
     traffic::Counters,
     window::Grant,
 };
@@ -23,7 +23,7 @@ const CLONE: usize = BPF_F_CLONE as usize;
 /// Bound: one tag a socket, memory owned by the socket. Full (no memory): the socket stays
 /// untagged and counts as unattributed. Cloned, so that an accepted socket inherits its listener's.
 #[btf_map]
-pub static TAGS: Storage<Tag, { NO_PREALLOC | CLONE }> = Storage::new();
+pub static TAGS: Storage<SocketTag, { NO_PREALLOC | CLONE }> = Storage::new();
 
 /// Bound: one a TCP socket whose download is limited and paced, memory owned by the socket. Full
 /// (no memory): the socket advertises its own window.

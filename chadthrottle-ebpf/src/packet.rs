@@ -195,7 +195,7 @@ fn v6(address: [u32; 4]) -> (bool, [u64; 2]) {
 }
 
 /// Whether an address is in one of this machine's own networks. A global function, as
-/// [`crate::throttle::charge_upload`].
+/// [`crate::throttle::answer_download`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn is_on_link(first: u64, last: u64) -> u32 {

@@ -18,7 +18,12 @@ use aya_ebpf::{
     },
     programs::{SkBuffContext, TcContext},
 };
-use chadthrottle_common::{clock, limit::Enforcing, send_window::SendGrant};
+use chadthrottle_common::{
+    clock,
+    limit::Enforcing,
+    send_window::{Granted, SendGrant},
+    tag::SocketTag,
+};
 
 use crate::{
     maps::{LIMITS, SEND_GRANTS, SEND_PORTS},
@@ -38,9 +43,24 @@ const CURRENT_NAMESPACE: u64 = -1_i64 as u64;
 /// Grants the socket of a sent segment a window, whether the segment may leave or not, by the limit with
 /// this index. Returns whether such windows are known to reach it.
 #[inline(always)]
-pub fn grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> bool {
-    // SAFETY: the context is valid.
-    unsafe { grant_send_window(ctx.skb.skb, index, ktime, by as u32) != 0 }
+pub fn grant(
+    ctx: &SkBuffContext,
+    mut socket: NonNull<SocketTag>,
+    index: u32,
+    ktime: u64,
+    by: Enforcing,
+) -> bool {
+    // SAFETY: the socket's own storage, and the context is valid.
+    unsafe {
+        let granted = &raw mut socket.as_mut().granted;
+        if let Some(holds) = Granted(granted.read_volatile()).fresh(ktime) {
+            return holds;
+        }
+        let holds = grant_send_window(ctx.skb.skb, index, ktime, by as u32) != 0;
+        // Of what turns out to be no TCP socket, nothing is asked again for as long.
+        granted.write_volatile(Granted::now(ktime, holds).0);
+        holds
+    }
 }
 
 /// A global function: the verifier goes through it by itself, and not once more for each way that leads to
@@ -70,7 +90,6 @@ fn try_grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> Opti
     if offset == 0 {
         return None;
     }
-    let limit = LIMITS.get_ptr_mut(index)?;
     let socket = socket::of_packet(&ctx.skb)?;
     // SAFETY: a full socket.
     let grant = unsafe { SEND_GRANTS.get_or_insert(socket.as_ptr().cast(), SendGrant::default()) }?;
@@ -79,9 +98,7 @@ fn try_grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> Opti
     // store another control: each is as good.
     unsafe {
         let holds = (*grant).holds != 0;
-        if (*grant).is_fresh(ktime) {
-            return Some(holds);
-        }
+        let limit = LIMITS.get_ptr_mut(index)?;
         let Path {
             base,
             round_trip,

@@ -1,6 +1,6 @@
 //! Whose is a socket? Tags at creation, and their lookup for a packet.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::{
     EbpfContext, Global,
@@ -16,7 +16,7 @@ use aya_log_ebpf::debug;
 use chadthrottle_common::{
     event::ProcessSeen,
     newcomer::{Kind, STAND_INS, TREES},
-    tag::{SlotState, Tag, UNATTRIBUTED},
+    tag::{SlotState, SocketTag, Tag, UNATTRIBUTED},
 };
 
 use crate::{
@@ -44,7 +44,7 @@ pub static MPTCP: Global<u32> = Global::new(0);
 pub fn new_socket(ctx: &SockContext) {
     if let Some(tag) = of_current(ctx) {
         // SAFETY: the context is the socket being created.
-        unsafe { TAGS.get_or_insert(ctx.as_ptr(), tag) };
+        unsafe { TAGS.get_or_insert(ctx.as_ptr(), SocketTag::new(tag)) };
     }
 }
 
@@ -85,10 +85,10 @@ pub fn sends(ctx: &SockAddrContext) {
 unsafe fn set(socket: *mut c_void, tag: Tag) {
     // SAFETY: the caller's, and the socket's own storage. A tag that is read half written has no slot's generation.
     unsafe {
-        if let Some(there) = TAGS.get_or_insert(socket, tag)
-            && *there.as_ref() != tag
+        if let Some(there) = TAGS.get_or_insert(socket, SocketTag::new(tag))
+            && there.as_ref().tag != tag
         {
-            there.as_ptr().write_volatile(tag);
+            (&raw mut (*there.as_ptr()).tag).write_volatile(tag);
         }
     }
 }
@@ -229,20 +229,33 @@ fn begin(tag: Tag, kind: &Kind) {
     }
 }
 
+/// What is known of a packet's socket.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// Of its slot.
+    pub state: &'static SlotState,
+    /// What is stored with it.
+    pub socket: NonNull<SocketTag>,
+}
+
 /// The packet's slot and what is known of it; [`UNATTRIBUTED`] when it has no full socket, its
 /// socket no tag, or the tag is of an owner before the current one.
 #[inline(always)]
-pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<&'static SlotState>) {
+pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<Known>) {
     let Some(socket) = socket::of_packet(&ctx.skb) else {
         return (UNATTRIBUTED, None);
     };
-    // SAFETY: a full socket; the copy is made at once.
-    let tag = unsafe { TAGS.get(socket.as_ptr().cast()).map(|tag| *tag.as_ref()) };
-    let Some(tag) = tag.or_else(|| of_mptcp(socket.as_ptr().cast())) else {
+    // SAFETY: a full socket.
+    let stored = unsafe { TAGS.get(socket.as_ptr().cast()) };
+    let Some(socket) = stored.or_else(|| of_mptcp(socket.as_ptr().cast())) else {
         return (UNATTRIBUTED, None);
     };
+    // SAFETY: the socket's own storage; the copy is made at once.
+    let tag = unsafe { socket.as_ref().tag };
     match SLOTS.get(tag.slot) {
-        Some(state) if state.generation == tag.generation => (tag.slot, Some(state)),
+        Some(state) if state.generation == tag.generation => {
+            (tag.slot, Some(Known { state, socket }))
+        }
         _ => (UNATTRIBUTED, None),
     }
 }
@@ -250,7 +263,7 @@ pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<&'static SlotState>) {
 /// The tag of the MPTCP socket that a subflow belongs to: the kernel makes subflows by itself, where no
 /// program sees them begin. It is the subflow's own from then on.
 #[inline(always)]
-fn of_mptcp(subflow: *mut c_void) -> Option<Tag> {
+fn of_mptcp(subflow: *mut c_void) -> Option<NonNull<SocketTag>> {
     if MPTCP.load() == 0 {
         return None;
     }
@@ -260,8 +273,7 @@ fn of_mptcp(subflow: *mut c_void) -> Option<Tag> {
         if socket.is_null() {
             return None;
         }
-        let tag = TAGS.get(socket.cast()).map(|tag| *tag.as_ref())?;
-        TAGS.get_or_insert(subflow, tag);
-        Some(tag)
+        let tag = TAGS.get(socket.cast())?.as_ref().tag;
+        TAGS.get_or_insert(subflow, SocketTag::new(tag))
     }
 }

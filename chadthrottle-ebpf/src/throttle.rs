@@ -14,8 +14,9 @@ use aya_log_ebpf::debug;
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
     landing::{Landing, Lands},
-    limit::{Decision, Enforced, Enforcing, Limit, admit, more_paced},
+    limit::{Decision, Enforcing, Limit, admit, more_paced},
     traffic::Direction,
+    window::Control,
 };
 
 use crate::{
@@ -42,7 +43,7 @@ const FEW_SEGMENTS: u64 = 2;
 /// A packet of a slot without limits costs the tag lookup and no more: no clock is read.
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> i32 {
-    let (slot, Some(state)) = tag::of_packet(ctx) else {
+    let (slot, Some(tag::Known { state, .. })) = tag::of_packet(ctx) else {
         return PASS;
     };
     if state.passes(Direction::Download) {
@@ -56,17 +57,19 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let class = packet::class(ctx, Direction::Download, state);
     let index = state.limit(Direction::Download, class);
     if index != 0 {
-        let (by, _) = paced(ctx, slot, Direction::Download);
+        let road = road(ctx, slot, Direction::Download);
+        let ktime = ktime();
         let charged = charge(
             ctx,
             slot,
             index,
-            Direction::Download,
             amount.payload,
             amount.packets,
-            ktime(),
-            by,
-            None,
+            ktime,
+            road.by,
+            Socket::Receives {
+                untold: ktime < road.untold_until,
+            },
         );
         if charged.is_none() {
             count::dropped(slot, Direction::Download, amount);
@@ -82,7 +85,7 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
 /// the sender sees the round trip of a real queue at that rate.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
-    let (slot, Some(state)) = tag::of_packet(ctx) else {
+    let (slot, Some(tag::Known { state, socket })) = tag::of_packet(ctx) else {
         return PASS;
     };
     if state.passes(Direction::Upload) && state.passes(Direction::Download) {
@@ -93,7 +96,11 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     let upload = state.limit(Direction::Upload, class);
     let download = state.limit(Direction::Download, class);
     if upload != 0 || download != 0 {
-        let (by, held_until) = paced(ctx, slot, Direction::Upload);
+        let Road {
+            by,
+            held_until,
+            untold_until,
+        } = road(ctx, slot, Direction::Upload);
         let ktime = ktime();
         let mut delay = 0;
         if upload != 0 && packet.amount.payload > 0 {
@@ -101,23 +108,24 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
                 return DROP_SENT;
             }
             let amount = packet.amount;
-            // SAFETY: the context is valid.
-            delay = unsafe {
-                charge_upload(
-                    ctx.skb.skb,
-                    u64::from(slot) << 32 | u64::from(upload),
-                    ktime,
-                    amount.payload << 32 | amount.packets,
-                    u32::from(packet.is_tcp) << 1 | by as u32,
-                )
+            let socket = if packet.is_tcp {
+                // Granted whether the segment may leave or not.
+                let holds = send_window::grant(ctx, socket, upload, ktime, by);
+                Socket::Keeps { holds }
+            } else {
+                Socket::Sends
             };
-            if delay == REFUSED {
-                count::dropped(slot, Direction::Upload, amount);
-                return refusal(upload);
+            let (payload, packets) = (amount.payload, amount.packets);
+            match charge(ctx, slot, upload, payload, packets, ktime, by, socket) {
+                Some(ahead) => delay = ahead,
+                None => {
+                    count::dropped(slot, Direction::Upload, amount);
+                    return refusal(upload);
+                }
             }
         }
         if download != 0 && packet.clocks_peer {
-            let debt = answer(ctx, download, ktime, by);
+            let debt = answer(ctx, download, ktime, by, ktime < untold_until);
             if debt > delay {
                 delay = debt;
             }
@@ -141,13 +149,14 @@ fn refusal(upload: u32) -> i32 {
 
 /// What is sent for a download: how far the download's clock is ahead. TCP gets a window granted.
 #[inline(always)]
-fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, by: Enforcing) -> Ticks {
+fn answer(ctx: &SkBuffContext, download: u32, ktime: u64, by: Enforcing, untold: bool) -> Ticks {
+    let how = u32::from(untold) << 1 | by as u32;
     // SAFETY: the context is valid.
-    unsafe { answer_download(ctx.skb.skb, download, ktime, by as u32) }
+    unsafe { answer_download(ctx.skb.skb, download, ktime, how) }
 }
 
 /// A global function: the verifier goes through it by itself, and not once more for each way that leads to
-/// it. `by` is the number of an [`Enforcing`].
+/// it. `how` is the number of an [`Enforcing`], and 2 where senders may be untold.
 ///
 /// # Safety
 ///
@@ -158,17 +167,17 @@ unsafe extern "C" fn answer_download(
     skb: *mut __sk_buff,
     download: u32,
     ktime: u64,
-    by: u32,
+    how: u32,
 ) -> Ticks {
     let ctx = &SkBuffContext::new(skb);
-    let by = Enforcing::from_number(by);
+    let (by, untold) = (Enforcing::from_number(how & 1), how & 2 != 0);
     let now = clock::from_nanoseconds(ktime);
     let Some(limit) = LIMITS.get_ptr_mut(download) else {
         return 0;
     };
     let seen = read(limit, now);
     let debt = seen.debt(now).unwrap_or(0);
-    let sooner = window::grant(ctx, limit, &seen, ktime, now, debt, by).unwrap_or(0);
+    let sooner = window::grant(ctx, limit, &seen, ktime, now, debt, by, untold).unwrap_or(0);
     debt.saturating_sub(sooner)
 }
 
@@ -179,21 +188,37 @@ fn ktime() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// How packets of the slot are enforced on the packet's device, and [`Paced::held_until`]. A device that
-/// packets leave by and that has no pacing is noted, for user space to see to it, and told if it is the
-/// first.
+/// How packets of a slot are enforced on a device.
+struct Road {
+    by: Enforcing,
+    /// See [`Paced`](chadthrottle_common::limit::Paced).
+    held_until: u64,
+    /// The same.
+    untold_until: u64,
+}
+
+/// How packets of the slot are enforced on the packet's device. A device that packets leave by and that has no
+/// pacing is noted, for user space to see to it, and told if it is the first.
 #[inline(always)]
-fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> (Enforcing, u64) {
+fn road(ctx: &SkBuffContext, slot: u32, direction: Direction) -> Road {
+    let mut road = Road {
+        by: Enforcing::Policing,
+        held_until: 0,
+        untold_until: 0,
+    };
     let Some(paced) = PACED.get_ptr_mut(slot) else {
-        return (Enforcing::Policing, 0);
+        return road;
     };
     // SAFETY: a valid context and an existing array element; `other` is a hint that any CPU may
     // overwrite.
     unsafe {
         let device = (*ctx.skb.skb).ifindex;
         let is_more = || MORE_PACED.get(&more_paced(slot, device)).is_some();
+        road.held_until = (*paced).held_until;
+        road.untold_until = (*paced).untold_until;
         if (*paced).on(device) || ((*paced).more != 0 && is_more()) {
-            return (Enforcing::Pacing, (*paced).held_until);
+            road.by = Enforcing::Pacing;
+            return road;
         }
         let other = (*paced).other;
         if matches!(direction, Direction::Upload) && other != device {
@@ -206,12 +231,23 @@ fn paced(ctx: &SkBuffContext, slot: u32, direction: Direction) -> (Enforcing, u6
                 entry.submit(0);
             }
         }
-        (Enforcing::Policing, (*paced).held_until)
     }
+    road
 }
 
-/// A copy of a limit, its fields read once each, like READ_ONCE. The first time that anything meets
-/// it, its landing begins.
+/// What a charged packet's socket does with it, besides.
+#[derive(Clone, Copy)]
+enum Socket {
+    /// It received the packet; its sender may be `untold`.
+    Receives { untold: bool },
+    /// It sends, and what may not leave is lost.
+    Sends,
+    /// TCP, which keeps that. Windows may be known to reach it.
+    Keeps { holds: bool },
+}
+
+/// A copy of a limit, its fields read once each, like READ_ONCE; of its control only what a packet that passes
+/// may change. The first time that anything meets it, its landing begins.
 #[inline(always)]
 fn read(limit: *mut Limit, now: Ticks) -> Limit {
     let mut seen = copy(limit);
@@ -236,7 +272,10 @@ fn copy(limit: *const Limit) -> Limit {
             work: (&raw const (*limit).work).read_volatile(),
             next_signal: (&raw const (*limit).next_signal).read_volatile(),
             signals: (&raw const (*limit).signals).read_volatile(),
-            control: window::read(&raw const (*limit).control),
+            control: Control {
+                shortest: (&raw const (*limit).control.shortest).read_volatile(),
+                ..Control::default()
+            },
             landing: Landing {
                 awaited_until: (&raw const (*limit).landing.awaited_until).read_volatile(),
                 since: (&raw const (*limit).landing.since).read_volatile(),
@@ -248,51 +287,7 @@ fn copy(limit: *const Limit) -> Limit {
     }
 }
 
-/// [`charge_upload`]: not now.
-const REFUSED: u64 = u64::MAX;
-
-/// [`charge`] for a sent packet of a slot and limit (`of`), with so much payload in so many packets (`amount`),
-/// and how it is enforced: an [`Enforcing`], and 2 for TCP. [`REFUSED`] if it may not leave.
-///
-/// A global function: the verifier goes through it by itself, and not once more for each way that leads to it.
-///
-/// # Safety
-///
-/// The context must be valid.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn charge_upload(
-    skb: *mut __sk_buff,
-    of: u64,
-    ktime: u64,
-    amount: u64,
-    how: u32,
-) -> u64 {
-    let ctx = &SkBuffContext::new(skb);
-    let (slot, index) = ((of >> 32) as u32, of as u32);
-    let (payload, packets) = (amount >> 32, amount & 0xffff_ffff);
-    let by = Enforcing::from_number(how & 1);
-    // Granted whether the segment may leave or not.
-    let tcp = (how & 2 != 0).then(|| send_window::grant(ctx, index, ktime, by));
-    let charged = charge(
-        ctx,
-        slot,
-        index,
-        Direction::Upload,
-        payload,
-        packets,
-        ktime,
-        by,
-        tcp,
-    );
-    match charged {
-        Some(delay) => delay,
-        None => REFUSED,
-    }
-}
-
-/// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped. Of what TCP sends,
-/// `tcp` is whether windows reach its socket.
+/// Charges a packet to a limit: how far the clock was ahead, or nothing if it must be dropped.
 #[inline(always)]
 #[expect(
     clippy::too_many_arguments,
@@ -302,44 +297,46 @@ fn charge(
     ctx: &SkBuffContext,
     slot: u32,
     index: u32,
-    direction: Direction,
     payload: u64,
     packets: u64,
     ktime: u64,
     by: Enforcing,
-    tcp: Option<bool>,
+    socket: Socket,
 ) -> Option<Ticks> {
-    let (Some(limit), Some(enforced)) = (LIMITS.get_ptr_mut(index), ENFORCED.get_ptr_mut(index))
-    else {
+    let Some(limit) = LIMITS.get_ptr_mut(index) else {
         return Some(0);
     };
     let now = clock::from_nanoseconds(ktime);
     let mut seen = read(limit, now);
-    if let Some(holds) = tcp {
+    if let Socket::Keeps { holds } = socket {
         // TCP keeps what is too large, or too far ahead of its time.
         if (holds || seen.landing.is_on(now)) && seen.is_too_large(payload, packets) {
-            // SAFETY: an existing array element.
-            unsafe { drop(enforced, payload) };
+            drop(index, payload);
             return None;
         }
         seen.pacing_bound = seen.tcp_upload_bound(packets);
     }
-    let lands = match direction {
-        Direction::Download => landing::lands(ctx, limit, &seen, payload, ktime, now),
+    let lands = match socket {
+        Socket::Receives { untold } => {
+            landing::lands(ctx, limit, &seen, payload, untold, ktime, now)
+        }
         // What is sent is ours to hold.
-        Direction::Upload => None,
+        Socket::Sends | Socket::Keeps { .. } => None,
     };
     if lands.is_some() {
         // With this flight, if it is the first packet of it.
         // SAFETY: an existing array element.
         seen.landing.flight = unsafe { (&raw const (*limit).landing.flight).read_volatile() };
     }
-    // SAFETY: existing array elements; the store and the atomic adds are what their types
+    if seen.work == 0
+        && let Some(enforced) = ENFORCED.get(index)
+        && enforced.dropped_packets == 0
+    {
+        tell_of_first(slot, index, payload);
+    }
+    // SAFETY: an existing array element; the store and the atomic adds are what their types
     // describe, and the context is valid.
     unsafe {
-        if (*enforced).admitted_packets == 0 && (*enforced).dropped_packets == 0 {
-            tell_of_first(slot, index, payload);
-        }
         let Decision::Admit {
             start,
             cost,
@@ -348,19 +345,21 @@ fn charge(
             owed,
         } = admit(&seen, now, payload, by, lands)
         else {
-            drop(enforced, payload);
+            drop(index, payload);
             return None;
         };
         if signal {
             (&raw mut (*limit).next_signal).write_volatile(seen.signal_again(now, delay));
             (&raw mut (*limit).signals).write_volatile(seen.signals + 1);
             if bpf_skb_ecn_set_ce(ctx.skb.skb) == 1 {
-                add(&raw mut (*enforced).marked_packets, 1);
+                if let Some(enforced) = ENFORCED.get_ptr_mut(index) {
+                    add(&raw mut (*enforced).marked_packets, 1);
+                }
             } else if matches!(by, Enforcing::Pacing)
-                && matches!(direction, Direction::Download)
+                && matches!(socket, Socket::Receives { .. })
                 && (packets <= FEW_SEGMENTS || delay > 2 * seen.signal_after)
             {
-                drop(enforced, payload);
+                drop(index, payload);
                 return None;
             }
         } else if seen.signals != 0 && delay <= seen.signal_after {
@@ -377,8 +376,6 @@ fn charge(
             let held_until = now.wrapping_add(delay).wrapping_add(cost);
             (&raw mut (*limit).landing.held_until).write_volatile(held_until);
         }
-        add(&raw mut (*enforced).admitted_bytes, payload);
-        add(&raw mut (*enforced).admitted_packets, 1);
         if delay < seen.control.shortest {
             (&raw mut (*limit).control.shortest).write_volatile(delay);
         }
@@ -399,17 +396,15 @@ extern "C" fn tell_of_first(slot: u32, index: u32, payload: u64) -> u32 {
     0
 }
 
-/// Takes note of a packet that is dropped.
-///
-/// # Safety
-///
-/// `enforced` must point into the map's element.
+/// Takes note of a packet that a limit drops.
 #[inline(always)]
-unsafe fn drop(enforced: *mut Enforced, payload: u64) {
-    // SAFETY: the caller's.
-    unsafe {
-        add(&raw mut (*enforced).dropped_bytes, payload);
-        add(&raw mut (*enforced).dropped_packets, 1);
+fn drop(index: u32, payload: u64) {
+    if let Some(enforced) = ENFORCED.get_ptr_mut(index) {
+        // SAFETY: an existing array element.
+        unsafe {
+            add(&raw mut (*enforced).dropped_bytes, payload);
+            add(&raw mut (*enforced).dropped_packets, 1);
+        }
     }
 }
 

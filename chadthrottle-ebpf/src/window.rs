@@ -33,6 +33,10 @@ const GRANT_HOLDS: u64 = 100_000_000;
 /// Grants the packet's socket a window for its download, whose clock is ahead by `debt`. Returns how
 /// much sooner than that is repaid the packet may leave.
 #[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inlined; a struct of them costs stack"
+)]
 pub fn grant(
     ctx: &SkBuffContext,
     limit: *mut Limit,
@@ -41,6 +45,7 @@ pub fn grant(
     now: Ticks,
     debt: Ticks,
     by: Enforcing,
+    untold: bool,
 ) -> Option<Ticks> {
     let offset = WINDOW_SCALE_OFFSET.load();
     if offset == 0 {
@@ -57,16 +62,17 @@ pub fn grant(
     // SAFETY: a full socket.
     let grant = unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) }?;
     let grant = grant.as_ptr();
-    landing::begin(socket, limit, seen, grant, ktime, now);
+    landing::begin(socket, limit, seen, grant, untold, ktime, now);
     // SAFETY: the socket's own storage, and the limit is a map's element, of which other CPUs may
     // store another control: each is as good.
     unsafe {
         let counted = (*grant).counted;
+        let control = read(&raw const (*limit).control);
         let control = match by {
-            Enforcing::Policing => seen.control.count(now, counted),
-            Enforcing::Pacing if seen.landing.holds(now) => seen.control.land(now, counted),
+            Enforcing::Policing => control.count(now, counted),
+            Enforcing::Pacing if seen.landing.holds(now) => control.land(now, counted),
             Enforcing::Pacing => {
-                (seen.control).acknowledge(now, seen.rate, seen.work, debt, base, counted)
+                control.acknowledge(now, seen.rate, seen.work, debt, base, counted)
             }
         };
         store(&raw mut (*limit).control, &control);

@@ -187,6 +187,11 @@ impl Job {
         self.set("wait", 1)
     }
 
+    /// Sends that many bytes on each connection, and the rest when told to go.
+    pub fn pause_after(self, bytes: u64) -> Self {
+        self.set("pause", bytes)
+    }
+
     /// Makes its socket at once but sends only when told to go.
     pub fn hold(self) -> Self {
         self.set("hold", 1)

@@ -11,7 +11,7 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     limiting::Limiting,
-    moment::Moment,
+    moment::{Moment, until},
     outcome::{expect_ratio, figure, is_slow},
     peer::Job,
     product::Limiter,
@@ -253,6 +253,40 @@ fn opening_and_closing_connections_is_no_way_around_a_limit() -> TestResult {
         ensure!(passed <= most, "{passed:.0} bytes of {most:.0}");
     }
     Ok(())
+}
+
+/// Of each connection that received something before, as much may land as its window allowed, once; not more
+/// because there are many, and nothing for long.
+#[test]
+fn many_connections_are_no_way_around_a_limit() -> TestResult {
+    kernel_test!(alone);
+    const RATE: u64 = 1_000_000;
+    const CONNECTIONS: u32 = 60;
+    // What a receiver allows on a connection that has moved little: tcp_rmem's second figure, half of it.
+    const WINDOW: f64 = 65_536.0;
+    let lab = Lab::new()?;
+    let job = Job::tcp().pause_after(20_000);
+    let mut far = lab
+        .far()
+        .traffic(job.listen(lab.far().any_port(Family::V4)).send())?;
+    let job = Job::tcp().connections(CONNECTIONS);
+    let near = lab.near().traffic(job.connect(far.address()?))?;
+    let before = 20_000 * u64::from(CONNECTIONS);
+    until("all received something", BEFORE * 10, || {
+        Ok(near.received()?.total() == before)
+    })?;
+    let limiting = Limiting::start()?;
+    let set = limiting.set(near.pid(), Direction::Download, RATE)?;
+    far.go()?;
+    let arrivals = near.received_until(set + 7 * SECOND)?;
+    let landed = arrivals.between(set, set + 2 * SECOND)?;
+    let later = arrivals.rate(set + 2 * SECOND, set + 7 * SECOND)?;
+    figure(&format!(
+        "{landed:.0} bytes in two seconds, then {later:.0} a second"
+    ));
+    let most = f64::from(CONNECTIONS) * WINDOW + 2.5 * RATE as f64;
+    ensure!(landed <= most, "{landed:.0} bytes of {most:.0}");
+    expect_ratio("after that", later, RATE as f64, 0.85..=1.06)
 }
 
 /// A stack that ends its connection when a send fails goes on.

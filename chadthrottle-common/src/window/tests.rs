@@ -339,7 +339,7 @@ fn what_may_be_in_flight_ends_at_the_edge_that_was_advertised() {
         ),
     ] {
         let mut grant = grant;
-        grant.land(11, 1_000, Some(500_000), ktime);
+        grant.land(11, 1_000, Some(500_000), true, ktime);
         assert_eq!((grant.flight, grant.landing), (flight, 11), "{what}");
         // What was advertised until the sender is told counts, if it is the process's own.
         grant.scale = 7;
@@ -353,13 +353,28 @@ fn what_may_be_in_flight_ends_at_the_edge_that_was_advertised() {
 #[test]
 fn a_new_connection_has_nothing_in_flight() {
     let mut grant = granted(2920, 0);
-    grant.land(11, 1_000, None, 7);
+    grant.land(11, 1_000, None, true, 7);
     assert!(!grant.has_flight());
     grant.told(acknowledgement(0, 6_000), 1_000_000_000);
     assert!(!grant.has_flight());
     // A full window is another matter.
-    grant.land(12, 1_000, Some(0), 7);
+    grant.land(12, 1_000, Some(0), true, 7);
     assert!(grant.has_flight());
+}
+
+#[test]
+fn where_senders_are_told_at_once_no_more_lands_than_was_allowed() {
+    let mut grant = Grant {
+        scale: 7,
+        ..Grant::default()
+    };
+    grant.land(11, 1_000, Some(64_000), false, 7);
+    assert_eq!(grant.flight, 64_000);
+    // The process would allow more by now.
+    grant.told(acknowledgement(0, 6_000), 1_000_000_000);
+    assert_eq!(grant.flight, 64_000);
+    grant.land(12, 1_000, Some(0), false, 7);
+    assert!(!grant.has_flight());
 }
 
 #[test]

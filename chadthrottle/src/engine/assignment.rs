@@ -18,6 +18,7 @@ use super::{
     checking::learn_road,
     enforcement::Enforcement,
     owners::Owner,
+    roads::Roads,
 };
 use crate::{
     kernel::Kernel,
@@ -66,7 +67,8 @@ impl Engine {
         }
         for (slot, change) in changes {
             self.attend();
-            outcome = outcome.and(self.put_in_force(slot, change));
+            let roads = self.roads_if_new(slot, change);
+            outcome = outcome.and(self.put_in_force(slot, change, &roads));
         }
         // Who began with one of them meanwhile.
         self.attend();
@@ -100,7 +102,8 @@ impl Engine {
             Change::New => self.hold(slot),
             _ => Ok(()),
         };
-        self.put_in_force(slot, change).and(held)
+        let roads = self.roads_if_new(slot, change);
+        self.put_in_force(slot, change, &roads).and(held)
     }
 
     /// Whether a limited process's packets meet the throttle pair where it is now.
@@ -209,8 +212,18 @@ impl Engine {
         )
     }
 
-    /// Lets the limits count that were chosen for a process.
-    fn put_in_force(&mut self, slot: u32, change: Change) -> anyhow::Result<()> {
+    /// The devices of the connections of a process that was not limited before.
+    fn roads_if_new(&mut self, slot: u32, change: Change) -> Roads {
+        let owner = self.owners.of_slot(slot);
+        let lives = owner.filter(|owner| owner.ended.is_none() && !owner.is_crowd());
+        match lives.map(Owner::pid) {
+            Some(pid) if change == Change::New => self.roads_of(pid),
+            _ => Roads::default(),
+        }
+    }
+
+    /// Lets the limits count that were chosen for a process, whose connections go by these devices.
+    fn put_in_force(&mut self, slot: u32, change: Change, roads: &Roads) -> anyhow::Result<()> {
         let Some(owner) = self.owners.of_slot_mut(slot) else {
             return Ok(());
         };
@@ -219,18 +232,22 @@ impl Engine {
             return Ok(());
         };
         if change == Change::New {
+            let mut told = roads.all;
             if !ended {
                 // Paced from the start where others are.
                 for device in self.pacing.ready(pid) {
                     enforcement.add_road(device, Ok(()));
                 }
-                for index in self.kernel.counters.devices(slot)? {
-                    learn_road(&mut self.pacing, index, pid, enforcement);
+                let seen = self.kernel.counters.devices(slot)?;
+                for index in seen.union(&roads.devices) {
+                    learn_road(&mut self.pacing, *index, pid, enforcement);
                 }
                 for direction in Direction::BOTH {
                     if enforcement.limits(direction) {
                         for device in enforcement.devices() {
-                            self.windows.add(&mut self.kernel, device, direction, pid);
+                            let is_there =
+                                self.windows.add(&mut self.kernel, device, direction, pid);
+                            told &= is_there || direction == Direction::Upload;
                         }
                     }
                 }
@@ -238,7 +255,7 @@ impl Engine {
             // What an earlier limit of this slot found out may not hold any more.
             self.kernel
                 .limits
-                .pace(slot, &enforcement.paced_indexes())?;
+                .pace_anew(slot, &enforcement.paced_indexes(), told)?;
         }
         set_limits(
             &mut self.kernel,

@@ -12,6 +12,7 @@ mod networks;
 mod notices;
 mod owners;
 mod picture;
+mod roads;
 mod run;
 mod watching;
 
@@ -44,6 +45,7 @@ use cells::RuleCells;
 use networks::Networks;
 use notices::Notices;
 use owners::{Owner, Owners};
+use roads::KnownAddresses;
 use watching::Watching;
 
 /// How long a process that has ended stays in the table after its last byte.
@@ -91,6 +93,7 @@ struct Engine {
     notices: Notices,
     watching: Watching,
     networks: Networks,
+    known_addresses: KnownAddresses,
     unattributed: Counters,
     /// Payload of owners whose slots went to others.
     departed: PerDirection<u64>,
@@ -117,6 +120,7 @@ impl Engine {
             notices: Notices::default(),
             watching: Watching::default(),
             networks: Networks::default(),
+            known_addresses: KnownAddresses::default(),
             unattributed: Counters::default(),
             departed: PerDirection::default(),
             totals: Totals::default(),

@@ -62,6 +62,10 @@ fn signal_after(rate: u64) -> u64 {
 /// The longest that [`LimitCells::hold`] holds, should nobody let go.
 const HELD_AT_MOST: Duration = Duration::from_secs(2);
 
+/// The longest that [`LimitCells::pace_anew`] waits for senders to be told: the window program has to be put on
+/// a device first.
+const UNTOLD_AT_MOST: Duration = Duration::from_millis(500);
+
 /// How far the clock stays ahead when the rate changes: by the same time, not the same bytes. What
 /// was admitted at the old rate leaves at its times in any case, and what follows leaves at the new
 /// rate behind it. To tell the bytes again at a higher rate would free a part of the bound, which
@@ -202,7 +206,19 @@ impl LimitCells {
     ///
     /// The kernel's.
     pub fn pace(&mut self, slot: u32, devices: &[u32]) -> anyhow::Result<()> {
-        self.set_paced(slot, devices, 0)
+        let paced = self.paced_of(slot)?;
+        self.set_paced(slot, devices, 0, paced.untold_until)
+    }
+
+    /// The same for a slot that is limited from now on. Unless all its senders are `told` of that by windows on
+    /// their devices, what they send for half a second may be what its process still allows.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn pace_anew(&mut self, slot: u32, devices: &[u32], told: bool) -> anyhow::Result<()> {
+        let until = ktime() + UNTOLD_AT_MOST.as_nanos() as u64;
+        self.set_paced(slot, devices, 0, if told { 0 } else { until })
     }
 
     /// The same, but until the next [`Self::pace`], for two seconds at the longest, TCP keeps what it would
@@ -213,12 +229,26 @@ impl LimitCells {
     /// The kernel's.
     pub fn hold(&mut self, slot: u32, devices: &[u32]) -> anyhow::Result<()> {
         let until = ktime() + HELD_AT_MOST.as_nanos() as u64;
-        self.set_paced(slot, devices, until)
+        let paced = self.paced_of(slot)?;
+        self.set_paced(slot, devices, until, paced.untold_until)
     }
 
-    fn set_paced(&mut self, slot: u32, devices: &[u32], held_until: u64) -> anyhow::Result<()> {
+    fn paced_of(&self, slot: u32) -> anyhow::Result<Paced> {
+        self.paced
+            .get(&slot, 0)
+            .with_context(|| format!("devices of slot {slot}"))
+    }
+
+    fn set_paced(
+        &mut self,
+        slot: u32,
+        devices: &[u32],
+        held_until: u64,
+        untold_until: u64,
+    ) -> anyhow::Result<()> {
         let mut paced = Paced {
             held_until,
+            untold_until,
             ..Paced::default()
         };
         for (place, device) in paced.devices.iter_mut().zip(devices) {
@@ -252,10 +282,7 @@ impl LimitCells {
     ///
     /// The kernel's.
     pub fn unpaced_device(&self, slot: u32) -> anyhow::Result<Option<u32>> {
-        let paced = self
-            .paced
-            .get(&slot, 0)
-            .with_context(|| format!("devices of slot {slot}"))?;
+        let paced = self.paced_of(slot)?;
         Ok((paced.other != 0).then_some(paced.other))
     }
 

@@ -10,7 +10,10 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, SkStorage},
 };
-use chadthrottle_common::{names::MAP_TAGS, tag::Tag};
+use chadthrottle_common::{
+    names::MAP_TAGS,
+    tag::{SocketTag, Tag},
+};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 /// A duplicate of a socket of another process.
@@ -40,7 +43,7 @@ impl Socket {
 
 /// The tags of sockets.
 pub struct SocketTags {
-    map: SkStorage<MapData, Tag>,
+    map: SkStorage<MapData, SocketTag>,
 }
 
 impl SocketTags {
@@ -56,7 +59,7 @@ impl SocketTags {
     /// The kernel's.
     pub fn get(&self, socket: &Socket) -> anyhow::Result<Option<Tag>> {
         match self.map.get(&socket.0.as_raw_fd(), 0) {
-            Ok(tag) => Ok(Some(tag)),
+            Ok(stored) => Ok(Some(stored.tag)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(error).context("reading a socket's tag"),
         }
@@ -69,7 +72,7 @@ impl SocketTags {
     /// The kernel's; `ENOMEM` when the socket's option memory is used up.
     pub fn set(&mut self, socket: &Socket, tag: Tag) -> anyhow::Result<()> {
         self.map
-            .insert(&socket.0.as_raw_fd(), tag, 0)
+            .insert(&socket.0.as_raw_fd(), SocketTag::new(tag), 0)
             .context("tagging a socket")
     }
 }

@@ -39,10 +39,16 @@ impl Windows {
     }
 
     /// Makes the program of a direction be at a device, besides where it is; `pid` lives in the device's
-    /// network namespace.
-    pub fn add(&mut self, kernel: &mut Kernel, device: Device, direction: Direction, pid: Pid) {
+    /// network namespace. Returns whether it is there.
+    pub fn add(
+        &mut self,
+        kernel: &mut Kernel,
+        device: Device,
+        direction: Direction,
+        pid: Pid,
+    ) -> bool {
         if kernel.windows.get(direction).is_err() {
-            return;
+            return false;
         }
         if let Entry::Vacant(place) = self.attached.entry((device, direction)) {
             let link = attach(kernel, device, direction, pid)
@@ -57,6 +63,7 @@ impl Windows {
                 });
             place.insert(link.ok());
         }
+        matches!(self.attached.get(&(device, direction)), Some(Some(_)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the kernel knows of a process's sockets: addresses, states and TCP's own counters.
 
 use std::{
+    collections::BTreeSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -76,6 +77,24 @@ pub fn ports(pid: Pid, most: usize, between: &mut dyn FnMut()) -> io::Result<Vec
     ports.sort_unstable();
     ports.dedup();
     Ok(ports)
+}
+
+/// The addresses of both ends of a process's connections, of so many sockets at most, each pair once; and
+/// whether there are more.
+///
+/// # Errors
+///
+/// As of [`read`].
+pub fn ends(
+    pid: Pid,
+    most: usize,
+    between: &mut dyn FnMut(),
+) -> io::Result<(BTreeSet<(IpAddr, IpAddr)>, bool)> {
+    let (addresses, more) = each(pid, most, between, addresses)?;
+    let ends = addresses.into_iter().filter_map(|(local, remote)| {
+        Some((local.ip().to_canonical(), remote?.ip().to_canonical()))
+    });
+    Ok((ends.collect(), more))
 }
 
 /// What `look` finds at each socket of a process, and whether there are more than so many.
@@ -226,6 +245,11 @@ mod tests {
 
         let (readings, more) = read(Pid(std::process::id()), 1000, &mut || ()).unwrap();
         assert!(!more);
+        let (ends, _) = ends(Pid(std::process::id()), 1000, &mut || ()).unwrap();
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert!(ends.contains(&(ip, ip)), "{ends:?}");
+        }
         let find = |local, remote| {
             let mut found = readings.iter();
             found

@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process,
-    sync::atomic::Ordering,
+    sync::{OnceLock, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     Pace, RECEIVED, SENT, connected_and_going, report, report_from_now_on, say, segments,
-    settings::Settings, stay,
+    settings::Settings, stay, wait_for_go,
 };
 
 /// What happens on each connection.
@@ -29,6 +29,8 @@ struct Plan {
     chunk: usize,
     /// 0 is no end.
     amount: u64,
+    /// After so many it waits until the process is told to go; 0 is never.
+    pause: u64,
     segments: bool,
 }
 
@@ -39,6 +41,7 @@ impl Plan {
             rate: settings.number("rate", 0)?,
             chunk: settings.number("chunk", 65_536)?,
             amount: settings.number("amount", 0)?,
+            pause: settings.number("pause", 0)?,
             segments: settings.is_set("segments"),
         })
     }
@@ -69,11 +72,19 @@ impl Plan {
         } else {
             self.amount
         };
+        let mut begins = self.pause;
         while left > 0 {
-            let chunk = usize::try_from(left).unwrap_or(usize::MAX).min(self.chunk);
+            let most = if begins > 0 { left.min(begins) } else { left };
+            let chunk = usize::try_from(most).unwrap_or(usize::MAX).min(self.chunk);
             let written = stream.write(&zeros[..chunk]).context("send")? as u64;
             SENT.fetch_add(written, Ordering::SeqCst);
             left -= written;
+            if begins > 0 {
+                begins -= written;
+                if begins == 0 {
+                    all_go();
+                }
+            }
             pace.after(written);
         }
         stream.shutdown(Shutdown::Write)?;
@@ -81,6 +92,17 @@ impl Plan {
         say("done", "");
         Ok(())
     }
+}
+
+/// Waits until the process is told to go, on however many connections.
+fn all_go() {
+    static TOLD: OnceLock<()> = OnceLock::new();
+    TOLD.get_or_init(|| {
+        if let Err(error) = wait_for_go() {
+            eprintln!("traffic: {error:#}");
+            process::exit(1);
+        }
+    });
 }
 
 fn receive(mut stream: TcpStream) -> Result<()> {
