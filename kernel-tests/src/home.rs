@@ -4,7 +4,6 @@ use std::{
     fs,
     path::Path,
     process::{Command, ExitStatus},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -15,12 +14,10 @@ use crate::{
     cgroup,
     lab::End,
     moment::until,
+    outcome::patience,
     process::{Place, Process, run},
     product,
 };
-
-/// How long it may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon's own folder, with a rules file, a state and a socket.
 pub struct Home {
@@ -67,7 +64,7 @@ impl Home {
     /// The same with a command that was changed.
     pub fn daemon_by(&self, command: Command) -> Result<Process> {
         let daemon = Process::start(command, Place::default())?;
-        until("the daemon is ready", PATIENCE, || {
+        until("the daemon is ready", patience(), || {
             Ok(daemon.errors().contains("ready:"))
         })
         .with_context(|| daemon.errors())?;

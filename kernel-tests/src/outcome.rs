@@ -9,6 +9,7 @@ use std::{
     process::Command,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Result, anyhow, ensure};
@@ -88,6 +89,13 @@ fn what_is_missing() -> Option<&'static str> {
 /// Whether this machine's processors may be emulated: what is asked of it must leave it air.
 pub fn is_slow() -> bool {
     std::env::var_os("CHADTHROTTLE_VM").is_some()
+}
+
+/// How long a program may take to start, to say something or to end. An emulated processor that
+/// shares its own with another machine has needed over 20 seconds to have the programs verified
+/// while traffic ran.
+pub fn patience() -> Duration {
+    Duration::from_secs(if is_slow() { 60 } else { 20 })
 }
 
 /// Goodput of a limit that is kept, beside its rate. Wide, so that a busy machine fails nothing;

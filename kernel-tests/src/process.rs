@@ -7,6 +7,7 @@ use std::{
         fd::BorrowedFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
+    path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -25,7 +26,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::{cgroup::Cgroup, moment::Moment};
+use crate::{cgroup::Cgroup, moment::Moment, outcome::patience};
 
 /// Where a process starts.
 #[derive(Clone, Copy, Default)]
@@ -49,6 +50,8 @@ pub struct Line {
 /// must die with it; it also dies with the thread that started it.
 pub struct Process {
     name: String,
+    /// Whether it is chadthrottle.
+    is_ours: bool,
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<Line>,
@@ -60,6 +63,7 @@ impl Process {
     /// Starts a command in its place.
     pub fn start(mut command: Command, place: Place<'_>) -> Result<Self> {
         let name = format!("{command:?}");
+        let is_ours = Path::new(command.get_program()).ends_with("chadthrottle");
         // Some processes fork; who is left of them when they are killed is ours to wait for, not
         // init's.
         set_child_subreaper(Some(getpid()))?;
@@ -127,6 +131,7 @@ impl Process {
         });
         Ok(Self {
             name,
+            is_ours,
             input: child.stdin.take(),
             child,
             lines,
@@ -210,13 +215,24 @@ impl Drop for Process {
         };
         // Not yet waited for, so the PID is still its own.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let ended = self.child.wait();
         // They die with their parent and are ours then, because we adopt orphans.
         for child in children {
             let _ = waitpid(Some(child), WaitOptions::empty());
         }
+        // What a test saw afterwards, it saw without the program that it is about.
+        if self.is_ours
+            && !thread::panicking()
+            && let Ok(Some(signal)) = ended.map(|status| status.signal())
+            && CRASHES.iter().any(|crash| crash.as_raw() == signal)
+        {
+            panic!("{} crashed: {}", self.name, self.errors());
+        }
     }
 }
+
+/// The signals of a program that can't go on. No test sends them.
+const CRASHES: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL];
 
 /// PIDs of a process's children, dead ones too.
 fn children_of(pid: u32) -> Vec<Pid> {
@@ -237,11 +253,11 @@ pub fn run(mut command: Command, input: &str, place: Place<'_>) -> Result<String
         stdin.write_all(input.as_bytes())?;
     }
     let mut output = String::new();
-    while let Some(line) = process.line(Duration::from_secs(20))? {
+    while let Some(line) = process.line(patience())? {
         output.push_str(&line.text);
         output.push('\n');
     }
-    let status = process.wait(Duration::from_secs(20))?;
+    let status = process.wait(patience())?;
     if !status.success() {
         bail!(
             "{name}: {} (signal {:?}): {}",

@@ -14,12 +14,10 @@ use serde_json::Value;
 
 use crate::{
     moment::Moment,
+    outcome::patience,
     peer::beside_this_program,
     process::{Place, Process},
 };
-
-/// How long the product may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The unit for systemd.
 pub const UNIT: &str = concat!(
@@ -66,8 +64,8 @@ impl Limiter {
     /// The same with a command that was changed, in its environment for example.
     pub fn from_command(command: Command) -> Result<Self> {
         let mut process = Process::start(command, Place::default())?;
-        let Some(line) = process.line(PATIENCE)? else {
-            let status = process.wait(PATIENCE)?;
+        let Some(line) = process.line(patience())? else {
+            let status = process.wait(patience())?;
             bail!("limit ended: {status}: {}", process.errors());
         };
         let first: Value = parse(&line.text)?;
@@ -95,7 +93,7 @@ impl Limiter {
 
     /// Its next line.
     pub fn next_event(&self) -> Result<Option<Value>> {
-        match self.process.line(PATIENCE)? {
+        match self.process.line(patience())? {
             Some(line) => parse(&line.text).map(Some),
             None => Ok(None),
         }
@@ -134,7 +132,7 @@ impl Limiter {
     pub fn end(mut self, signal: Signal) -> Result<Ended> {
         let signalled = Moment::now();
         self.process.signal(signal)?;
-        let status = self.process.wait(PATIENCE)?;
+        let status = self.process.wait(patience())?;
         Ok(Ended {
             signalled,
             gone: Moment::now(),
@@ -175,7 +173,7 @@ pub fn limit_command(pids: &[u32], options: &[&str]) -> Result<Command> {
 /// A call of chadthrottle that should fail: its exit status and standard error.
 pub fn refusal(command: Command) -> Result<(ExitStatus, String)> {
     let mut process = Process::start(command, Place::default())?;
-    let status = process.wait(PATIENCE)?;
+    let status = process.wait(patience())?;
     Ok((status, process.errors()))
 }
 
@@ -205,7 +203,7 @@ impl Top {
 
     /// Its next sample.
     pub fn next_sample(&mut self) -> Result<&Value> {
-        match self.process.line(PATIENCE)? {
+        match self.process.line(patience())? {
             Some(line) => self.latest = parse(&line.text)?,
             None => bail!("top ended: {}", self.process.errors()),
         }

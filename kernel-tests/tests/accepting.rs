@@ -9,7 +9,7 @@ use kernel_tests::{
     TestResult, clients, kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{self, expect_ratio},
+    outcome::{self, expect_ratio, patience},
     peer::Job,
     process::{self, Place, Process},
     product::{Limiter, command},
@@ -81,7 +81,7 @@ fn client(lab: &Lab, near: bool, server: &Server, protocol: &str, lives: &str) -
 /// What a client receives a second.
 fn received(client: &mut Process) -> Result<f64> {
     client.tell("go")?;
-    let line = client.line(Duration::from_secs(20))?.context("no rate")?;
+    let line = client.line(patience())?.context("no rate")?;
     Ok(line.text.parse()?)
 }
 

@@ -15,7 +15,7 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{expect_ratio, figure, kept},
+    outcome::{expect_ratio, figure, kept, patience},
     peer::{Job, Peer, busy_rate},
     process::{Place, Process, run},
     product::{self, Limiter, Top, process, refusal},
@@ -260,7 +260,7 @@ fn a_command_that_moved_nothing_by_itself_is_told_so() -> TestResult {
         let mut command = product::command(&["run"])?;
         command.args(options).arg("--").args(&words);
         let mut run = Process::start(command, lab.near().place())?;
-        run.wait(Duration::from_secs(20))?;
+        run.wait(patience())?;
         let said = run.errors();
         ensure!(said.contains("moved nothing") == told, "{words:?}: {said}");
     }

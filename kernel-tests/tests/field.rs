@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, process::Command, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use kernel_tests::{
     TestResult, kernel_test,
-    outcome::{self, kept},
+    outcome::{self, kept, patience},
     process::{Place, Process},
     table::mean,
 };
@@ -31,11 +31,7 @@ fn real_programs_are_limited_midway_and_before() -> TestResult {
             cells += 1;
         }
     }
-    ensure!(
-        field.wait(Duration::from_secs(20))?.success(),
-        "{}",
-        field.errors()
-    );
+    ensure!(field.wait(patience())?.success(), "{}", field.errors());
     ensure!(cells >= SCENES.len(), "only {cells} cells");
     Ok(())
 }

@@ -12,12 +12,10 @@ use kernel_tests::{
     kernel_view::{can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{expect_ratio, figure, is_slow, kept, skipped},
+    outcome::{expect_ratio, figure, is_slow, kept, patience, skipped},
     peer::{Job, Peer},
 };
 use rustix::process::Signal;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn shared(program: &str, limits: &str) -> String {
     format!("[[rule]]\nname = \"all\"\nprogram = \"{program}\"\nshared = true\n{limits}\n")
@@ -111,7 +109,7 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     let mut daemon = home.daemon()?;
     let sink = sink(&lab)?;
     let first = sender_to(&sink, &lab)?;
-    until("the quota is used up", PATIENCE, || {
+    until("the quota is used up", patience(), || {
         Ok(daemon
             .errors()
             .contains("has used up its 5.00 MB this day; it is blocked"))
@@ -125,7 +123,7 @@ fn a_quota_trips_and_survives_a_restart() -> TestResult {
     ensure!(sink.received_until(later)?.total() == passed, "not blocked");
 
     daemon.signal(Signal::TERM)?;
-    ensure!(daemon.wait(PATIENCE)?.success());
+    ensure!(daemon.wait(patience())?.success());
     drop(first);
     let between = sink.received_until(Moment::now())?.total();
     let _daemon = home.daemon()?;
@@ -152,7 +150,7 @@ fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
     let mut daemon = home.daemon()?;
     let sink = sink(&lab)?;
     let first = sender_to(&sink, &lab)?;
-    until("the quota is used up", PATIENCE, || {
+    until("the quota is used up", patience(), || {
         Ok(daemon.errors().contains("has used up its 5.00 MB this day"))
     })
     .with_context(|| daemon.errors())?;
@@ -161,7 +159,7 @@ fn a_used_up_quota_limits_also_after_a_restart() -> TestResult {
     ensure!((5_000_000..9_000_000).contains(&passed), "{passed} passed");
     expect_ratio("used up", judged(&sink, Moment::now())?, RATE, kept())?;
     daemon.signal(Signal::TERM)?;
-    ensure!(daemon.wait(PATIENCE)?.success());
+    ensure!(daemon.wait(patience())?.success());
     drop(first);
     let _daemon = home.daemon()?;
     let _second = sender_to(&sink, &lab)?;
@@ -185,7 +183,7 @@ fn a_killed_daemon_leaves_nothing_and_the_next_takes_its_place() -> TestResult {
     );
     let programs = can_list_programs().then(|| programs_of(daemon.pid()));
     daemon.signal(Signal::KILL)?;
-    daemon.wait(PATIENCE)?;
+    daemon.wait(patience())?;
     if let Some(programs) = programs {
         until_gone(&programs?)?;
     }
@@ -201,7 +199,7 @@ fn a_killed_daemon_leaves_nothing_and_the_next_takes_its_place() -> TestResult {
     let mut next = home.daemon()?;
     ensure!(home.status()?["pid"] == next.pid());
     next.signal(Signal::TERM)?;
-    ensure!(next.wait(PATIENCE)?.success(), "{}", next.errors());
+    ensure!(next.wait(patience())?.success(), "{}", next.errors());
     ensure!(
         !home.path().join("run/control.sock").exists(),
         "a socket is left"
@@ -225,7 +223,7 @@ fn broken_and_missing_rules_keep_the_old_ones_in_force() -> TestResult {
     );
     fs::remove_file(home.path().join("rules.toml"))?;
     daemon.signal(Signal::HUP)?;
-    until("it says so", PATIENCE, || {
+    until("it says so", patience(), || {
         Ok(daemon.errors().contains("stay as they were: there is no "))
     })?;
     ensure!(in_force(&home)? == 1);

@@ -21,7 +21,7 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{expect_ratio, is_slow, kept, skipped},
+    outcome::{expect_ratio, is_slow, kept, patience, skipped},
     peer::{Job, Peer},
     process::{Place, run},
     product,
@@ -29,8 +29,6 @@ use kernel_tests::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The unit for systemd.
 fn unit() -> Result<String> {
@@ -51,7 +49,7 @@ fn the_service_manager_hears_how_it_is() -> TestResult {
 }
 
 fn hears(home: &Home, socket: &UnixDatagram, name: &OsStr) -> Result<()> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience()))?;
     let hear = |word: &str| -> Result<String> {
         loop {
             let mut said = [0; 4096];
@@ -87,7 +85,7 @@ fn hears(home: &Home, socket: &UnixDatagram, name: &OsStr) -> Result<()> {
     reloaded(&daemon, "did you mean 'name'?")?;
     daemon.signal(Signal::TERM)?;
     hear("STOPPING=1")?;
-    ensure!(daemon.wait(PATIENCE)?.success(), "{}", daemon.errors());
+    ensure!(daemon.wait(patience())?.success(), "{}", daemon.errors());
     Ok(())
 }
 
@@ -234,7 +232,7 @@ fn a_clock_that_jumps_changes_what_is_due_at_once() -> TestResult {
         ("2001-01-01 00:00:00", "night", 4e6),
     ] {
         set_clock(time)?;
-        until("the other rule is in force", PATIENCE, || {
+        until("the other rule is in force", patience(), || {
             Ok(home.status()?["limits"][0]["rule"]["origin"]["file"] == rule)
         })?;
         expect_ratio(rule, judged(&sink, Moment::now())?, rate, kept())?;
@@ -311,7 +309,7 @@ fn a_strict_parser_reads_the_metrics() -> TestResult {
 /// The metrics as they are served.
 fn page(address: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience()))?;
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

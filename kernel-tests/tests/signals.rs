@@ -9,14 +9,12 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{expect_ratio, kept},
+    outcome::{expect_ratio, kept, patience},
     peer::Job,
     process::{Place, Process},
     product::{self, command},
 };
 use pty_session::{Session, Size};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What people and programs send, as kill(1) names it. Those that stop a process by default are
 /// there, too: the command decides about them.
@@ -63,7 +61,7 @@ fn run_passes_on_every_signal_once_and_keeps_the_limit() -> TestResult {
     run.arg(ear(&NAMES, &before));
     let mut run = Process::start(run, lab.near().place())?;
     let line = |run: &Process| -> Result<String> {
-        let line = run.line(PATIENCE)?;
+        let line = run.line(patience())?;
         Ok(line.with_context(|| run.errors())?.text)
     };
     ensure!(line(&run)? == "ready");
@@ -76,7 +74,7 @@ fn run_passes_on_every_signal_once_and_keeps_the_limit() -> TestResult {
     let goodput = judged(&sink, Moment::now())?;
     ensure!(!run.has_ended()?, "chadthrottle ended: {}", run.errors());
     kill("TERM", run.pid())?;
-    let status = run.wait(PATIENCE)?;
+    let status = run.wait(patience())?;
     ensure!(status.code() == Some(7), "{status}: {}", run.errors());
     ensure!(run.waiting_lines().next().is_none(), "more was heard");
     expect_ratio("after all signals", goodput, 1e6, kept())
@@ -147,9 +145,9 @@ fn what_was_to_be_ignored_is_ignored_by_the_command() -> TestResult {
     run.arg(product::program()?)
         .args(["run", "--block", "--", "sh", "-c", script]);
     let mut run = Process::start(run, Place::default())?;
-    let line = run.line(PATIENCE)?.with_context(|| run.errors())?;
+    let line = run.line(patience())?.with_context(|| run.errors())?;
     ensure!(line.text == "alive", "{}", line.text);
-    let status = run.wait(PATIENCE)?;
+    let status = run.wait(patience())?;
     ensure!(status.success(), "{status}: {}", run.errors());
     Ok(())
 }
@@ -169,12 +167,12 @@ fn run_says_what_is_left_without_a_limit() -> TestResult {
             command(&["run", "--block", "--", "bash", "-c", script])?,
             Place::default(),
         )?;
-        let left = run.line(PATIENCE)?.with_context(|| run.errors())?.text;
-        until("run ends", PATIENCE, || run.has_ended())?;
+        let left = run.line(patience())?.with_context(|| run.errors())?.text;
+        until("run ends", patience(), || run.has_ended())?;
         for pid in left.split_whitespace() {
             kill("KILL", pid.parse()?)?;
         }
-        let status = run.wait(PATIENCE)?;
+        let status = run.wait(patience())?;
         ensure!(status.success(), "{status}: {}", run.errors());
         let errors = run.errors();
         ensure!(

@@ -12,7 +12,7 @@ use kernel_tests::{
     lab::{Family, Lab},
     moment::Moment,
     named_program::NamedProgram,
-    outcome::{expect_ratio, kept},
+    outcome::{expect_ratio, kept, patience},
     peer::{Job, Peer, busy_rate},
     process::{Place, Process},
     product::{Limiter, command, limit_command},
@@ -278,7 +278,7 @@ fn a_command_that_is_run_is_limited_when_its_children_come_and_go() -> TestResul
     sink.event("accepted")?;
     let goodput = judged(&sink, Moment::now())?;
     run.signal(Signal::TERM)?;
-    run.wait(Duration::from_secs(20))?;
+    run.wait(patience())?;
     expect_ratio("all together", goodput, 2e6, kept())
 }
 
@@ -401,7 +401,7 @@ fn a_command_that_is_run_is_limited_from_its_start_with_its_children() -> TestRe
     let started = Moment::now();
     let sum = judged(&sinks[0], started)? + judged(&sinks[1], started)?;
     run.signal(Signal::TERM)?;
-    let status = run.wait(Duration::from_secs(20))?;
+    let status = run.wait(patience())?;
     ensure!(status.code() == Some(7), "{status}: {}", run.errors());
     expect_ratio("the command's processes", sum, 1e6, kept())
 }

@@ -10,7 +10,7 @@ use kernel_tests::{
     lab::{Family, Lab},
     moment::Moment,
     named_program::NamedProgram,
-    outcome::{self, expect_ratio, in_parallel, kept},
+    outcome::{self, expect_ratio, in_parallel, kept, patience},
     peer::{Job, Peer, busy_rate},
     process::Process,
     product::Limiter,
@@ -248,7 +248,7 @@ fn the_workers_of_nginx_are_limited() -> TestResult {
     let clients = [client()?, client()?];
     let mut together = 0.0;
     for client in &clients {
-        let line = client.line(Duration::from_secs(20))?.context("no speed")?;
+        let line = client.line(patience())?.context("no speed")?;
         together += line.text.trim().parse::<f64>()?;
     }
     ensure!(limiter.errors().is_empty(), "{}", limiter.errors());

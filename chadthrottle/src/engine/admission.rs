@@ -27,12 +27,18 @@ impl Engine {
     /// so whatever may take longer than a millisecond calls it in between, and nothing new waits for
     /// it.
     pub(super) fn attend(&mut self) {
+        // What is done for one may call this; the next has its turn afterwards. Inside it, ten thousand that come at
+        // once would need as many frames of the stack.
+        if std::mem::replace(&mut self.is_attending, true) {
+            return;
+        }
         while let Some(seen) = self.kernel.announcements.next() {
             self.announced(&seen);
         }
         while let Some(slot) = self.kernel.roads.next() {
             self.see_to_road(slot);
         }
+        self.is_attending = false;
     }
 
     fn announced(&mut self, seen: &ProcessSeen) {

@@ -15,7 +15,7 @@ use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 use super::{
     Engine,
     cells::{LimitCell, RuleCells},
-    checking::learn_road,
+    checking::{learn_road, put_windows},
     enforcement::Enforcement,
     owners::Owner,
     roads::Roads,
@@ -59,15 +59,18 @@ impl Engine {
         }
         outcome = outcome.and(self.try_place_throttle_pair());
         self.look_at_networks(true);
-        for (slot, change) in &changes {
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|(slot, change)| (slot, change, self.roads_if_new(slot, change)))
+            .collect();
+        for (slot, change, _) in &changes {
             self.attend();
             if *change == Change::New {
                 outcome = outcome.and(self.hold(*slot));
             }
         }
-        for (slot, change) in changes {
+        for (slot, change, roads) in changes {
             self.attend();
-            let roads = self.roads_if_new(slot, change);
             outcome = outcome.and(self.put_in_force(slot, change, &roads));
         }
         // Who began with one of them meanwhile.
@@ -98,11 +101,11 @@ impl Engine {
         if !self.meets_throttle_pair(slot) {
             self.place_throttle_pair();
         }
+        let roads = self.roads_if_new(slot, change);
         let held = match change {
             Change::New => self.hold(slot),
             _ => Ok(()),
         };
-        let roads = self.roads_if_new(slot, change);
         self.put_in_force(slot, change, &roads).and(held)
     }
 
@@ -231,6 +234,7 @@ impl Engine {
         let Some(enforcement) = &mut owner.enforcement else {
             return Ok(());
         };
+        enforcement.in_force = true;
         if change == Change::New {
             let mut told = roads.all;
             if !ended {
@@ -242,15 +246,7 @@ impl Engine {
                 for index in seen.union(&roads.devices) {
                     learn_road(&mut self.pacing, *index, pid, enforcement);
                 }
-                for direction in Direction::BOTH {
-                    if enforcement.limits(direction) {
-                        for device in enforcement.devices() {
-                            let is_there =
-                                self.windows.add(&mut self.kernel, device, direction, pid);
-                            told &= is_there || direction == Direction::Upload;
-                        }
-                    }
-                }
+                told &= put_windows(&mut self.windows, &mut self.kernel, pid, enforcement);
             }
             // What an earlier limit of this slot found out may not hold any more.
             self.kernel
@@ -264,10 +260,10 @@ impl Engine {
             owner,
             &Direction::BOTH,
         )?;
-        // Only now does no slot name them any more.
         let Some(enforcement) = &mut owner.enforcement else {
             return Ok(());
         };
+        // Only now does no slot name them any more.
         let own = own_limits(&self.rules, &enforcement.choice);
         let surplus = (enforcement.own).extract_if(.., |cell| !is_among(cell, &own));
         for cell in surplus {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     kernel::Kernel,
     model::{limit::LimitId, process::Pid},
-    pacing::Pacing,
+    pacing::{Pacing, Windows},
     process::identity,
 };
 
@@ -43,14 +43,38 @@ impl Engine {
     /// the next check, because until then they are policed, and a flow that begins loses much of
     /// what it sends.
     pub(super) fn see_to_road(&mut self, slot: u32) {
-        let Some(owner) = self.owners.of_slot_mut(slot) else {
-            return;
-        };
-        let pid = owner.pid();
-        if let Some(limit) = &mut owner.enforcement {
-            pace(&mut self.kernel, &mut self.pacing, slot, pid, limit);
+        if self.pace(slot) {
             self.see_to_devices();
         }
+    }
+
+    /// Sees to a device that a limit's packets leave by without being paced, and returns whether there is one
+    /// that was not known. A limit that is not in force yet is being seen to: what it holds must not be let go of.
+    fn pace(&mut self, slot: u32) -> bool {
+        let Some(owner) = (self.owners.of_slot_mut(slot)).filter(|owner| owner.ended.is_none())
+        else {
+            return false;
+        };
+        let pid = owner.pid();
+        let Some(limit) = owner.enforcement.as_mut().filter(|limit| limit.in_force) else {
+            return false;
+        };
+        let index = match self.kernel.limits.unpaced_device(slot) {
+            Ok(Some(index)) if !limit.knows_road(index) => index,
+            _ => return false,
+        };
+        if limit.limits(Direction::Upload)
+            && let Err(error) = self.kernel.limits.hold(slot, &limit.paced_indexes())
+        {
+            log::warn!("{error:#}");
+        }
+        learn_road(&mut self.pacing, index, pid, limit);
+        put_windows(&mut self.windows, &mut self.kernel, pid, limit);
+        let devices = limit.paced_indexes();
+        if let Err(error) = (self.kernel.limits).pace(slot, &devices).context("pacing") {
+            log::warn!("{error:#}");
+        }
+        true
     }
 
     /// Checks that limits meet all their packets: those for which `due` says so.
@@ -58,10 +82,15 @@ impl Engine {
         let mut moved = false;
         for slot in self.owners.slots() {
             self.attend();
+            let limit = self.owners.of_slot(slot).map(|owner| &owner.enforcement);
+            if !matches!(limit, Some(Some(limit)) if due(limit)) {
+                continue;
+            }
+            self.pace(slot);
             let Some(owner) = self.owners.of_slot_mut(slot) else {
                 continue;
             };
-            let Some(limit) = owner.enforcement.as_mut().filter(|limit| due(limit)) else {
+            let Some(limit) = &mut owner.enforcement else {
                 continue;
             };
             let (name, pid) = (&owner.identity.name, owner.identity.key.pid);
@@ -72,7 +101,6 @@ impl Engine {
             });
             match readings {
                 Ok((seen, met)) => {
-                    pace(&mut self.kernel, &mut self.pacing, slot, pid, limit);
                     if limit.check(&seen, &met) == Check::Climb {
                         limit.climb();
                         moved = true;
@@ -165,27 +193,6 @@ impl Engine {
     }
 }
 
-/// Sees to a device that a limit's packets leave by without being paced.
-fn pace(kernel: &mut Kernel, pacing: &mut Pacing, slot: u32, pid: Pid, limit: &mut Enforcement) {
-    let index = match kernel.limits.unpaced_device(slot) {
-        Ok(Some(index)) => index,
-        _ => return,
-    };
-    if limit.knows_road(index) {
-        return;
-    }
-    if limit.limits(Direction::Upload)
-        && let Err(error) = kernel.limits.hold(slot, &limit.paced_indexes())
-    {
-        log::warn!("{error:#}");
-    }
-    learn_road(pacing, index, pid, limit);
-    let devices = limit.paced_indexes();
-    if let Err(error) = kernel.limits.pace(slot, &devices).context("pacing") {
-        log::warn!("{error:#}");
-    }
-}
-
 /// Finds out whether a limit's packets can be paced on a device, and has fq installed there if so.
 pub(super) fn learn_road(pacing: &mut Pacing, index: u32, pid: Pid, limit: &mut Enforcement) {
     if limit.knows_road(index) {
@@ -203,4 +210,25 @@ pub(super) fn learn_road(pacing: &mut Pacing, index: u32, pid: Pid, limit: &mut 
         Err(why) => log::info!("packets of process {pid} are policed on device {index}: {why}"),
     }
     limit.add_road(device, road);
+}
+
+/// Makes windows hold connections on a limit's devices, while what would be sent there is held: on Linux
+/// 6.1 and older a device's first filter empties its fq (`qdisc_graft` deactivates the device). Returns whether downloads have
+/// theirs everywhere.
+pub(super) fn put_windows(
+    windows: &mut Windows,
+    kernel: &mut Kernel,
+    pid: Pid,
+    limit: &Enforcement,
+) -> bool {
+    let mut told = true;
+    for direction in Direction::BOTH {
+        if limit.limits(direction) {
+            for device in limit.devices() {
+                let is_there = windows.add(kernel, device, direction, pid);
+                told &= is_there || direction == Direction::Upload;
+            }
+        }
+    }
+    told
 }

@@ -36,6 +36,9 @@ pub struct Enforcement {
     pub own: Vec<LimitCell>,
     /// Since when.
     pub since: Instant,
+    /// Whether its process's slot names its limits. Before it does, its devices are not ready, and what would be
+    /// sent by them may be held.
+    pub in_force: bool,
     /// The cgroups whose packets must meet the throttle pair.
     pub cgroups: BTreeSet<PathBuf>,
     /// The difference between what the observers had seen and what the throttle pair had met at the first check
@@ -63,6 +66,7 @@ impl Enforcement {
             choice,
             own: Vec::new(),
             since: now,
+            in_force: false,
             cgroups: BTreeSet::from([PathBuf::from(if cgroup.is_empty() { ROOT } else { cgroup })]),
             baseline: PerDirection::default(),
             unmet: PerDirection::default(),

@@ -94,6 +94,7 @@ struct Engine {
     watching: Watching,
     networks: Networks,
     known_addresses: KnownAddresses,
+    is_attending: bool,
     unattributed: Counters,
     /// Payload of owners whose slots went to others.
     departed: PerDirection<u64>,
@@ -121,6 +122,7 @@ impl Engine {
             watching: Watching::default(),
             networks: Networks::default(),
             known_addresses: KnownAddresses::default(),
+            is_attending: false,
             unattributed: Counters::default(),
             departed: PerDirection::default(),
             totals: Totals::default(),
@@ -341,7 +343,7 @@ impl Engine {
         }
         self.kernel.counters.clear(tag.slot)?;
         // The next owner may be in another network namespace.
-        self.kernel.limits.pace(tag.slot, &[])?;
+        self.kernel.limits.pace_anew(tag.slot, &[], true)?;
         self.kernel.slots.release(next)
     }
 }

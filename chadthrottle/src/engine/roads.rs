@@ -2,7 +2,7 @@
 //! was not seen yet because this program began a moment ago.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
     os::fd::AsFd as _,
     time::{Duration, Instant},
@@ -83,14 +83,15 @@ impl Engine {
         };
         let known = &mut self.known_addresses.namespaces;
         known.retain(|_, (since, _)| since.elapsed() < HOLDS);
-        if !known.contains_key(&number) {
-            match addresses::of_devices(namespace.as_fd()) {
-                Ok(addresses) => drop(known.insert(number, (Instant::now(), addresses))),
-                Err(error) => log::debug!("the addresses of process {pid}: {error}"),
-            }
-        }
-        let Some((_, addresses)) = known.get(&number) else {
-            return Roads::default();
+        let (_, addresses) = match known.entry(number) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => match addresses::of_devices(namespace.as_fd()) {
+                Ok(addresses) => free.insert((Instant::now(), addresses)),
+                Err(error) => {
+                    log::debug!("the addresses of process {pid}: {error}");
+                    return Roads::default();
+                }
+            },
         };
         let mut roads = Roads::of(ends, addresses);
         roads.all &= !more;

@@ -1,13 +1,10 @@
 //! Seeing who accepts a connection.
 
 use anyhow::Context as _;
-use aya::{
-    Btf, Ebpf,
-    programs::{ProgramError, fexit::FExitLink},
-};
+use aya::{Btf, Ebpf, programs::fexit::FExitLink};
 use chadthrottle_common::names::{PROGRAM_ACCEPT_2, PROGRAM_ACCEPT_4};
 
-use super::object;
+use super::{object, refusal};
 
 /// The kernel's function that every `accept` of TCP and MPTCP goes through, in the process that accepts.
 pub(super) const FUNCTION: &str = "inet_csk_accept";
@@ -21,18 +18,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, arguments: Option<u32>) -> anyhow::Result<
     };
     let types = Btf::from_sys_fs().context("the kernel's type information")?;
     let program = object::accept(ebpf, name)?;
-    program
-        .load(FUNCTION, &types)
-        .map_err(|error| match error {
-            // Refused before anything was verified.
-            ProgramError::LoadError {
-                io_error,
-                verifier_log,
-            } if verifier_log.to_string().is_empty() => {
-                anyhow::Error::from(io_error).context("the kernel does not allow to see it")
-            }
-            error => error.into(),
-        })?;
+    program.load(FUNCTION, &types).map_err(refusal::why)?;
     let id = program.attach()?;
     Ok(program.take_link(id)?)
 }

@@ -14,6 +14,7 @@ mod newcomers;
 pub mod object;
 mod prefixes;
 pub mod probe;
+mod refusal;
 mod sending;
 mod slots;
 mod sockets;

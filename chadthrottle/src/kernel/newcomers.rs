@@ -15,7 +15,7 @@ use chadthrottle_common::{
     traffic::Direction,
 };
 
-use super::{limits::Cell, object, slots::indexes};
+use super::{limits::Cell, object, refusal, slots::indexes};
 use crate::model::process::Pid;
 
 /// Where processes are forked.
@@ -148,5 +148,5 @@ pub(super) fn load(ebpf: &mut Ebpf, known: bool) -> anyhow::Result<()> {
         known,
         "the kernel's type information has no task_struct.tgid"
     );
-    Ok(object::fork(ebpf)?.load()?)
+    object::fork(ebpf)?.load().map_err(refusal::why)
 }

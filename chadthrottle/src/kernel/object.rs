@@ -18,7 +18,7 @@ use super::{
     accept,
     btf::Btf,
     features::{self, KernelVersion},
-    newcomers,
+    newcomers, refusal,
     window::WithoutWindow,
 };
 use crate::model::direction::PerDirection;
@@ -92,7 +92,8 @@ pub(super) fn load(slots: u32) -> anyhow::Result<Loaded> {
         Ok(Ok(mut ebpf)) => {
             let mut load = |direction| -> anyhow::Result<_> {
                 let loaded = window(&mut ebpf, direction)?.load();
-                Ok(loaded.map_err(|error| WithoutWindow::Refused(error.to_string())))
+                Ok(loaded
+                    .map_err(|error| WithoutWindow::Refused(format!("{:#}", refusal::why(error)))))
             };
             let windows = PerDirection {
                 download: load(Direction::Download)?,
@@ -195,7 +196,10 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
         PROGRAM_EGRESS,
     ] {
         let program = cgroup_skb(&mut ebpf, name)?;
-        program.load().with_context(|| refused(name))?;
+        program
+            .load()
+            .map_err(refusal::why)
+            .with_context(|| refused(name))?;
         let verified = program.info().ok();
         log::debug!(
             "Program '{name}' loaded with expected_attach_type: {:?}, {:?} instructions verified",
@@ -212,7 +216,10 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
         Ok(()) => log::debug!("Program '{PROGRAM_TRACK}' loaded for sock_create"),
         // Kernels that don't let it read the name of the process: it takes the thread's.
         Err(error) if offsets.task_comm != 0 => {
-            log::info!("new processes go by the names of threads at first: {error}");
+            log::info!(
+                "new processes go by the names of threads at first: {:#}",
+                refusal::why(error)
+            );
             let offsets = Offsets {
                 task_leader: 0,
                 task_comm: 0,
@@ -220,7 +227,9 @@ fn load_with(slots: u32, offsets: Offsets) -> anyhow::Result<Ebpf> {
             };
             return load_with(slots, offsets);
         }
-        Err(error) => return Err(error).with_context(|| refused(PROGRAM_TRACK)),
+        Err(error) => {
+            return Err(refusal::why(error)).with_context(|| refused(PROGRAM_TRACK));
+        }
     }
     Ok(ebpf)
 }
