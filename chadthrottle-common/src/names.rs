@@ -65,6 +65,8 @@ pub const MAP_CROWD_SLOTS: &str = "CROWD_SLOTS";
 pub const MAP_PROCESS_SLOTS: &str = "PROCESS_SLOTS";
 /// Per-CPU array by slot: [`crate::traffic::Counters`].
 pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Per-CPU array by interface index: [`crate::traffic::DeviceBytes`].
+pub const MAP_DEVICES: &str = "DEVICES";
 /// Array of [`crate::limit::Limit`] cells.
 pub const MAP_LIMITS: &str = "LIMITS";
 /// Array beside the limits: [`crate::limit::Enforced`].

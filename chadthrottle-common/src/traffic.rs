@@ -72,6 +72,19 @@ impl Traffic {
     }
 }
 
+/// So many devices are counted by their interface index; of those behind, nobody can say who used them.
+pub const MAX_DEVICES: u32 = 4096;
+
+/// What sockets sent and received by devices with an interface index on one CPU, in every network namespace that has
+/// such: bytes on the wire as in [`Traffic::wire`], by [`Direction`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceBytes {
+    /// Observed, whatever the throttle pair did then.
+    pub seen: [u64; 2],
+}
+map_value!(DeviceBytes, 16);
+
 /// The counters of a slot on one CPU, by [`Direction`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,23 +6,31 @@ use chadthrottle_common::{
     traffic::{Direction, Traffic},
 };
 
-use crate::{maps::COUNTERS, packet, tag};
+use crate::{
+    maps::{COUNTERS, DEVICES},
+    packet, tag,
+};
 
 /// Counts a packet. Observers see all that the throttle pair drops, too: user space subtracts it.
 #[inline(always)]
 pub fn packet(ctx: &SkBuffContext, direction: Direction) {
     let (slot, _) = tag::of_packet(ctx);
+    let amount = packet::measure(ctx).amount;
+    // SAFETY: the context is valid.
+    let device = unsafe { (*ctx.skb.skb).ifindex };
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: the pointer is this CPU's own, existing element, and the context is valid.
+        // SAFETY: the pointer is this CPU's own, existing element.
         unsafe {
-            add(
-                &mut (*counters).seen[direction.index()],
-                packet::measure(ctx).amount,
-            );
+            add(&mut (*counters).seen[direction.index()], amount);
             if matches!(direction, Direction::Upload) {
-                (*counters).device = (*ctx.skb.skb).ifindex.into();
+                (*counters).device = device.into();
             }
         }
+    }
+    if let Some(bytes) = DEVICES.get_ptr_mut(device) {
+        // SAFETY: the same.
+        let sum = unsafe { &mut (*bytes).seen[direction.index()] };
+        *sum = sum.wrapping_add(amount.wire);
     }
 }
 

@@ -12,7 +12,7 @@ use chadthrottle_common::{
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
     send_window::SendGrant,
     tag::{MAX_CROWDS, MAX_SLOTS, SlotState, SocketTag, Tag},
-    traffic::Counters,
+    traffic::{Counters, DeviceBytes, MAX_DEVICES},
     window::Grant,
 };
 
@@ -65,6 +65,10 @@ pub static PROCESS_SLOTS: HashMap<u32, Tag, { MAX_SLOTS as usize }> = HashMap::n
 /// Bound: all slots exist from the start.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, { MAX_SLOTS as usize }> = PerCpuArray::new();
+
+/// Bound: devices with a low interface index. Those behind are not counted, and user space leaves them out.
+#[btf_map]
+pub static DEVICES: PerCpuArray<DeviceBytes, { MAX_DEVICES as usize }> = PerCpuArray::new();
 
 /// Bound: both directions of every slot.
 #[btf_map]

@@ -1,6 +1,6 @@
 //! Real clients under a limit of 1 MB/s, and what they themselves report.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -13,6 +13,14 @@ use crate::{
 
 /// Thirteen seconds at the limit.
 const AMOUNT: u64 = 13_000_000;
+
+/// One of the programs in Python that stand beside the tests.
+pub fn python(program: &str, arguments: &[&str]) -> Command {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let mut python = Command::new("python3");
+    python.arg(programs.join(program)).args(arguments);
+    python
+}
 
 /// Whether a client is installed.
 pub fn is_there(program: &str) -> bool {

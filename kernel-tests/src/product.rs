@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    lab::End,
     moment::Moment,
     outcome::patience,
     peer::beside_this_program,
@@ -187,9 +188,20 @@ pub struct Top {
 impl Top {
     /// Starts it and waits for its first sample.
     pub fn start(interval: &str) -> Result<Self> {
+        Self::start_in(Place::default(), interval)
+    }
+
+    /// The same in the network namespace of an end, whose devices it shows then.
+    pub fn start_at(end: &End, interval: &str) -> Result<Self> {
+        let mut place = end.place();
+        place.cgroup = None;
+        Self::start_in(place, interval)
+    }
+
+    fn start_in(place: Place<'_>, interval: &str) -> Result<Self> {
         let command = command(&["top", "--json", "--interval", interval])?;
         let mut top = Self {
-            process: Process::start(command, Place::default())?,
+            process: Process::start(command, place)?,
             latest: Value::Null,
         };
         top.next_sample()?;

@@ -1,7 +1,7 @@
 //! Whose a connection is that another process listened for, or that the kernel made of parts, and whose a datagram: by Python's
 //! socket module, as any program uses it.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 use chadthrottle::kernel::features::{self, KernelVersion};
@@ -41,18 +41,11 @@ impl Drop for Server {
     }
 }
 
-fn python(program: &str, arguments: &[&str]) -> Command {
-    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
-    let mut python = Command::new("python3");
-    python.arg(programs.join(program)).args(arguments);
-    python
-}
-
 /// A server at the near end, or at the far one.
 fn server(lab: &Lab, near: bool, protocol: &str, workers: &str) -> Result<Server> {
     let end = if near { lab.near() } else { lab.far() };
     let address = end.any_port(Family::V4).ip().to_string();
-    let process = end.start(python("server.py", &[&address, protocol, workers]))?;
+    let process = end.start(clients::python("server.py", &[&address, protocol, workers]))?;
     let line = process.line(Duration::from_secs(10))?.context("no port")?;
     let mut words = line.text.split_whitespace();
     Ok(Server {
@@ -71,7 +64,7 @@ fn client(lab: &Lab, near: bool, server: &Server, protocol: &str, lives: &str) -
     };
     let address = other.any_port(Family::V4).ip().to_string();
     let arguments = [&*address, &server.port, protocol, lives, MEASURED];
-    let process = end.start(python("client.py", &arguments))?;
+    let process = end.start(clients::python("client.py", &arguments))?;
     process
         .line(Duration::from_secs(10))?
         .context("no client")?;
@@ -168,7 +161,7 @@ fn datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them() -> T
             .traffic(Job::udp().listen(lab.far().any_port(family)))?;
         let to = sink.address()?;
         let arguments = [&*to.ip().to_string(), &to.port().to_string()];
-        let mut parent = lab.near().start(python("handed.py", &arguments))?;
+        let mut parent = lab.near().start(clients::python("handed.py", &arguments))?;
         let child = parent.line(Duration::from_secs(10))?.context("no child")?;
         let limiter = Limiter::start(&[child.text.parse()?], &["--upload", "50K"])?;
         parent.tell("go")?;

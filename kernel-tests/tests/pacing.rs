@@ -1,6 +1,6 @@
 //! fq on the devices of limited processes: it comes with a limit, and never stays.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kernel_tests::{
@@ -167,10 +167,11 @@ fn a_process_that_sends_by_six_devices_is_paced_on_all() -> TestResult {
             ))?;
             addresses.push(format!("10.78.{number}.2"));
         }
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/by_turns.py");
-        let mut python = Command::new("python3");
-        python.arg(program).arg("30").args(addresses);
-        let sender = lab.near().start(python)?;
+        let arguments = std::iter::once("30").chain(addresses.iter().map(String::as_str));
+        let arguments: Vec<&str> = arguments.collect();
+        let sender = lab
+            .near()
+            .start(clients::python("by_turns.py", &arguments))?;
         let limiter = Limiter::start(&[sender.pid()], &["--upload", "500K"])?;
         wait(4000);
         let effect = limiter.effect_on(sender.pid())?;

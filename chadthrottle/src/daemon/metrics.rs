@@ -19,7 +19,7 @@ use super::protocol::VERSION;
 use crate::{
     model::{
         direction::PerDirection, limit::LimitRow, process::ProcessKey, rule::Origin,
-        snapshot::Snapshot,
+        snapshot::Snapshot, uplink::Uplink,
     },
     rate::Bytes,
     rules::plan::Standing,
@@ -225,9 +225,33 @@ impl Page {
             Some(Unit::Bytes),
             both(snapshot.unattributed),
         );
+        let by_device = |bytes: fn(&Uplink) -> PerDirection<Bytes>| {
+            let uplinks = snapshot.devices.uplinks.iter();
+            uplinks.flat_map(move |uplink| {
+                Direction::BOTH.map(|direction| {
+                    let labels = vec![
+                        ("device", uplink.name.to_string()),
+                        ("direction", direction.to_string()),
+                    ];
+                    (labels, bytes(uplink).get(direction).count())
+                })
+            })
+        };
+        self.counters(
+            "chadthrottle_device",
+            "What a device by which packets leave the machine carried, from the IP header on",
+            Some(Unit::Bytes),
+            by_device(|uplink| uplink.bytes),
+        );
+        self.counters(
+            "chadthrottle_unaccounted",
+            "At least so much of what a device carried was no process's",
+            Some(Unit::Bytes),
+            by_device(|uplink| uplink.unaccounted),
+        );
         self.gauge(
             "chadthrottle_coverage",
-            "The part of all payload that belongs to known processes",
+            "The part of everything that belongs to known processes",
             Some(Unit::Other("ratio".to_owned())),
             snapshot.coverage(),
         );

@@ -372,6 +372,7 @@ impl Running {
             limits: snapshot.limits.clone(),
             mechanism: snapshot.mechanism,
             coverage: snapshot.coverage(),
+            devices: snapshot.devices.clone(),
             metrics: self.exporter.as_ref().map(|exporter| exporter.address),
         }
     }

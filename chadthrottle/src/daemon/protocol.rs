@@ -12,6 +12,7 @@ use crate::{
         command::Command,
         limit::{LimitId, LimitRow, Mechanism},
         snapshot::Snapshot,
+        uplink::Devices,
     },
     rules::plan::Standing,
 };
@@ -162,6 +163,9 @@ pub struct Status {
     pub mechanism: Mechanism,
     /// The part of all payload that belongs to known processes, 0 to 1.
     pub coverage: f64,
+    /// What devices carried.
+    #[serde(default)]
+    pub devices: Devices,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
 }

@@ -14,6 +14,7 @@ mod owners;
 mod picture;
 mod roads;
 mod run;
+mod uplinks;
 mod watching;
 
 use std::{
@@ -46,6 +47,7 @@ use networks::Networks;
 use notices::Notices;
 use owners::{Owner, Owners};
 use roads::KnownAddresses;
+use uplinks::Uplinks;
 use watching::Watching;
 
 /// How long a process that has ended stays in the table after its last byte.
@@ -93,6 +95,7 @@ struct Engine {
     notices: Notices,
     watching: Watching,
     networks: Networks,
+    uplinks: Uplinks,
     known_addresses: KnownAddresses,
     is_attending: bool,
     unattributed: Counters,
@@ -121,6 +124,7 @@ impl Engine {
             notices: Notices::default(),
             watching: Watching::default(),
             networks: Networks::default(),
+            uplinks: Uplinks::default(),
             known_addresses: KnownAddresses::default(),
             is_attending: false,
             unattributed: Counters::default(),
@@ -191,6 +195,7 @@ impl Engine {
         });
         self.usage.add(&self.rules, limited, interval);
         let strangers = self.read_unattributed();
+        self.read_uplinks(&busy, interval);
         self.follow_moves(&busy);
         self.notice_lost_devices();
         self.look_at_networks(false);

@@ -45,6 +45,8 @@ pub struct Owner {
     pub ended: Option<Instant>,
     counters: Counters,
     rate: PerDirection<Rate>,
+    /// Bytes on the wire in the last interval.
+    moved: PerDirection<u64>,
     /// What the throttle pair admitted in the last interval, by direction and class.
     admitted: [[u64; 2]; 2],
     /// When its counters last moved, or it was first seen.
@@ -68,6 +70,7 @@ impl Owner {
             scanned: None,
             counters: Counters::default(),
             rate: PerDirection::default(),
+            moved: PerDirection::default(),
             admitted: Default::default(),
             active: now,
             shown_ended: 0,
@@ -115,6 +118,10 @@ impl Owner {
         ) {
             *delta = now.saturating_sub(*before);
         }
+        self.moved = PerDirection::of(|direction| {
+            let wire = |counters: &Counters| counters.seen[direction.index()].wire;
+            wire(&counters).saturating_sub(wire(&self.counters))
+        });
         self.counters = counters;
         let after = self.passed();
         self.rate = PerDirection::of(|direction| {
@@ -130,6 +137,11 @@ impl Owner {
             self.shown_ended += 1;
         }
         moved
+    }
+
+    /// Bytes on the wire that it sent and received in the last interval.
+    pub fn moved(&self) -> PerDirection<u64> {
+        self.moved
     }
 
     /// Payload that the throttle pair let through in the last interval.

@@ -39,6 +39,7 @@ impl Engine {
             interval: self.totals.interval,
             total: self.totals.bytes.map(Bytes::new),
             total_rate: self.totals.rate,
+            devices: self.uplinks.devices(),
             unattributed: PerDirection::of(|direction| {
                 Bytes::new(self.unattributed.passed(direction).payload)
             }),

@@ -7,7 +7,12 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray, PerCpuValues},
 };
-use chadthrottle_common::{names::MAP_COUNTERS, traffic::Counters};
+use chadthrottle_common::{
+    names::{MAP_COUNTERS, MAP_DEVICES},
+    traffic::{Counters, DeviceBytes, Direction},
+};
+
+use crate::model::direction::PerDirection;
 
 /// Counters by slot.
 pub struct CounterMap {
@@ -60,5 +65,33 @@ impl CounterMap {
         self.map
             .set(slot, zeros, 0)
             .with_context(|| format!("counters of slot {slot}"))
+    }
+}
+
+/// What sockets sent and received by devices.
+pub struct DeviceMap {
+    map: PerCpuArray<MapData, DeviceBytes>,
+}
+
+impl DeviceMap {
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let map = super::take_map(ebpf, MAP_DEVICES)?;
+        Ok(Self { map })
+    }
+
+    /// The bytes on the wire that sockets moved by devices with an interface index, all CPUs and network namespaces
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; the index is not below [`MAX_DEVICES`](chadthrottle_common::traffic::MAX_DEVICES).
+    pub fn read(&self, index: u32) -> anyhow::Result<PerDirection<u64>> {
+        let values =
+            (self.map.get(&index, 0)).with_context(|| format!("bytes of device {index}"))?;
+        let sum = |direction: Direction| {
+            let seen = values.iter().map(|cpu| cpu.seen[direction.index()]);
+            seen.fold(0, u64::wrapping_add)
+        };
+        Ok(PerDirection::of(sum))
     }
 }

@@ -44,7 +44,7 @@ pub use sockets::{Socket, SocketTags};
 pub use window::{WindowLink, WithoutWindow};
 
 use attach::Attachments;
-use counters::CounterMap;
+use counters::{CounterMap, DeviceMap};
 use newcomers::Forks;
 
 use crate::model::direction::PerDirection;
@@ -59,6 +59,8 @@ pub struct Kernel {
     pub sockets: SocketTags,
     /// Traffic by slot.
     pub counters: CounterMap,
+    /// What sockets moved by devices.
+    pub devices: DeviceMap,
     /// The cells that limits live in.
     pub limits: LimitCells,
     /// Which processes were given slots.
@@ -119,6 +121,7 @@ impl Kernel {
             local_prefixes: LocalPrefixes::take(&mut ebpf)?,
             sockets: SocketTags::take(&mut ebpf)?,
             counters: CounterMap::take(&mut ebpf)?,
+            devices: DeviceMap::take(&mut ebpf)?,
             limits: LimitCells::take(&mut ebpf)?,
             announcements,
             newcomers: Newcomers::take(&mut ebpf)?,

@@ -14,3 +14,4 @@ pub mod rule;
 pub mod snapshot;
 pub mod target;
 pub mod unit;
+pub mod uplink;

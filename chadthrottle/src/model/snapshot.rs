@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chadthrottle_common::traffic::Direction;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     limit::{EffectiveLimits, LimitId, LimitRow, LimitState, Mechanism},
     notice::Notice,
     process::{Identity, Pid, ProcessKey},
+    uplink::Devices,
 };
 use crate::rate::{Bytes, Rate};
 
@@ -102,6 +104,9 @@ pub struct Snapshot {
     pub total: PerDirection<Bytes>,
     /// The same a second, over the interval.
     pub total_rate: PerDirection<Rate>,
+    /// What the devices carried.
+    #[serde(default)]
+    pub devices: Devices,
     /// What of the total belongs to no known process.
     pub unattributed: PerDirection<Bytes>,
     /// Every process that has inet sockets, or had traffic or a limit lately. In no order.
@@ -127,6 +132,7 @@ impl Snapshot {
             interval: Duration::ZERO,
             total: PerDirection::default(),
             total_rate: PerDirection::default(),
+            devices: Devices::default(),
             unattributed: PerDirection::default(),
             processes: Vec::new(),
             limits: Vec::new(),
@@ -137,15 +143,24 @@ impl Snapshot {
         }
     }
 
-    /// The part of all payload since the start that belongs to known processes, 0 to 1; 1 when
-    /// there was none.
+    /// The part of everything since the start that belongs to known processes, 0 to 1; 1 when there was nothing.
+    /// Everything is the payload of all sockets, and what devices carried besides.
     pub fn coverage(&self) -> f64 {
         let sum = |d: PerDirection<Bytes>| d.download.count() as f64 + d.upload.count() as f64;
-        let total = sum(self.total);
+        let besides = self.devices.unaccounted().count() as f64;
+        let total = sum(self.total) + besides;
         if total == 0.0 {
             1.0
         } else {
-            (1.0 - sum(self.unattributed) / total).clamp(0.0, 1.0)
+            (1.0 - (sum(self.unattributed) + besides) / total).clamp(0.0, 1.0)
+        }
+    }
+
+    /// What the machine moves in a direction: what its devices carried, or all inet payload where they don't tell.
+    pub fn moved(&self, direction: Direction) -> (Rate, Bytes) {
+        match self.devices.carried() {
+            Some(carried) => *carried.get(direction),
+            None => (*self.total_rate.get(direction), *self.total.get(direction)),
         }
     }
 

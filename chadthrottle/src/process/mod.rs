@@ -6,6 +6,7 @@ pub mod carrier;
 pub mod cgroups;
 pub mod descriptors;
 pub mod identity;
+pub mod links;
 pub mod login;
 pub mod mounts;
 pub mod network;

@@ -14,6 +14,8 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use crate::model::uplink::Devices;
+
 /// Prints a line, or some, at once; what reads it may be a pipe. Processes choose their own names,
 /// so what a terminal would obey is not passed on.
 ///
@@ -39,6 +41,14 @@ pub fn line(text: &str) -> io::Result<()> {
 /// As [`line()`].
 pub fn json_line(value: &impl Serialize) -> io::Result<()> {
     line(&serde_json::to_string(value)?)
+}
+
+/// What devices carry that is no process's, each after `between`.
+fn strangers(devices: &Devices, between: &str) -> String {
+    let strangers = devices.with_strangers();
+    let said = strangers
+        .map(|(uplink, rate)| format!("{between}{}: {rate} by no process here", uplink.name));
+    said.collect()
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond.

@@ -144,12 +144,13 @@ fn meant(text: &str, status: &Status) -> Result<Vec<LimitId>, String> {
 
 fn words(status: &Status) -> String {
     let mut text = format!(
-        "chadthrottle {} runs as process {} since {}; coverage {:.1} %, {}\n",
+        "chadthrottle {} runs as process {} since {}; coverage {:.1} %, {}{}\n",
         status.version,
         status.pid,
         timestamp(status.since),
         status.coverage * 100.0,
         status.mechanism,
+        super::strangers(&status.devices, ", "),
     );
     let file = status.rules_file.display();
     text += &match status.rules_read {
@@ -278,6 +279,7 @@ mod tests {
             limits: limits.collect(),
             mechanism: Mechanism::Policing,
             coverage: 1.0,
+            devices: Default::default(),
             metrics: None,
         }
     }

@@ -13,7 +13,10 @@ use crate::{
         column::Column::{self, Connections, Id, Limit, Name, Rate, Total, User},
         rows::{Row, Sort, Subject, View, limit_of, rows},
     },
-    model::{connections::Ports, handle::EngineHandle, process::ProcessKey, snapshot::Snapshot},
+    model::{
+        connections::Ports, handle::EngineHandle, process::ProcessKey, snapshot::Snapshot,
+        uplink::Devices,
+    },
     process::sockets,
 };
 
@@ -25,6 +28,7 @@ struct SampleRecord<'a> {
     coverage: f64,
     unattributed: Amounts,
     total: Amounts,
+    devices: &'a Devices,
     limits: Vec<RuleRecord<'a>>,
     #[serde(flatten)]
     rows: RowRecords<'a>,
@@ -53,6 +57,7 @@ impl<'a> SampleRecord<'a> {
             coverage: snapshot.coverage(),
             unattributed: snapshot.unattributed.into(),
             total: snapshot.total.into(),
+            devices: &snapshot.devices,
             limits: snapshot.limits.iter().map(Into::into).collect(),
             rows: match view {
                 View::Processes => RowRecords::Processes(leads().map(Into::into).collect()),
@@ -86,11 +91,12 @@ fn table(snapshot: &Snapshot, view: View, rows: &[Row]) -> String {
     let columns = columns(view);
     let heading = |(column, width): &(Column, usize)| column.heading(view, *width as u16).into();
     let mut text = format!(
-        "{}  down {}  up {}  coverage {:.1} %\n",
+        "{}  down {}  up {}  coverage {:.1} %{}\n",
         super::timestamp(snapshot.time),
-        snapshot.total_rate.download,
-        snapshot.total_rate.upload,
+        snapshot.moved(Download).0,
+        snapshot.moved(Upload).0,
         snapshot.coverage() * 100.0,
+        super::strangers(&snapshot.devices, "  "),
     );
     text += &line(&columns, columns.iter().map(heading));
     for row in rows {

@@ -73,7 +73,8 @@ impl History {
         self.samples.push_back((snapshot.time, snapshot.interval));
         let point =
             |rate: PerDirection<crate::rate::Rate>| rate.map(|rate| rate.bytes_per_second() as f32);
-        self.host.push(sample, point(snapshot.total_rate));
+        let moved = PerDirection::of(|direction| snapshot.moved(direction).0);
+        self.host.push(sample, point(moved));
         for row in &snapshot.processes {
             let point = point(row.rate);
             if point != Point::default() {

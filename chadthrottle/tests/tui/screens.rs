@@ -1,8 +1,14 @@
 //! Every part of the screen in every state, at the sizes that matter.
 
 use chadthrottle::{
-    model::{rule::Rule, snapshot::Snapshot, target::Target},
-    rate::Rate,
+    model::{
+        direction::PerDirection,
+        rule::Rule,
+        snapshot::Snapshot,
+        target::Target,
+        uplink::{Devices, Uplink},
+    },
+    rate::{Bytes, Rate},
     tui::{Keeper, Phase, action::Message, view::theme::Palette},
 };
 use crossterm::event::KeyCode::{Char, Down, End, Enter, PageDown, PageUp, Tab};
@@ -76,6 +82,23 @@ fn why_a_limit_does_not_hold_is_said_beside_it() {
             person.press(Char('j'));
         })
     );
+}
+
+#[test]
+fn what_devices_carried_for_nobody_is_said_beside_the_coverage() {
+    let mut snapshot = limited();
+    let both = |rate: u64| PerDirection::of(|_| Rate::from_bytes_per_second(rate));
+    snapshot.devices = Devices {
+        uplinks: vec![Uplink {
+            name: "enp3s0".into(),
+            bytes: PerDirection::of(|_| Bytes::new(9_000_000_000)),
+            rate: both(12_300_000),
+            unaccounted: PerDirection::of(|_| Bytes::new(2_000_000_000)),
+            unaccounted_rate: both(1_100_000),
+        }],
+        loopback: Rate::from_bytes_per_second(340_000_000),
+    };
+    assert_snapshot!("strangers", at_all_sizes(&snapshot, |_| {}));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     model::snapshot::Snapshot,
+    rate::Rate,
     tui::{Keeper, Phase, state::State, text::counted},
 };
 use std::time::Duration;
@@ -31,6 +32,9 @@ const TALL: u16 = 16;
 
 /// From this height on graphs have two lines.
 const VERY_TALL: u16 = 36;
+
+/// What goes over loopback is shown from this rate on: a little always does.
+const SHOWN_LOOPBACK: Rate = Rate::from_bytes_per_second(10_000);
 
 /// Columns of a reason that are worth more than none.
 const SOME_REASON: usize = 16;
@@ -127,7 +131,7 @@ fn traffic_in_a_line(state: &State, theme: &Theme, width: u16) -> Line<'static> 
 fn rate(state: &State, direction: Direction) -> String {
     match state.phase {
         Phase::Starting => UNKNOWN.to_owned(),
-        _ => (state.preferences.units).rate(*state.snapshot.total_rate.get(direction)),
+        _ => (state.preferences.units).rate(state.snapshot.moved(direction).0),
     }
 }
 
@@ -149,7 +153,7 @@ fn traffic(
     let rate = right(&rate(state, direction), units.width() + 2);
     let total = match state.phase {
         Phase::Starting => UNKNOWN.to_owned(),
-        _ => units.amount(*snapshot.total.get(direction)),
+        _ => units.amount(snapshot.moved(direction).1),
     };
     let total = right(&total, units.width() + 1);
     let (left, right) = (rate.width() + 4, total.width() + 8);
@@ -161,7 +165,7 @@ fn traffic(
     let mut drawn = Vec::new();
     for line in bars {
         // The scale stands at the top.
-        let rate = crate::rate::Rate::from_bytes_per_second(most as u64);
+        let rate = Rate::from_bytes_per_second(most as u64);
         let scale = match state.phase {
             Phase::Starting => String::new(),
             _ => format!("  {}", units.rate(rate)),
@@ -217,6 +221,12 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
     if failing > 0 {
         said.push((format!("! {failing} not enforced"), theme.warning));
     }
+    let units = state.preferences.units;
+    for (uplink, rate) in snapshot.devices.with_strangers() {
+        let rate = units.rate(rate);
+        let text = format!("! {}: {} by no process here", uplink.name, rate.trim());
+        said.push((text, theme.warning));
+    }
     if !state.filter.is_empty() {
         let processes: u32 = state.rows.iter().map(|row| row.processes).sum();
         let of = snapshot.processes.len();
@@ -247,6 +257,10 @@ fn enforcement(state: &State, theme: &Theme, width: u16) -> Line<'static> {
         _ => format!("{} {}", state.rows.len(), view.name()),
     };
     said.push((rows, theme.faint));
+    if snapshot.devices.loopback >= SHOWN_LOOPBACK {
+        let rate = units.rate(snapshot.devices.loopback);
+        said.push((format!("lo {}", rate.trim()), theme.faint));
+    }
     let every = humantime::format_duration(state.preferences.interval);
     said.push((format!("every {every}"), theme.faint));
 
