@@ -46,8 +46,8 @@ pub struct Line {
     pub text: String,
 }
 
-/// A child process. When dropped it is killed and waited for, and so are its own children, which
-/// must die with it; it also dies with the thread that started it.
+/// A child process. When dropped it is killed and waited for, and so are its own children and theirs; it also dies
+/// with the thread that started it.
 pub struct Process {
     name: String,
     /// Whether it is chadthrottle.
@@ -208,17 +208,29 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let children = if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            children_of(self.pid())
+        let mut descendants = if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            descendants_of(self.pid())
         } else {
             Vec::new()
         };
         // Not yet waited for, so the PID is still its own.
         let _ = self.child.kill();
         let ended = self.child.wait();
-        // They die with their parent and are ours then, because we adopt orphans.
-        for child in children {
-            let _ = waitpid(Some(child), WaitOptions::empty());
+        // Its children are ours now, because we adopt orphans, and theirs are when these are gone.
+        loop {
+            let ours = |pid: &Pid| parent_of(*pid) == Some(std::process::id());
+            let (orphans, others): (Vec<Pid>, Vec<Pid>) = descendants.into_iter().partition(ours);
+            if orphans.is_empty() {
+                break;
+            }
+            // All before any is waited for: one may wait for another to end.
+            for orphan in &orphans {
+                let _ = kill_process(*orphan, Signal::KILL);
+            }
+            for orphan in orphans {
+                let _ = waitpid(Some(orphan), WaitOptions::empty());
+            }
+            descendants = others;
         }
         // What a test saw afterwards, it saw without the program that it is about.
         if self.is_ours
@@ -233,6 +245,27 @@ impl Drop for Process {
 
 /// The signals of a program that can't go on. No test sends them.
 const CRASHES: [Signal; 4] = [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL];
+
+/// PIDs of a process's children and theirs, dead ones too, parents first.
+fn descendants_of(pid: u32) -> Vec<Pid> {
+    let mut found = children_of(pid);
+    let mut looked = 0;
+    while let Some(pid) = found
+        .get(looked)
+        .map(|pid| pid.as_raw_nonzero().get() as u32)
+    {
+        found.extend(children_of(pid));
+        looked += 1;
+    }
+    found
+}
+
+/// The PID of a process's parent; nothing if the process has gone.
+fn parent_of(pid: Pid) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
+}
 
 /// PIDs of a process's children, dead ones too.
 fn children_of(pid: u32) -> Vec<Pid> {

@@ -109,8 +109,8 @@ pub fn run_sample(workspace: &Workspace, kernels: &[String], tally: &mut Tally) 
     test(&mut host, &chosen(kernels)?, &sample(), tally)
 }
 
-/// More than the sample takes on one kernel: twice as much if its processors are emulated.
-const SAMPLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// More than the sample takes on one kernel: three times as much if its processors are emulated.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn sample() -> Vec<String> {
     kernel_tests::SAMPLE.map(str::to_owned).to_vec()
