@@ -14,7 +14,7 @@ use crate::{
 /// Counts a packet. Observers see all that the throttle pair drops, too: user space subtracts it.
 #[inline(always)]
 pub fn packet(ctx: &SkBuffContext, direction: Direction) {
-    let (slot, _) = tag::of_packet(ctx);
+    let (slot, _) = tag::of_packet(ctx, direction);
     let amount = packet::measure(ctx).amount;
     // SAFETY: the context is valid.
     let device = unsafe { (*ctx.skb.skb).ifindex };

@@ -2,12 +2,7 @@
 
 use core::ptr::NonNull;
 
-use aya_ebpf::{
-    Global,
-    bindings::{bpf_sock, tcp_sock},
-    helpers::generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock},
-    programs::SkBuffContext,
-};
+use aya_ebpf::{Global, bindings::bpf_sock, programs::SkBuffContext};
 use chadthrottle_common::{clock::Ticks, landing::Lands, limit::Limit, window::Grant};
 
 use crate::{maps::GRANTS, socket, throttle};
@@ -97,14 +92,9 @@ pub fn begin(
 /// The next sequence number that a TCP socket waits for, and whether it received anything before.
 #[inline(always)]
 fn received(socket: NonNull<bpf_sock>) -> Option<(u32, bool)> {
-    // SAFETY: a full socket; the helper returns null for what is not TCP.
-    unsafe {
-        let tcp = bpf_tcp_sock(socket.as_ptr());
-        if tcp.is_null() {
-            return None;
-        }
-        Some(((*tcp).rcv_nxt, (*tcp).bytes_received > 0))
-    }
+    let tcp = socket::tcp(socket)?.as_ptr();
+    // SAFETY: fields of what the helper told.
+    unsafe { Some(((*tcp).rcv_nxt, (*tcp).bytes_received > 0)) }
 }
 
 /// How many bytes from `received` on the process itself has allowed: `tcp_receive_window`.
@@ -114,13 +104,9 @@ fn own_window(socket: NonNull<bpf_sock>, received: u32) -> Option<u32> {
     if window == 0 || update == 0 {
         return None;
     }
-    // SAFETY: a full socket; the kernel checks when it loads the program that the offsets are
-    // those of fields.
+    let tcp = socket::structure(socket)?.as_ptr();
+    // SAFETY: the kernel checks when it loads the program that the offsets are those of fields.
     unsafe {
-        let tcp: *mut tcp_sock = bpf_skc_to_tcp_sock(socket.as_ptr().cast());
-        if tcp.is_null() {
-            return None;
-        }
         let field = |offset: u32| {
             (tcp.cast::<u8>().add(offset as usize))
                 .cast::<u32>()

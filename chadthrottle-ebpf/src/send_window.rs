@@ -104,8 +104,8 @@ fn try_grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> Opti
             round_trip,
             segment,
             ..
-        } = window::path(socket.as_ptr())?;
-        (*grant).scale = window::scale(socket.as_ptr(), offset)?;
+        } = window::path(socket)?;
+        (*grant).scale = window::scale(socket, offset)?;
         let now = clock::from_nanoseconds(ktime);
         let counted = (*grant).counted;
         let rate = (&raw const (*limit).rate).read_volatile();

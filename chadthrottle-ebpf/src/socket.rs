@@ -3,10 +3,17 @@
 use core::{ffi::c_void, ptr, ptr::NonNull};
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock},
-    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock, bpf_tcp_sock,
+        tcp_sock,
+    },
+    helpers::generated::{self, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skc_to_tcp_sock},
     programs::sk_buff::SkBuff,
 };
+
+/// Linux's numbers (`net.h`, `in.h`).
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
 
 /// The flag that every socket storage must have.
 pub const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -87,4 +94,35 @@ pub fn of_packet(skb: &SkBuff) -> Option<NonNull<bpf_sock>> {
         let socket = NonNull::new((*skb.skb).__bindgen_anon_2.sk)?;
         NonNull::new(bpf_sk_fullsock(socket.as_ptr()))
     }
+}
+
+/// Whether a socket is TCP's: raw sockets may have its number, and are smaller than the kernel's helpers take them
+/// for then.
+#[inline(always)]
+pub fn is_tcp(socket: NonNull<bpf_sock>) -> bool {
+    // SAFETY: a full socket, as the verifier knows.
+    unsafe {
+        let socket = socket.as_ptr();
+        (*socket).type_ == SOCK_STREAM && (*socket).protocol == IPPROTO_TCP
+    }
+}
+
+/// What the kernel's helper tells of a TCP socket; nothing of others.
+#[inline(always)]
+pub fn tcp(socket: NonNull<bpf_sock>) -> Option<NonNull<bpf_tcp_sock>> {
+    if !is_tcp(socket) {
+        return None;
+    }
+    // SAFETY: a full socket.
+    NonNull::new(unsafe { generated::bpf_tcp_sock(socket.as_ptr()) })
+}
+
+/// The kernel's own structure of a TCP socket; nothing of others.
+#[inline(always)]
+pub fn structure(socket: NonNull<bpf_sock>) -> Option<NonNull<tcp_sock>> {
+    if !is_tcp(socket) {
+        return None;
+    }
+    // SAFETY: a full socket.
+    NonNull::new(unsafe { bpf_skc_to_tcp_sock(socket.as_ptr().cast()) })
 }

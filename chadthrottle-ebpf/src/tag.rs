@@ -4,7 +4,7 @@ use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::{
     EbpfContext, Global,
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_NOEXIST, bpf_sock},
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
         bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
@@ -17,6 +17,7 @@ use chadthrottle_common::{
     event::ProcessSeen,
     newcomer::{Kind, STAND_INS, TREES},
     tag::{SlotState, SocketTag, Tag, UNATTRIBUTED},
+    traffic::Direction,
 };
 
 use crate::{
@@ -241,13 +242,17 @@ pub struct Known {
 /// The packet's slot and what is known of it; [`UNATTRIBUTED`] when it has no full socket, its
 /// socket no tag, or the tag is of an owner before the current one.
 #[inline(always)]
-pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<Known>) {
+pub fn of_packet(ctx: &SkBuffContext, direction: Direction) -> (u32, Option<Known>) {
     let Some(socket) = socket::of_packet(&ctx.skb) else {
         return (UNATTRIBUTED, None);
     };
     // SAFETY: a full socket.
     let stored = unsafe { TAGS.get(socket.as_ptr().cast()) };
-    let Some(socket) = stored.or_else(|| of_mptcp(socket.as_ptr().cast())) else {
+    let found = match direction {
+        Direction::Download => stored,
+        Direction::Upload => stored.or_else(|| of_mptcp(socket)),
+    };
+    let Some(socket) = found else {
         return (UNATTRIBUTED, None);
     };
     // SAFETY: the socket's own storage; the copy is made at once.
@@ -262,12 +267,18 @@ pub fn of_packet(ctx: &SkBuffContext) -> (u32, Option<Known>) {
 
 /// The tag of the MPTCP socket that a subflow belongs to: the kernel makes subflows by itself, where no
 /// program sees them begin. It is the subflow's own from then on.
+///
+/// The helper goes by fields that the kernel may change meanwhile, unless the socket is locked: as it is by who sends,
+/// and not when a packet arrives. And it takes any socket with TCP's number for TCP's (`bpf_mptcp_sock_from_subflow`
+/// up to Linux 7.0), raw ones too, as the kernel has them to send resets: it reads behind them. Either is a null
+/// pointer in the kernel.
 #[inline(always)]
-fn of_mptcp(subflow: *mut c_void) -> Option<NonNull<SocketTag>> {
-    if MPTCP.load() == 0 {
+fn of_mptcp(subflow: NonNull<bpf_sock>) -> Option<NonNull<SocketTag>> {
+    if MPTCP.load() == 0 || !socket::is_tcp(subflow) {
         return None;
     }
-    // SAFETY: a full socket; the helper returns null for what is no subflow. The copy is made at once.
+    let subflow = subflow.as_ptr().cast();
+    // SAFETY: a full socket of TCP; the helper returns null for what is no subflow. The copy is made at once.
     unsafe {
         let socket = bpf_skc_to_mptcp_sock(subflow);
         if socket.is_null() {

@@ -43,7 +43,7 @@ const FEW_SEGMENTS: u64 = 2;
 /// A packet of a slot without limits costs the tag lookup and no more: no clock is read.
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> i32 {
-    let (slot, Some(tag::Known { state, .. })) = tag::of_packet(ctx) else {
+    let (slot, Some(tag::Known { state, .. })) = tag::of_packet(ctx, Direction::Download) else {
         return PASS;
     };
     if state.passes(Direction::Download) {
@@ -85,7 +85,7 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
 /// the sender sees the round trip of a real queue at that rate.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
-    let (slot, Some(tag::Known { state, socket })) = tag::of_packet(ctx) else {
+    let (slot, Some(tag::Known { state, socket })) = tag::of_packet(ctx, Direction::Upload) else {
         return PASS;
     };
     if state.passes(Direction::Upload) && state.passes(Direction::Download) {

@@ -5,13 +5,12 @@
 //! granted window into the packet that passes it next. A grant lasts no longer than it takes to
 //! get from one to the other, so a tc program alone does nothing.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     Global,
-    bindings::{bpf_sock, tcp_sock},
-    helpers::{
-        bpf_ktime_get_ns,
-        generated::{bpf_skc_to_tcp_sock, bpf_tcp_sock},
-    },
+    bindings::bpf_sock,
+    helpers::bpf_ktime_get_ns,
     programs::{SkBuffContext, TcContext},
 };
 use chadthrottle_common::{
@@ -57,8 +56,8 @@ pub fn grant(
         round_trip,
         segment,
         received,
-    } = path(socket.as_ptr())?;
-    let scale = scale(socket.as_ptr(), offset)?;
+    } = path(socket)?;
+    let scale = scale(socket, offset)?;
     // SAFETY: a full socket.
     let grant = unsafe { GRANTS.get_or_insert(socket.as_ptr().cast(), Grant::default()) }?;
     let grant = grant.as_ptr();
@@ -157,13 +156,10 @@ pub struct Path {
 
 /// What is known of a TCP socket's path.
 #[inline(always)]
-pub fn path(socket: *mut bpf_sock) -> Option<Path> {
-    // SAFETY: a full socket; the helper returns null for what is not TCP.
+pub fn path(socket: NonNull<bpf_sock>) -> Option<Path> {
+    let tcp = socket::tcp(socket)?.as_ptr();
+    // SAFETY: fields of what the helper told.
     unsafe {
-        let tcp = bpf_tcp_sock(socket);
-        if tcp.is_null() {
-            return None;
-        }
         let shortest = (*tcp).rtt_min;
         Some(Path {
             base: window::base(shortest),
@@ -177,14 +173,10 @@ pub fn path(socket: *mut bpf_sock) -> Option<Path> {
 /// By how many bits windows of the socket are scaled (RFC 7323, section 2), by the place of that field in
 /// bits.
 #[inline(always)]
-pub fn scale(socket: *mut bpf_sock, offset: u32) -> Option<u32> {
-    // SAFETY: a full socket; the kernel checks when it loads the program that the offset is that
-    // of a field.
+pub fn scale(socket: NonNull<bpf_sock>, offset: u32) -> Option<u32> {
+    let tcp = socket::structure(socket)?.as_ptr();
+    // SAFETY: the kernel checks when it loads the program that the offset is that of a field.
     unsafe {
-        let tcp: *mut tcp_sock = bpf_skc_to_tcp_sock(socket.cast());
-        if tcp.is_null() {
-            return None;
-        }
         let byte = tcp.cast::<u8>().add((offset / 8) as usize).read_volatile();
         Some(u32::from(byte >> (offset % 8)) & 0xf)
     }

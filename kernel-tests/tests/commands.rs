@@ -267,6 +267,52 @@ fn a_command_that_moved_nothing_by_itself_is_told_so() -> TestResult {
     Ok(())
 }
 
+/// A network namespace with a name, until it is dropped.
+struct Named(String);
+
+impl Named {
+    fn new() -> Result<Self> {
+        let name = format!("chadthrottle-test-{}", std::process::id());
+        let mut add = Command::new("ip");
+        add.args(["netns", "add", &name]);
+        run(add, "", Place::default())?;
+        Ok(Self(name))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = (Command::new("ip").args(["netns", "delete", &self.0])).status();
+    }
+}
+
+/// It hides all that is mounted below `/sys`.
+#[test]
+fn everything_works_under_ip_netns_exec() -> TestResult {
+    kernel_test!();
+    let named = Named::new()?;
+    let inside = |command: Command| {
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", &named.0]);
+        ip.arg(command.get_program()).args(command.get_args());
+        ip
+    };
+    let lab = Lab::new()?;
+    let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
+    let limit = product::limit_command(&[flow.near().pid()], &["--download", "1M"])?;
+    let limiter = Limiter::from_command(inside(limit))?;
+    expect_ratio("limit", flow.judged(limiter.applied())?, 1e6, kept())?;
+    drop(limiter);
+    let mut command = product::command(&["run", "--download", "1M"])?;
+    command.args(["--", "cat", "/sys/class/net/lo/ifindex"]);
+    let said = run(inside(command), "", Place::default())?;
+    ensure!(said == "1\n", "{said}");
+    let top = product::command(&["top", "--once"])?;
+    let said = run(inside(top), "", Place::default())?;
+    ensure!(said.contains("coverage"), "{said}");
+    Ok(())
+}
+
 /// As `nice` and `timeout` do: what sudo says of its caller changes nothing.
 #[test]
 fn a_command_runs_as_whoever_calls_or_as_the_user_that_is_named() -> TestResult {

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
-    TestResult,
+    TestResult, clients,
     flow::{Direction, Flow},
     kernel_test,
     lab::{End, Family, Lab},
-    outcome::{figure, in_parallel},
+    outcome::{self, figure, in_parallel, patience},
     peer::{Job, Peer},
     product::{Top, process},
 };
@@ -170,6 +170,28 @@ fn a_short_connection_of_a_preforked_worker_is_counted() -> TestResult {
         shown(worker)
     ));
     expect_exactly("parent and worker", counted, 3 * EACH, lab.near())
+}
+
+/// The kernel's own sockets are no process's, and smaller than TCP's though they have its number: once a helper that
+/// took them for such brought the kernel down.
+#[test]
+fn what_the_kernel_sends_itself_harms_nothing() -> TestResult {
+    kernel_test!();
+    if !clients::is_there("python3") {
+        outcome::skipped("needs python3");
+        return Ok(());
+    }
+    let lab = Lab::new()?;
+    let mut top = Top::start("1s")?;
+    let mut resets = lab.near().start(clients::python("resets.py", &["5"]))?;
+    let pid = resets.pid();
+    top.fresh()?;
+    ensure!(process(top.next_sample()?, pid).is_some());
+    let told = resets.line(patience())?.context("no count")?;
+    ensure!(resets.wait(patience())?.success(), "{}", resets.errors());
+    figure(&format!("{} resets", told.text));
+    ensure!(told.text.trim().parse::<u64>()? > 100);
+    Ok(())
 }
 
 #[test]

@@ -34,18 +34,20 @@ pub(super) const MODE: CgroupAttachMode = CgroupAttachMode::Single;
 const TEST_ROOT_CGROUP: &str = "CHADTHROTTLE_TEST_ROOT_CGROUP";
 
 /// Where cgroup v2 is mounted, from `/proc/self/mountinfo`; on hybrid machines that is not
-/// `/sys/fs/cgroup`.
+/// `/sys/fs/cgroup`. Where it is hidden from this process, the way to it through the first process.
 ///
 /// # Errors
 ///
 /// There is no such mount.
 pub fn cgroup_root() -> anyhow::Result<PathBuf> {
-    let mounts = mounts::of_type("cgroup2").context("/proc/self/mountinfo can't be read")?;
-    mounts
-        .into_iter()
-        // Of several (containers bind parts of it), the one that shows the hierarchy's root.
-        .min_by_key(|mount| mount.root.as_os_str().len())
-        .map(|mount| mount.point)
+    // Of several (containers bind parts of it), the one that shows the hierarchy's root.
+    let best = |mounts: Vec<mounts::Mount>| {
+        let best = (mounts.into_iter()).min_by_key(|mount| mount.root.as_os_str().len());
+        best.map(|mount| mount.point)
+    };
+    let ours = mounts::of_type("cgroup2").context("/proc/self/mountinfo can't be read")?;
+    best(ours)
+        .or_else(|| best(mounts::of_first_process("cgroup2").ok()?))
         .context(
             "cgroup v2 is not mounted; mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified",
         )

@@ -1,6 +1,11 @@
 //! What is mounted where.
 
-use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
+};
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +22,26 @@ pub struct Mount {
 ///
 /// `/proc` can't be read.
 pub fn of_type(kind: &str) -> io::Result<Vec<Mount>> {
-    let mounts = fs::read("/proc/self/mountinfo")?;
+    read("/proc/self/mountinfo", kind)
+}
+
+/// The same as the first process sees them, with the way to them from here. Where somebody hid them from this
+/// process, as `ip netns exec` does with all that is below `/sys`, they are still there.
+///
+/// # Errors
+///
+/// `/proc` can't be read, or it is not for this process to look at the first.
+pub fn of_first_process(kind: &str) -> io::Result<Vec<Mount>> {
+    let mut mounts = read("/proc/1/mountinfo", kind)?;
+    for mount in &mut mounts {
+        let below = mount.point.strip_prefix("/").unwrap_or(&mount.point);
+        mount.point = Path::new("/proc/1/root").join(below);
+    }
+    Ok(mounts)
+}
+
+fn read(file: &str, kind: &str) -> io::Result<Vec<Mount>> {
+    let mounts = fs::read(file)?;
     let lines = mounts.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(|line| mount(line, kind)).collect())
 }

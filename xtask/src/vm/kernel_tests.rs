@@ -21,7 +21,7 @@ const BEGIN: &str = "the kernel tests begin";
 
 /// What runs unless something else is asked for: for each thing that kernels may do differently one
 /// test or two, as an emulated machine takes a dozen seconds for each.
-pub const SAMPLE: [&str; 19] = [
+pub const SAMPLE: [&str; 20] = [
     "a_connection_handed_to_a_forked_child_is_limited",
     "a_flow_under_bbr_keeps_its_limit",
     "a_limiter_that_is_killed_leaves_nothing",
@@ -40,6 +40,7 @@ pub const SAMPLE: [&str; 19] = [
     "the_queue_of_a_limited_download_stays_short",
     "udp_keeps_its_limit_up_and_down",
     "what_a_killed_limiter_left_is_taken_away",
+    "what_the_kernel_sends_itself_harms_nothing",
     "windows_of_a_killed_limiter_are_let_go",
 ];
 
