@@ -1,4 +1,5 @@
-//! What network devices carried, beside what processes did.
+//! What network devices carried, beside what processes did. Each alone: devices in other namespaces may have the same
+//! index, and what is sent by them excuses what is nobody's here.
 
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn rate(uplink: &Value, of: &str, direction: &str) -> Result<f64> {
 
 #[test]
 fn a_packet_sockets_traffic_is_shown_as_no_processs() -> TestResult {
-    kernel_test!();
+    kernel_test!(alone);
     if !clients::is_there("python3") {
         skipped("needs python3");
         return Ok(());
@@ -81,7 +82,7 @@ fn a_packet_sockets_traffic_is_shown_as_no_processs() -> TestResult {
 
 #[test]
 fn a_devices_traffic_that_is_a_processs_is_not_shown_as_anothers() -> TestResult {
-    kernel_test!();
+    kernel_test!(alone);
     let lab = with_a_way_out()?;
     let mut top = Top::start_at(lab.near(), "1s")?;
     for direction in Direction::ALL {
@@ -114,7 +115,7 @@ fn a_devices_traffic_that_is_a_processs_is_not_shown_as_anothers() -> TestResult
 
 #[test]
 fn what_goes_through_a_tunnel_is_counted_once() -> TestResult {
-    kernel_test!();
+    kernel_test!(alone);
     if !clients::is_there("python3") || !std::path::Path::new("/dev/net/tun").exists() {
         skipped("needs python3 and tun devices");
         return Ok(());

@@ -3,8 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Component, Path, PathBuf},
+    sync::OnceLock,
 };
 
 use anyhow::Context as _;
@@ -34,7 +38,8 @@ pub(super) const MODE: CgroupAttachMode = CgroupAttachMode::Single;
 const TEST_ROOT_CGROUP: &str = "CHADTHROTTLE_TEST_ROOT_CGROUP";
 
 /// Where cgroup v2 is mounted, from `/proc/self/mountinfo`; on hybrid machines that is not
-/// `/sys/fs/cgroup`. Where it is hidden from this process, the way to it through the first process.
+/// `/sys/fs/cgroup`. Where it is not, or hidden from this process, as `ip netns exec` does with all that is below
+/// `/sys`, it is mounted for this process alone.
 ///
 /// # Errors
 ///
@@ -46,11 +51,21 @@ pub fn cgroup_root() -> anyhow::Result<PathBuf> {
         best.map(|mount| mount.point)
     };
     let ours = mounts::of_type("cgroup2").context("/proc/self/mountinfo can't be read")?;
-    best(ours)
-        .or_else(|| best(mounts::of_first_process("cgroup2").ok()?))
-        .context(
-            "cgroup v2 is not mounted; mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified",
-        )
+    if let Some(point) = best(ours) {
+        return Ok(point);
+    }
+    // For as long as this program runs.
+    static OWN: OnceLock<OwnedFd> = OnceLock::new();
+    let own = match OWN.get() {
+        Some(own) => own,
+        None => {
+            let own = mounts::detached("cgroup2").context(
+                "cgroup v2 is not mounted; mount it with: mount -t cgroup2 none /sys/fs/cgroup/unified",
+            )?;
+            OWN.get_or_init(|| own)
+        }
+    };
+    Ok(format!("/proc/self/fd/{}", own.as_raw_fd()).into())
 }
 
 /// A throttle pair at one cgroup; dropping it detaches it.

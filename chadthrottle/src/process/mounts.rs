@@ -3,9 +3,14 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::ffi::OsStringExt as _,
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
+    path::PathBuf,
 };
+
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +27,25 @@ pub struct Mount {
 ///
 /// `/proc` can't be read.
 pub fn of_type(kind: &str) -> io::Result<Vec<Mount>> {
-    read("/proc/self/mountinfo", kind)
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    let lines = mounts.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(|line| mount(line, kind)).collect())
 }
 
-/// The same as the first process sees them, with the way to them from here. Where somebody hid them from this
-/// process, as `ip netns exec` does with all that is below `/sys`, they are still there.
+/// Mounts a file system of a type where nobody sees it, for as long as the descriptor is held.
 ///
 /// # Errors
 ///
-/// `/proc` can't be read, or it is not for this process to look at the first.
-pub fn of_first_process(kind: &str) -> io::Result<Vec<Mount>> {
-    let mut mounts = read("/proc/1/mountinfo", kind)?;
-    for mount in &mut mounts {
-        let below = mount.point.strip_prefix("/").unwrap_or(&mount.point);
-        mount.point = Path::new("/proc/1/root").join(below);
-    }
-    Ok(mounts)
-}
-
-fn read(file: &str, kind: &str) -> io::Result<Vec<Mount>> {
-    let mounts = fs::read(file)?;
-    let lines = mounts.split(|byte| *byte == b'\n');
-    Ok(lines.filter_map(|line| mount(line, kind)).collect())
+/// The kernel's, `EPERM` without `CAP_SYS_ADMIN`.
+pub fn detached(kind: &str) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let mount = fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?;
+    Ok(mount)
 }
 
 /// A line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`), if it is about this type. Names are
