@@ -200,6 +200,11 @@ fn judge(scene: &Scene, stage: &Stage<'_>, limit: &Limit) -> Result<Outcome> {
         (pair[1].delivered - pair[0].delivered) / time / BYTES
     });
     let (first, last) = (&readings[0], &readings[readings.len() - 1]);
+    // Who has ended is held by no limit.
+    ensure!(
+        last.delivered > first.delivered,
+        "nothing was moved any more"
+    );
     Ok(Outcome::Measured {
         seconds: seconds.collect(),
         resent: (last.resent - first.resent) / (last.sent - first.sent).max(1.0),

@@ -13,6 +13,7 @@ use kernel_tests::{
     cgroup::Cgroup,
     lab::{End, Family, Lab},
     moment::until,
+    outcome::is_slow,
     process::Process,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,9 @@ const LARGE: u64 = 1 << 40;
 
 /// How large a file may become that is written, in bytes.
 const LARGEST: u64 = 8 << 30;
+
+/// The name of a file for who writes it in parts, the last as soon as the first: it is no larger than that.
+pub const IN_PARTS: &str = "in-parts";
 
 /// One of the users that the near end's programs run as: nobody has their numbers.
 const FIRST_USER: u32 = 64_400;
@@ -59,6 +63,7 @@ impl<'a> Stage<'a> {
         };
         let large = folder.path().join("large");
         fs::File::create(&large)?.set_len(LARGE)?;
+        fs::File::create(folder.path().join(IN_PARTS))?.set_len(LARGEST)?;
         // Each stage has a name that can be asked for.
         let unit = lab
             .near()
@@ -272,7 +277,7 @@ impl Post<'_> {
     /// Runs a command of a shell to its end, there.
     pub fn run(&self, script: &str) -> Result<()> {
         let mut process = self.start(shell(script))?;
-        let status = process.wait(Duration::from_secs(60))?;
+        let status = process.wait(Duration::from_secs(if is_slow() { 240 } else { 60 }))?;
         ensure!(status.success(), "{script}: {status}: {}", process.errors());
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     CLIENT, Scene,
     web::{PORT, TLS_PORT},
 };
-use crate::stage::{Post, shell};
+use crate::stage::{IN_PARTS, Post, shell};
 
 pub fn scenes() -> Vec<Scene> {
     vec![
@@ -146,7 +146,11 @@ fn aria2c(post: &Post<'_>) -> Result<Process> {
         "--quiet --no-conf --file-allocation=none --max-connection-per-server=16 --split=16 --dir={} --out=got",
         folder.display()
     );
-    plainly(post, "aria2c", &options)
+    let mut aria2c = Command::new(post.program("aria2c")?);
+    aria2c
+        .args(options.split(' '))
+        .arg(format!("http://{}:{PORT}/{IN_PARTS}", post.server()));
+    post.start(aria2c)
 }
 
 const SINK: &str = "
