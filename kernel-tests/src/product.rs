@@ -193,9 +193,7 @@ impl Top {
 
     /// The same in the network namespace of an end, whose devices it shows then.
     pub fn start_at(end: &End, interval: &str) -> Result<Self> {
-        let mut place = end.place();
-        place.cgroup = None;
-        Self::start_in(place, interval)
+        Self::start_in(end.place_in(None), interval)
     }
 
     fn start_in(place: Place<'_>, interval: &str) -> Result<Self> {

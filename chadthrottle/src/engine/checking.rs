@@ -212,9 +212,9 @@ pub(super) fn learn_road(pacing: &mut Pacing, index: u32, pid: Pid, limit: &mut 
     limit.add_road(device, road);
 }
 
-/// Makes windows hold connections on a limit's devices, while what would be sent there is held: on Linux
-/// 6.1 and older a device's first filter empties its fq (`qdisc_graft` deactivates the device). Returns whether downloads have
-/// theirs everywhere.
+/// Makes windows hold connections on a limit's devices, while what would be sent there is held: on Linux 6.1 and
+/// older a device's first filter empties its fq (`qdisc_graft` deactivates the device). Returns whether downloads
+/// have theirs everywhere.
 pub(super) fn put_windows(
     windows: &mut Windows,
     kernel: &mut Kernel,

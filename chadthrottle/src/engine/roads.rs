@@ -11,7 +11,7 @@ use std::{
 use super::Engine;
 use crate::{
     model::process::Pid,
-    process::{addresses, network, sockets},
+    process::{addresses, links::LOOPBACK, network, sockets},
 };
 
 /// How long the addresses of a network namespace are taken to stay what they are.
@@ -19,9 +19,6 @@ const HOLDS: Duration = Duration::from_secs(1);
 
 /// So many sockets of a process are looked at. Of one that has more, the packets show it.
 const MOST_SOCKETS: usize = 4096;
-
-/// The loopback device, in every network namespace.
-const LOOPBACK: u32 = 1;
 
 /// The devices of a process's connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

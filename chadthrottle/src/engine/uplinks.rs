@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::traffic::{Direction, MAX_DEVICES};
+use chadthrottle_common::traffic::Direction;
 
 use super::Engine;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         uplink::{Devices, Uplink},
     },
     process::{
-        links::{Link, Links},
+        links::{LOOPBACK, Link, Links},
         network,
     },
     rate::{Bytes, Rate},
@@ -24,9 +24,6 @@ use crate::{
 
 /// How long it may take until a device that comes or goes is known.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// The loopback device, in every network namespace.
-const LOOPBACK: u32 = 1;
 
 /// A twentieth of what a device carried may be what it counts otherwise: headers below IP, checksums.
 const COUNTED_OTHERWISE: u64 = 20;
@@ -127,11 +124,8 @@ impl Uplinks {
 
     fn has_strangers(&self) -> bool {
         let accounts = self.known.iter().map(|known| known.accounts);
-        accounts.into_iter().any(|accounts| {
-            Direction::BOTH
-                .iter()
-                .any(|direction| accounts.get(*direction).nobodys > 0)
-        })
+        let mut nobodys = accounts.map(|accounts| accounts.map(|account| account.nobodys));
+        nobodys.any(|nobodys| nobodys != PerDirection::default())
     }
 
     /// What processes in other network namespaces moved left by one of these devices, if it did: by the one that
@@ -155,7 +149,8 @@ impl Uplinks {
         for known in &mut self.known {
             let uplink = &mut known.uplink;
             for direction in Direction::BOTH {
-                let nobodys = known.accounts.get(direction).nobodys;
+                // Once: a device that can't be read next time has nothing new.
+                let nobodys = std::mem::take(&mut known.accounts.get_mut(direction).nobodys);
                 let sum = uplink.unaccounted.get_mut(direction);
                 *sum = Bytes::new(sum.count() + nobodys);
                 *uplink.unaccounted_rate.get_mut(direction) = Rate::over(nobodys, interval);
@@ -170,13 +165,10 @@ impl Known {
             index: link.index,
             uplink: Uplink {
                 name: link.name.as_str().into(),
-                bytes: PerDirection::default(),
-                rate: PerDirection::default(),
-                unaccounted: PerDirection::default(),
-                unaccounted_rate: PerDirection::default(),
+                ..Uplink::default()
             },
             carried: link.bytes,
-            seen: seen(link.index, kernel),
+            seen: kernel.devices.read(link.index).ok(),
             accounts: PerDirection::default(),
         }
     }
@@ -187,7 +179,7 @@ impl Known {
 
     fn sample(&mut self, link: &Link, kernel: &Kernel, interval: Duration) {
         // After the device's, so that it has all that the device carried.
-        let seen = seen(self.index, kernel);
+        let seen = kernel.devices.read(self.index).ok();
         for direction in Direction::BOTH {
             let carried = link.bytes.get(direction);
             let carried = carried.saturating_sub(*self.carried.get(direction));
@@ -203,11 +195,6 @@ impl Known {
         self.carried = link.bytes;
         self.seen = seen;
     }
-}
-
-fn seen(index: u32, kernel: &Kernel) -> Option<PerDirection<u64>> {
-    let read = || kernel.devices.read(index);
-    (index < MAX_DEVICES).then(read)?.ok()
 }
 
 impl Engine {
@@ -300,13 +287,7 @@ mod tests {
     fn containers_excuse_the_device_that_carried_most() {
         let known = |nobodys| Known {
             index: 2,
-            uplink: Uplink {
-                name: "eth0".into(),
-                bytes: PerDirection::default(),
-                rate: PerDirection::default(),
-                unaccounted: PerDirection::default(),
-                unaccounted_rate: PerDirection::default(),
-            },
+            uplink: Uplink::default(),
             carried: PerDirection::default(),
             seen: None,
             accounts: PerDirection::of(|_| Account { early: 0, nobodys }),

@@ -9,7 +9,7 @@ use crate::rate::{Bytes, Rate};
 
 /// A device by which packets leave the machine. What goes through a tunnel, a bridge or a virtual machine's device
 /// leaves by one of these in the end, so each byte is counted once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Uplink {
     /// Its name.
     pub name: Arc<str>,

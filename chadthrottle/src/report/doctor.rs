@@ -13,6 +13,7 @@ use crate::{
         object,
     },
     pacing::{self, leftovers, leftovers::Leftovers},
+    process::links::LOOPBACK,
 };
 
 /// How a thing stands.
@@ -307,7 +308,9 @@ fn windows(mut kernel: kernel::Kernel) -> Finding {
     // The loopback device is always there.
     let link = std::fs::File::open("/proc/self/ns/net")
         .map_err(anyhow::Error::from)
-        .and_then(|namespace| kernel.see_to_windows_at(Direction::Download, namespace.as_fd(), 1));
+        .and_then(|namespace| {
+            kernel.see_to_windows_at(Direction::Download, namespace.as_fd(), LOOPBACK)
+        });
     match link {
         Ok(_) => ok(what, "by tcx links"),
         Err(_) => ok(
