@@ -70,7 +70,11 @@ const LONGEST_WAIT: u64 = 10_000_000;
 /// trip: longer than a sender's persist timer runs (RFC 9293, section 3.8.6.1; 200 ms in Linux), so
 /// that the clock is not idle until it asks again, and well within the bound at which packets are
 /// dropped.
-const POLICED_AIM: Ticks = 220 * MILLISECOND;
+pub const POLICED_AIM: Ticks = 220 * MILLISECOND;
+
+/// The same for MPTCP, whose sender asks by a timer of its own that runs longer: 250 ms usually (`mptcp_worker` of
+/// Linux 6.18).
+pub const MPTCP_AIM: Ticks = 300 * MILLISECOND;
 
 /// How often flows are counted there.
 const COUNTING: Ticks = 200 * MILLISECOND;
@@ -391,20 +395,27 @@ impl Control {
     }
 
     /// The window in bytes where nothing holds acknowledgements, while the clock is ahead by
-    /// `debt`.
+    /// `debt`; its sender is given [`POLICED_AIM`] or [`MPTCP_AIM`].
     ///
     /// Once the clock is far enough ahead the window closes. A sender that may not even send a
     /// segment asks with its persist timer until it may, so it waits, and nothing is lost.
     #[inline(always)]
-    pub const fn policed_window(&self, rate: u64, debt: Ticks, base: u32, segment: u32) -> u32 {
+    pub const fn policed_window(
+        &self,
+        rate: u64,
+        debt: Ticks,
+        base: u32,
+        segment: u32,
+        aim: Ticks,
+    ) -> u32 {
         let segment = if (segment as u64) < LEAST_SEGMENT {
             LEAST_SEGMENT
         } else {
             segment as u64
         };
         let aim = match (AIM_BYTES * TICKS_PER_SECOND).checked_div(rate) {
-            Some(bytes) if bytes > POLICED_AIM => bytes,
-            _ => POLICED_AIM,
+            Some(bytes) if bytes > aim => bytes,
+            _ => aim,
         };
         let ahead = aim + base as u64 * TICKS_PER_MICROSECOND;
         if debt > ahead {

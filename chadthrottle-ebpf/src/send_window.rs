@@ -23,6 +23,7 @@ use chadthrottle_common::{
     limit::Enforcing,
     send_window::{Granted, SendGrant},
     tag::SocketTag,
+    window::POLICED_AIM,
 };
 
 use crate::{
@@ -120,7 +121,7 @@ fn try_grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> Opti
         window::store(&raw mut (*limit).control, &control);
         (*grant).counted = control.since;
         let window = match by {
-            Enforcing::Policing => control.policed_window(rate, debt, base, segment),
+            Enforcing::Policing => control.policed_window(rate, debt, base, segment, POLICED_AIM),
             Enforcing::Pacing => control.window(rate, base, segment),
         };
         (*grant).renew(window, segment, round_trip, ktime);

@@ -3,17 +3,24 @@
 use core::{ffi::c_void, ptr, ptr::NonNull};
 
 use aya_ebpf::{
+    Global,
     bindings::{
         BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock, bpf_tcp_sock,
-        tcp_sock,
+        mptcp_sock, tcp_sock,
     },
-    helpers::generated::{self, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skc_to_tcp_sock},
+    helpers::generated::{
+        self, bpf_sk_fullsock, bpf_sk_storage_get, bpf_skc_to_mptcp_sock, bpf_skc_to_tcp_sock,
+    },
     programs::sk_buff::SkBuff,
 };
 
 /// Linux's numbers (`net.h`, `in.h`).
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
+
+/// 1 if the kernel tells to which MPTCP socket a subflow belongs (Linux 5.19).
+#[unsafe(no_mangle)]
+pub static MPTCP: Global<u32> = Global::new(0);
 
 /// The flag that every socket storage must have.
 pub const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -125,4 +132,19 @@ pub fn structure(socket: NonNull<bpf_sock>) -> Option<NonNull<tcp_sock>> {
     }
     // SAFETY: a full socket.
     NonNull::new(unsafe { bpf_skc_to_tcp_sock(socket.as_ptr().cast()) })
+}
+
+/// The MPTCP socket that a subflow belongs to, if the kernel tells. Only of what sends a packet: it must be locked.
+///
+/// The helper goes by fields that the kernel may change meanwhile, unless the socket is locked: as it is by who sends,
+/// and not when a packet arrives. And it takes any socket with TCP's number for TCP's (`bpf_mptcp_sock_from_subflow`
+/// up to Linux 7.0), raw ones too, as the kernel has them to send resets: it reads behind them. Either is a null
+/// pointer in the kernel.
+#[inline(always)]
+pub fn mptcp(subflow: NonNull<bpf_sock>) -> Option<NonNull<mptcp_sock>> {
+    if MPTCP.load() == 0 || !is_tcp(subflow) {
+        return None;
+    }
+    // SAFETY: a full socket of TCP; the helper returns null for what is no subflow.
+    NonNull::new(unsafe { bpf_skc_to_mptcp_sock(subflow.as_ptr().cast()) })
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
         bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
-        generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_skc_to_mptcp_sock},
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
     },
     programs::{FExitContext, SkBuffContext, SockAddrContext, SockContext},
 };
@@ -35,10 +35,6 @@ pub static TASK_LEADER_OFFSET: Global<u32> = Global::new(0);
 /// The same of `task_struct.comm`.
 #[unsafe(no_mangle)]
 pub static TASK_COMM_OFFSET: Global<u32> = Global::new(0);
-
-/// 1 if the kernel tells to which MPTCP socket a subflow belongs (Linux 5.19).
-#[unsafe(no_mangle)]
-pub static MPTCP: Global<u32> = Global::new(0);
 
 /// Tags a socket at its creation with the slot of the process that creates it.
 #[inline(always)]
@@ -267,24 +263,12 @@ pub fn of_packet(ctx: &SkBuffContext, direction: Direction) -> (u32, Option<Know
 
 /// The tag of the MPTCP socket that a subflow belongs to: the kernel makes subflows by itself, where no
 /// program sees them begin. It is the subflow's own from then on.
-///
-/// The helper goes by fields that the kernel may change meanwhile, unless the socket is locked: as it is by who sends,
-/// and not when a packet arrives. And it takes any socket with TCP's number for TCP's (`bpf_mptcp_sock_from_subflow`
-/// up to Linux 7.0), raw ones too, as the kernel has them to send resets: it reads behind them. Either is a null
-/// pointer in the kernel.
 #[inline(always)]
 fn of_mptcp(subflow: NonNull<bpf_sock>) -> Option<NonNull<SocketTag>> {
-    if MPTCP.load() == 0 || !socket::is_tcp(subflow) {
-        return None;
-    }
-    let subflow = subflow.as_ptr().cast();
-    // SAFETY: a full socket of TCP; the helper returns null for what is no subflow. The copy is made at once.
+    let socket = socket::mptcp(subflow)?;
+    // SAFETY: full sockets. The copy is made at once.
     unsafe {
-        let socket = bpf_skc_to_mptcp_sock(subflow);
-        if socket.is_null() {
-            return None;
-        }
-        let tag = TAGS.get(socket.cast())?.as_ref().tag;
-        TAGS.get_or_insert(subflow, SocketTag::new(tag))
+        let tag = TAGS.get(socket.as_ptr().cast())?.as_ref().tag;
+        TAGS.get_or_insert(subflow.as_ptr().cast(), SocketTag::new(tag))
     }
 }

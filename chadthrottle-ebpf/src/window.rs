@@ -16,7 +16,7 @@ use aya_ebpf::{
 use chadthrottle_common::{
     clock::Ticks,
     limit::{Enforcing, Limit},
-    window::{self, Control, Grant},
+    window::{self, Control, Grant, MPTCP_AIM, POLICED_AIM},
 };
 
 use crate::{landing, maps::GRANTS, segment::Segment, socket};
@@ -77,7 +77,13 @@ pub fn grant(
         store(&raw mut (*limit).control, &control);
         (*grant).counted = control.since;
         let window = match by {
-            Enforcing::Policing => control.policed_window(seen.rate, debt, base, segment),
+            Enforcing::Policing => {
+                let aim = match socket::mptcp(socket) {
+                    Some(_) => MPTCP_AIM,
+                    None => POLICED_AIM,
+                };
+                control.policed_window(seen.rate, debt, base, segment, aim)
+            }
             Enforcing::Pacing => control.window(seen.rate, base, segment),
         };
         (*grant).first = Control::first(window, segment);
