@@ -101,13 +101,29 @@ impl Landing {
         }
     }
 
-    /// The landing of a limit that is new or changed: what is owed stays owed, as bytes.
+    /// The landing of a limit that is new, or so much lower that what is in flight has to land: what is owed
+    /// stays owed, as bytes.
     pub fn again(&self, now: Ticks, old: u64, new: u64) -> Self {
         Self {
             awaited_until: now.wrapping_add(AWAITED),
-            owed: clock::rescale(self.at_most_owed(u64::MAX), old, new) as i64,
+            owed: self.rescaled(old, new),
             ..Self::default()
         }
+    }
+
+    /// The same landing at another rate, whose clock stands at `clock`: if it is on, it goes on, and no
+    /// acknowledgement is held for longer than that.
+    pub fn at(&self, clock: Ticks, old: u64, new: u64) -> Self {
+        let sooner = clock::debt(self.held_until, clock).is_some();
+        Self {
+            owed: self.rescaled(old, new),
+            held_until: if sooner { clock } else { self.held_until },
+            ..*self
+        }
+    }
+
+    fn rescaled(&self, old: u64, new: u64) -> i64 {
+        clock::rescale(self.at_most_owed(u64::MAX), old, new) as i64
     }
 }
 
@@ -279,6 +295,21 @@ mod tests {
             .owed,
             0
         );
+    }
+
+    #[test]
+    fn a_landing_goes_on_at_another_rate_and_holds_nothing_longer() {
+        let landing = Landing {
+            owed: 10 * SECOND as i64,
+            flight: 5,
+            held_until: 7 * SECOND,
+            since: 5 * SECOND,
+            awaited_until: 3,
+        };
+        let at = landing.at(6 * SECOND, 1000, 2000);
+        assert_eq!((at.since, at.flight), (5 * SECOND, 5));
+        assert_eq!((at.owed, at.held_until), (5 * SECOND as i64, 6 * SECOND));
+        assert_eq!(landing.at(8 * SECOND, 2, 1).held_until, 7 * SECOND);
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct Limit {
     pub policing_bound: u64,
     /// The same where packets are delayed (pacing).
     pub pacing_bound: u64,
-    /// Further ahead than this, senders are told now and then to slow down, in [`clock::Ticks`];
-    /// see [`Decision::Admit::signal`].
+    /// Where packets are delayed, senders are told now and then to slow down when it is further ahead
+    /// than this, in [`clock::Ticks`]; see [`Self::told_after`].
     pub signal_after: u64,
     /// See above, in [`clock::Ticks`].
     pub start: u64,
@@ -37,7 +37,7 @@ pub struct Limit {
     pub work: u64,
     /// Not before this time is the next sender told, in [`clock::Ticks`].
     pub next_signal: u64,
-    /// How many were told since the clock was last within `signal_after`.
+    /// How many were told since the clock was last within that.
     pub signals: u64,
     /// Of a download: the windows that its senders are given.
     pub control: Control,
@@ -214,7 +214,7 @@ pub const fn admit(
         cost,
         delay,
         signal: !lands_now
-            && delay > limit.signal_after
+            && delay > limit.told_after(by)
             && (limit.signals == 0 || clock::debt(limit.next_signal, now).is_none()),
         owed: owed - paid as i64,
     }
@@ -242,6 +242,16 @@ impl Limit {
             && self.rate > 0
             && self.rate < 1 << 50
             && payload * 1000 > self.rate * LARGE_TIME
+    }
+
+    /// Further ahead than this, senders are told to slow down: see [`Decision::Admit::signal`]. Where packets are
+    /// dropped, shortly before that: windows hold most senders, and let the clock run ahead as far as it takes.
+    #[inline(always)]
+    pub const fn told_after(&self, by: Enforcing) -> clock::Ticks {
+        match by {
+            Enforcing::Pacing => self.signal_after,
+            Enforcing::Policing => self.policing_bound - self.policing_bound / 8,
+        }
     }
 
     /// When the next sender is to be told, after one was told at `now` with the clock ahead by

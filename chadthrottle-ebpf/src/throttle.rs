@@ -362,7 +362,7 @@ fn charge(
                 drop(index, payload);
                 return None;
             }
-        } else if seen.signals != 0 && delay <= seen.signal_after {
+        } else if seen.signals != 0 && delay <= seen.told_after(by) {
             (&raw mut (*limit).signals).write_volatile(0);
         }
         if let Some(start) = start {

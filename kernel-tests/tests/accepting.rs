@@ -175,7 +175,8 @@ fn datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them() -> T
 }
 
 /// Go's `net.Listen` makes such listeners since 1.24. Of connections that live for 0.8 s, a part of the time goes
-/// into their beginning; without a limit they move hundreds of times as much.
+/// into their beginning; without a limit they move hundreds of times as much. MPTCP repeats at times what it only
+/// believes to be lost, and when that is refused the kernel waits for half a second (`TCP_RESOURCE_PROBE_INTERVAL`).
 #[test]
 fn clients_of_an_mptcp_listener_are_limited() -> TestResult {
     kernel_test!();
@@ -187,7 +188,7 @@ fn clients_of_an_mptcp_listener_are_limited() -> TestResult {
         let server = server(&lab, true, MPTCP, "0")?;
         let limiter = Limiter::start(&[server.process.pid()], &["--upload", "1M"])?;
         let mut client = client(&lab, false, &server, protocol, "0.8")?;
-        expect_ratio(what, received(&mut client)?, 1e6, 0.3..=1.2)?;
+        expect_ratio(what, received(&mut client)?, 1e6, 0.1..=1.2)?;
         limiter.end(Signal::TERM)?;
     }
     Ok(())

@@ -42,6 +42,9 @@ const AGAIN: f64 = 60.0;
 /// The same of eight flows.
 const AGAIN_OF_EIGHT: f64 = 200.0;
 
+/// Segments that may be marked of a flow that is held by its window. A flight that is marked is thousands.
+const MARKED: u64 = 20;
+
 /// A flow at full speed, without a limit for a while.
 fn running(lab: &Lab, job: Job, direction: Direction) -> Result<Flow> {
     let job = job.segments().report_every(Duration::from_millis(20));
@@ -135,7 +138,11 @@ fn flows_that_understand_ecn_land_without_loss() -> TestResult {
         end.set("ipv4/tcp_ecn", "1")?;
     }
     let down = Direction::Download;
-    lands("ECN", &lab, Job::tcp(), down, 1_250_000, AGAIN)
+    lands("ECN", &lab, Job::tcp(), down, 1_250_000, AGAIN)?;
+    let marked = lab.far().counter("TcpExt", "TCPDeliveredCE")?;
+    figure(&format!("ECN: {marked} segments marked"));
+    ensure!(marked <= MARKED, "{marked} segments marked");
+    Ok(())
 }
 
 /// Its sender is held by its window, one flow and many, in packets as small as the limit.
@@ -162,10 +169,11 @@ fn a_lowered_limit_loses_nothing() -> TestResult {
     let flow = running(&lab, Job::tcp(), Direction::Download)?;
     let limiting = Limiting::start()?;
     let pid = flow.near().pid();
-    (limiting.set(pid, Direction::Download, 5_000_000)? + 2 * SECOND).wait();
+    (limiting.set(pid, Direction::Download, 25_000_000)? + 2 * SECOND).wait();
     let from = Moment::now();
-    let set = limiting.set(pid, Direction::Download, 500_000)?;
-    landed("lowered", &flow, from, set, 500_000, AGAIN)
+    // What was allowed is worth ten seconds of this.
+    let set = limiting.set(pid, Direction::Download, 125_000)?;
+    landed("lowered", &flow, from, set, 125_000, AGAIN)
 }
 
 #[test]
@@ -284,7 +292,8 @@ fn many_connections_are_no_way_around_a_limit() -> TestResult {
     figure(&format!(
         "{landed:.0} bytes in two seconds, then {later:.0} a second"
     ));
-    let most = f64::from(CONNECTIONS) * WINDOW + 2.5 * RATE as f64;
+    // Two seconds, half a one ahead, and as much again for windows that grow and a busy machine.
+    let most = f64::from(CONNECTIONS) * WINDOW + 4.0 * RATE as f64;
     ensure!(landed <= most, "{landed:.0} bytes of {most:.0}");
     expect_ratio("after that", later, RATE as f64, 0.85..=1.06)
 }

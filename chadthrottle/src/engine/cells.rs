@@ -56,7 +56,7 @@ impl LimitCell {
     /// The kernel's.
     pub fn set_rate(&mut self, cells: &mut LimitCells, rate: Rate) -> anyhow::Result<()> {
         if self.rate != rate {
-            cells.change(&self.cell, self.direction, rate)?;
+            cells.change(&mut self.cell, self.direction, rate)?;
             self.rate = rate;
         }
         Ok(())
@@ -68,7 +68,7 @@ impl LimitCell {
     ///
     /// The kernel's.
     pub fn restart(&self, cells: &mut LimitCells) -> anyhow::Result<()> {
-        cells.change(&self.cell, self.direction, self.rate)
+        cells.restart(&self.cell, self.direction, self.rate)
     }
 
     /// Reads what it did.

@@ -79,14 +79,80 @@ fn kept_debt(debt: clock::Ticks, old: u64, new: u64) -> clock::Ticks {
     }
 }
 
+/// A limit of this rate in place of `old`, whose flights land.
+fn anew(direction: Direction, rate: Rate, old: &Limit) -> Limit {
+    let rate = rate.bytes_per_second();
+    let now = now();
+    Limit {
+        rate,
+        policing_bound: policing_bound(rate),
+        pacing_bound: match direction {
+            Direction::Download => download_pacing_bound(rate),
+            Direction::Upload => PACING_BOUND,
+        },
+        signal_after: signal_after(rate),
+        start: clock_after(old, now, rate),
+        landing: old.landing.again(now, old.rate, rate),
+        ..Limit::default()
+    }
+}
+
+/// The same where what is in flight needs no landing: everything but the rate stays as it is.
+fn at(direction: Direction, rate: Rate, old: &Limit) -> Limit {
+    let anew = anew(direction, rate, old);
+    Limit {
+        start: anew.start.wrapping_sub(old.work),
+        work: old.work,
+        next_signal: old.next_signal,
+        signals: old.signals,
+        control: old.control,
+        landing: old.landing.at(anew.start, old.rate, anew.rate),
+        ..anew
+    }
+}
+
+/// Where the clock stands when the rate becomes `new`.
+fn clock_after(old: &Limit, now: clock::Ticks, new: u64) -> clock::Ticks {
+    now.wrapping_add(kept_debt(old.debt(now).unwrap_or(0), old.rate, new))
+}
+
+/// For so long after a limit was lowered there may be something in flight that its old rate allowed.
+const IN_FLIGHT: u64 = 2 * TICKS_PER_SECOND;
+
+/// The highest rate by which what is in flight was allowed, besides the present one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Allowed {
+    rate: u64,
+    until: clock::Ticks,
+}
+
+impl Allowed {
+    /// The same after a rate became `new`; nothing if what is in flight has to land. Where a rate is only a little
+    /// lower, its queue is somewhat longer for a moment; a landing would make every window small first.
+    fn after(self, now: clock::Ticks, old: u64, new: u64) -> Option<Self> {
+        let before = if self.rate > old && clock::debt(self.until, now).is_some() {
+            self
+        } else {
+            Self {
+                rate: old,
+                until: now.wrapping_add(IN_FLIGHT),
+            }
+        };
+        (old > 0 && new >= before.rate - before.rate / 4).then_some(before)
+    }
+}
+
 /// A cell: one direction of a limit, of one slot or shared by several.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Cell(u32);
+pub struct Cell {
+    index: u32,
+    allowed: Allowed,
+}
 
 impl Cell {
     /// Its place in the map; never 0, which means unlimited.
     pub(super) const fn index(&self) -> u32 {
-        self.0
+        self.index
     }
 }
 
@@ -134,16 +200,20 @@ impl LimitCells {
     ///
     /// [`CellsExhausted`], or the kernel's.
     pub fn allocate(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
-        let cell = Cell(self.free.pop().ok_or(CellsExhausted)?);
+        let index = self.free.pop().ok_or(CellsExhausted)?;
+        let cell = Cell {
+            index,
+            allowed: Allowed::default(),
+        };
         let cleared = self
             .enforced
-            .set(cell.0, Enforced::default(), 0)
-            .with_context(|| format!("limit {}", cell.0))
-            .and_then(|()| self.write(&cell, direction, rate, &Limit::default()));
+            .set(index, Enforced::default(), 0)
+            .with_context(|| format!("limit {index}"))
+            .and_then(|()| self.write(&cell, anew(direction, rate, &Limit::default())));
         match cleared {
             Ok(()) => Ok(cell),
             Err(error) => {
-                self.free.push(cell.0);
+                self.free.push(index);
                 Err(error)
             }
         }
@@ -151,52 +221,53 @@ impl LimitCells {
 
     /// Takes a cell back that no slot names any more.
     pub fn release(&mut self, cell: Cell) {
-        self.free.push(cell.0);
+        self.free.push(cell.index);
     }
 
     /// Changes the rate of a limit: one map write, whatever the number of sockets. `kept_debt`
-    /// makes sure that it neither stalls nor bursts, and what is in flight lands as under a new
-    /// limit.
+    /// makes sure that it neither stalls nor bursts. If the rate is much lower, what is in flight lands as under
+    /// a new limit.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn change(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
-        let old = self.limit(cell)?;
-        self.write(cell, direction, rate, &old)
-    }
-
-    fn write(
+    pub fn change(
         &mut self,
-        cell: &Cell,
+        cell: &mut Cell,
         direction: Direction,
         rate: Rate,
-        old: &Limit,
     ) -> anyhow::Result<()> {
-        let rate = rate.bytes_per_second();
-        let now = now();
-        let debt = kept_debt(old.debt(now).unwrap_or(0), old.rate, rate);
-        let limit = Limit {
-            rate,
-            policing_bound: policing_bound(rate),
-            pacing_bound: match direction {
-                Direction::Download => download_pacing_bound(rate),
-                Direction::Upload => PACING_BOUND,
-            },
-            signal_after: signal_after(rate),
-            start: now.wrapping_add(debt),
-            landing: old.landing.again(now, old.rate, rate),
-            ..Limit::default()
+        let old = self.limit(cell)?;
+        let allowed = (cell.allowed).after(now(), old.rate, rate.bytes_per_second());
+        let limit = match allowed {
+            Some(_) => at(direction, rate, &old),
+            None => anew(direction, rate, &old),
         };
+        self.write(cell, limit)?;
+        cell.allowed = allowed.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Begins anew, as if the limit had let nothing through yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn restart(&mut self, cell: &Cell, direction: Direction, rate: Rate) -> anyhow::Result<()> {
+        let old = self.limit(cell)?;
+        self.write(cell, anew(direction, rate, &old))
+    }
+
+    fn write(&mut self, cell: &Cell, limit: Limit) -> anyhow::Result<()> {
         self.limits
-            .set(cell.0, limit, 0)
-            .with_context(|| format!("limit {}", cell.0))
+            .set(cell.index, limit, 0)
+            .with_context(|| format!("limit {}", cell.index))
     }
 
     fn limit(&self, cell: &Cell) -> anyhow::Result<Limit> {
         self.limits
-            .get(&cell.0, 0)
-            .with_context(|| format!("limit {}", cell.0))
+            .get(&cell.index, 0)
+            .with_context(|| format!("limit {}", cell.index))
     }
 
     /// Names the devices on which a slot's packets are held until their departure time. What
@@ -309,8 +380,8 @@ impl LimitCells {
     /// The kernel's.
     pub fn enforced(&self, cell: &Cell) -> anyhow::Result<Enforced> {
         self.enforced
-            .get(&cell.0, 0)
-            .with_context(|| format!("limit {}", cell.0))
+            .get(&cell.index, 0)
+            .with_context(|| format!("limit {}", cell.index))
     }
 }
 
@@ -348,6 +419,38 @@ mod tests {
                 "{rate}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_in_flight_lands_when_much_less_is_allowed() {
+        let mut allowed = Allowed::default();
+        let mut old = 0;
+        let mut landings = Vec::new();
+        for (ms, new) in [
+            (0, 1000),
+            // By steps that are small each.
+            (10, 900),
+            (20, 800),
+            (30, 700),
+            (40, 600),
+            (50, 525),
+            // What was in flight by then has arrived.
+            (2060, 420),
+            (4100, 320),
+            // Up, and down again.
+            (4110, 800),
+            (4120, 500),
+            (9000, 0),
+            (9010, 500),
+        ] {
+            let now = ms * TICKS_PER_SECOND / 1000;
+            let after = allowed.after(now, old, new);
+            if after.is_none() {
+                landings.push(new);
+            }
+            (allowed, old) = (after.unwrap_or_default(), new);
+        }
+        assert_eq!(landings, [1000, 700, 500, 0, 500]);
     }
 
     #[test]
