@@ -7,6 +7,7 @@
 //! known as a descendant.
 
 pub mod signals;
+mod unsent;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -172,7 +173,7 @@ fn tell_of_user(program: &OsStr) {
 ///
 /// The command was not started, because it can't be limited, or because of that end.
 pub async fn run(
-    engine: EngineHandle,
+    mut engine: EngineHandle,
     command: &[OsString],
     user: Option<&str>,
     limit: impl FnOnce(Target) -> Rule,
@@ -216,7 +217,8 @@ pub async fn run(
                     has_it = matches!(change, Some(Change::Continued));
                 }
                 if let Some(Change::Ended(code)) = change {
-                    tell_if_nothing_moved(engine, began.elapsed()).await;
+                    tell_if_nothing_moved(&mut engine, began.elapsed()).await;
+                    unsent::see_out(&mut engine, &mut signals).await;
                     tell_who_is_left();
                     return Ok(code);
                 }
@@ -288,7 +290,7 @@ fn stop() -> io::Result<()> {
 
 /// Says so if a command that ran for so long moved nothing by itself: somebody else may have done it for it,
 /// without a limit.
-async fn tell_if_nothing_moved(mut engine: EngineHandle, ran: Duration) {
+async fn tell_if_nothing_moved(engine: &mut EngineHandle, ran: Duration) {
     let nothing = |snapshot: &Snapshot| {
         let idle = |limit: &LimitRow| {
             let is_blocked = |direction| *limit.rule.limits.get(direction) == Some(Rate::ZERO);

@@ -64,7 +64,12 @@ impl Limiter {
 
     /// The same with a command that was changed, in its environment for example.
     pub fn from_command(command: Command) -> Result<Self> {
-        let mut process = Process::start(command, Place::default())?;
+        Self::from_command_in(command, Place::default())
+    }
+
+    /// The same in a place of its own.
+    pub fn from_command_in(command: Command, place: Place<'_>) -> Result<Self> {
+        let mut process = Process::start(command, place)?;
         let Some(line) = process.line(patience())? else {
             let status = process.wait(patience())?;
             bail!("limit ended: {status}: {}", process.errors());

@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use kernel_tests::{
-    TestResult,
+    TestResult, clients,
     flow::{Direction, Flow, goodput_between},
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{expect_ratio, figure, kept, patience},
+    outcome::{expect_ratio, figure, kept, patience, skipped},
     peer::{Job, Peer, busy_rate},
     process::{Place, Process, run},
     product::{self, Limiter, Top, process, refusal},
@@ -264,6 +264,39 @@ fn a_command_that_moved_nothing_by_itself_is_told_so() -> TestResult {
         let said = run.errors();
         ensure!(said.contains("moved nothing") == told, "{words:?}: {said}");
     }
+    Ok(())
+}
+
+/// A program that closes its connection and ends leaves to the kernel what it has not sent.
+#[test]
+fn what_a_command_leaves_unsent_is_sent_under_its_limit() -> TestResult {
+    kernel_test!();
+    if !clients::is_there("python3") {
+        skipped("needs python3");
+        return Ok(());
+    }
+    const LEFT: u64 = 300_000;
+    let lab = Lab::new()?;
+    let sink = lab
+        .far()
+        .traffic(busy().listen(lab.far().any_port(Family::V4)))?;
+    let to = sink.address()?;
+    let program = "import socket, sys; c = socket.socket(); \
+                   c.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400000); \
+                   c.connect((sys.argv[1], int(sys.argv[2]))); c.sendall(bytes(int(sys.argv[3])))";
+    let mut command = product::command(&["run", "--upload", "100K", "--"])?;
+    let arguments = [to.ip().to_string(), to.port().to_string(), LEFT.to_string()];
+    command.args(["python3", "-c", program]).args(arguments);
+    let mut run = Process::start(command, lab.near().place())?;
+    let begun = Moment::now();
+    run.wait(patience())?;
+    let seconds = Moment::now().seconds_since(begun);
+    let arrived = sink.received()?.total();
+    let said = run.errors();
+    figure(&format!("{arrived} bytes in {seconds:.1} s"));
+    ensure!(said.contains("sent under its limit"), "{said}");
+    ensure!(arrived * 100 >= LEFT * 95, "{arrived} of {LEFT} bytes");
+    ensure!(seconds >= LEFT as f64 / 1e5 * 0.8, "{seconds} s: {said}");
     Ok(())
 }
 

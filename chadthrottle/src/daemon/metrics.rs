@@ -334,6 +334,15 @@ impl Page {
             None,
             rows().map(|row| (labels_of(row), f64::from(row.members))),
         );
+        self.gauges(
+            "chadthrottle_limit_not_enforced",
+            "1 while a limit does not hold, or not for all its processes",
+            None,
+            rows().map(|row| {
+                let fails = row.effect.not_enforced.is_some();
+                (labels_of(row), f64::from(u8::from(fails)))
+            }),
+        );
         let counted = |value: fn(&LimitRow, Direction) -> u64| {
             rows().flat_map(move |row| {
                 Direction::BOTH.map(|direction| {
@@ -475,6 +484,9 @@ mod tests {
         let limit = [("rule", "night run"), ("direction", "download")];
         let rate = value(&scrape, "chadthrottle_limit_rate_bytes_per_second", &limit);
         assert_eq!(rate, Some(1e6), "{page}");
+        let holds = [("rule", "night run")];
+        let fails = value(&scrape, "chadthrottle_limit_not_enforced", &holds);
+        assert_eq!(fails, Some(0.0), "{page}");
         assert_eq!(
             value(
                 &scrape,

@@ -8,7 +8,7 @@ use std::{
 
 use chadthrottle_common::traffic::{Counters, Direction};
 
-use super::cells::LimitCell;
+use super::{cells::LimitCell, escapes::Escape};
 use crate::{
     model::{
         direction::PerDirection,
@@ -46,6 +46,8 @@ pub struct Enforcement {
     baseline: PerDirection<Option<u64>>,
     unmet: PerDirection<u64>,
     unmet_in_a_row: u32,
+    /// Why it does not hold, if what gets past it was found.
+    pub escape: Option<Escape>,
     /// The devices that its packets leave by, and whether they can be paced there.
     roads: BTreeMap<Device, Result<(), Unpaced>>,
 }
@@ -71,6 +73,7 @@ impl Enforcement {
             baseline: PerDirection::default(),
             unmet: PerDirection::default(),
             unmet_in_a_row: 0,
+            escape: None,
             roads: BTreeMap::new(),
         }
     }
@@ -128,6 +131,9 @@ impl Enforcement {
 
     /// Why the limits are not, or not fully, enforced; nothing when they are.
     pub fn not_enforced(&self) -> Option<String> {
+        if let Some(escape) = self.escape {
+            return Some(escape.to_string());
+        }
         (self.unmet_in_a_row > 0).then(|| {
             "some of its sockets are in another cgroup; looking for them further up".to_owned()
         })

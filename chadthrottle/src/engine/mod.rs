@@ -7,6 +7,7 @@ mod attribution;
 mod cells;
 mod checking;
 mod enforcement;
+mod escapes;
 mod limiting;
 mod networks;
 mod notices;
@@ -43,6 +44,8 @@ use crate::{
 };
 use attribution::Attribution;
 use cells::RuleCells;
+use enforcement::Enforcement;
+use escapes::Escapes;
 use networks::Networks;
 use notices::Notices;
 use owners::{Owner, Owners};
@@ -96,6 +99,7 @@ struct Engine {
     watching: Watching,
     networks: Networks,
     uplinks: Uplinks,
+    escapes: Escapes,
     known_addresses: KnownAddresses,
     is_attending: bool,
     unattributed: Counters,
@@ -125,6 +129,7 @@ impl Engine {
             watching: Watching::default(),
             networks: Networks::default(),
             uplinks: Uplinks::default(),
+            escapes: Escapes::default(),
             known_addresses: KnownAddresses::default(),
             is_attending: false,
             unattributed: Counters::default(),
@@ -153,7 +158,9 @@ impl Engine {
         if self.rules.has_trees() {
             self.look_for_descendants();
         }
-        self.check_limits(|limit| limit.since.elapsed() < FRESH_LIMIT);
+        let fresh = |limit: &Enforcement| limit.since.elapsed() < FRESH_LIMIT;
+        self.check_limits(fresh);
+        self.look_for_escapes(fresh);
         self.see_to_devices();
     }
 
@@ -200,6 +207,7 @@ impl Engine {
         self.notice_lost_devices();
         self.look_at_networks(false);
         self.check_limits(|_| true);
+        self.look_for_escapes(|_| true);
         let owners = self.owners.iter();
         let with_sockets: Vec<ProcessKey> = owners
             .filter(|owner| owner.ended.is_none() && owner.connections > 0)

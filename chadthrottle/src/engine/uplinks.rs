@@ -122,6 +122,13 @@ impl Uplinks {
         Ok(())
     }
 
+    /// Whether so many bytes a second, or more, that are no process's were sent in the last interval.
+    pub fn sends_nobodys(&self, rate: u64) -> bool {
+        let rates = self.known.iter().map(|known| known.uplink.unaccounted_rate);
+        let mut sent = rates.map(|rates| rates.upload.bytes_per_second());
+        sent.any(|sent| sent >= rate)
+    }
+
     fn has_strangers(&self) -> bool {
         let accounts = self.known.iter().map(|known| known.accounts);
         let mut nobodys = accounts.map(|accounts| accounts.map(|account| account.nobodys));

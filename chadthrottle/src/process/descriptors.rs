@@ -47,20 +47,29 @@ pub enum Family {
     Unknown,
 }
 
-/// The family of a socket by its protocol's name, which sockfs shows as an extended attribute.
+/// The family of a socket by its protocol's name.
 ///
 /// Most sockets of a desktop are AF_UNIX or netlink; this tells without duplicating them.
 pub fn family(pid: Pid, fd: i32) -> Family {
+    with_protocol(pid, fd, family_of).unwrap_or(Family::Unknown)
+}
+
+/// Whether a process can send past TCP and UDP, by a packet socket or XDP's.
+pub fn holds_packet_socket(pid: Pid) -> bool {
+    let is_one = |fd| with_protocol(pid, fd, |name| matches!(name, b"PACKET" | b"XDP"));
+    sockets(pid).any(|socket| is_one(socket.fd) == Some(true))
+}
+
+/// What is made of the name of a socket's protocol, which sockfs shows as an extended attribute.
+fn with_protocol<T>(pid: Pid, fd: i32, of: impl Fn(&[u8]) -> T) -> Option<T> {
     let mut name = [0u8; 32];
     let path = format!("/proc/{pid}/fd/{fd}");
-    match rustix::fs::getxattr(path, c"system.sockprotoname", &mut name) {
-        Ok(length) => family_of(&name[..length]),
-        Err(_) => Family::Unknown,
-    }
+    let length = rustix::fs::getxattr(path, c"system.sockprotoname", &mut name).ok()?;
+    let name = &name[..length];
+    Some(of(name.strip_suffix(b"\0").unwrap_or(name)))
 }
 
 fn family_of(protocol: &[u8]) -> Family {
-    let protocol = protocol.strip_suffix(b"\0").unwrap_or(protocol);
     match protocol {
         b"TCP" | b"TCPv6" | b"UDP" | b"UDPv6" | b"UDP-Lite" | b"UDPLITEv6" | b"RAW" | b"RAWv6"
         | b"PING" | b"PINGv6" | b"MPTCP" | b"MPTCPv6" => Family::Inet,
