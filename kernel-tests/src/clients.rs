@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     lab::{Family, Lab},
+    outcome,
     peer::{Job, Peer},
     process::Process,
     product::Limiter,
@@ -28,6 +29,15 @@ pub fn is_there(program: &str) -> bool {
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// Whether a program is not installed. The test that needs it counts as skipped then.
+pub fn is_missing(program: &str) -> bool {
+    let missing = !is_there(program);
+    if missing {
+        outcome::skipped(&format!("needs {program}"));
+    }
+    missing
 }
 
 fn server(lab: &Lab, family: Family) -> Result<(Peer, String)> {

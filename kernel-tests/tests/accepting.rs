@@ -86,9 +86,10 @@ fn is_at_least(major: u32, minor: u32) -> bool {
 /// Whether the test can't be run here, and says so.
 fn is_skipped(mptcp: bool) -> bool {
     let enabled = || fs::read_to_string("/proc/sys/net/mptcp/enabled").unwrap_or_default();
-    let why = if !clients::is_there("python3") {
-        "needs python3"
-    } else if mptcp && enabled().trim() != "1" {
+    if clients::is_missing("python3") {
+        return true;
+    }
+    let why = if mptcp && enabled().trim() != "1" {
         "needs MPTCP"
     } else if mptcp && !is_at_least(5, 19) {
         "needs Linux 5.19"
@@ -150,8 +151,7 @@ fn an_mptcp_client_is_limited() -> TestResult {
 #[test]
 fn datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them() -> TestResult {
     kernel_test!();
-    if !clients::is_there("python3") {
-        outcome::skipped("needs python3");
+    if clients::is_missing("python3") {
         return Ok(());
     }
     for family in Family::ALL {

@@ -103,8 +103,7 @@ fn a_limit_that_holds_is_not_blamed_for_others() -> TestResult {
 #[test]
 fn a_limit_on_a_packet_socket_says_that_it_does_not_hold() -> TestResult {
     kernel_test!(alone);
-    if !clients::is_there("python3") {
-        skipped("needs python3");
+    if clients::is_missing("python3") {
         return Ok(());
     }
     let lab = Lab::new()?;

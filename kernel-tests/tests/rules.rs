@@ -4,15 +4,14 @@ use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use kernel_tests::{
-    TestResult,
-    clients::is_there,
+    TestResult, clients,
     flow::{Direction, Flow, goodput_between, judged},
     home::{Home, rule_for},
     kernel_test,
     kernel_view::{can_list_programs, programs_of, until_gone},
     lab::{Family, Lab},
     moment::{Moment, until},
-    outcome::{expect_ratio, figure, is_slow, kept, patience, skipped},
+    outcome::{expect_ratio, figure, is_slow, kept, patience},
     peer::{Job, Peer},
 };
 use rustix::process::Signal;
@@ -57,8 +56,7 @@ fn fifty_short_curls_at_a_time_share_a_low_limit_by_name() -> TestResult {
 /// Fifty at any time, each of which gets that many bytes and is followed by the next; all together
 /// limited to that many bytes a second.
 fn fifty_curls(rate: u32, each: u32) -> TestResult {
-    if !is_there("curl") {
-        skipped("needs curl");
+    if clients::is_missing("curl") {
         return Ok(());
     }
     let lab = Lab::new()?;

@@ -226,8 +226,7 @@ fn nginx(lab: &Lab, directory: &Path) -> Result<Option<Nginx>> {
 #[test]
 fn the_workers_of_nginx_are_limited() -> TestResult {
     kernel_test!();
-    if !clients::is_there("curl") {
-        outcome::skipped("needs curl");
+    if clients::is_missing("curl") {
         return Ok(());
     }
     let lab = Lab::new()?;
