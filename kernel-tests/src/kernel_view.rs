@@ -83,6 +83,25 @@ pub fn until_gone(programs: &BTreeSet<u64>) -> Result<()> {
     })
 }
 
+/// How many entries all hash maps of a process have.
+pub fn map_entries_of(pid: u32) -> Result<usize> {
+    let maps: BTreeSet<u64> = (descriptors_of(pid)?.iter())
+        .filter_map(|info| {
+            let id = info.lines().find_map(|line| line.strip_prefix("map_id:"))?;
+            id.trim().parse().ok()
+        })
+        .collect();
+    let mut count = 0;
+    for id in maps {
+        let id = id.to_string();
+        let map = bpftool(&["-j", "map", "show", "id", &id])?;
+        if map["type"] == "hash" {
+            count += entries(&bpftool(&["-j", "map", "dump", "id", &id])?).len();
+        }
+    }
+    Ok(count)
+}
+
 fn ids(list: &Value) -> BTreeSet<u64> {
     numbers(list, "id")
 }

@@ -16,6 +16,7 @@
 //! - [`goodput`]: what a receiver got, over time
 //! - [`product`]: chadthrottle itself, as a person runs it
 //! - [`reaction`]: how soon a limit is kept, and gone
+//! - [`nginx`]: nginx with two workers
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
 //! - [`queue`]: queueing disciplines, and what they do to round trips
@@ -34,6 +35,7 @@ pub mod machine;
 pub mod moment;
 pub mod named_program;
 pub mod newcomers;
+pub mod nginx;
 pub mod outcome;
 pub mod peer;
 pub mod process;

@@ -301,3 +301,13 @@ pub fn run(mut command: Command, input: &str, place: Place<'_>) -> Result<String
     }
     Ok(output)
 }
+
+/// The traffic program as a user, by number, with the right to choose a congestion control. It can't
+/// go to another namespace itself, which is done before.
+pub fn as_user(uid: &str, job: &Command) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", uid, "--clear-groups"]);
+    command.args(["--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--"]);
+    command.arg(job.get_program()).args(job.get_args());
+    command
+}

@@ -9,6 +9,7 @@ use kernel_tests::{
     moment::{Moment, until},
     outcome::{expect_ratio, figure},
     peer::{Job, Peer},
+    process::as_user,
     product::{Limiter, Top},
 };
 use rustix::process::Signal;
@@ -127,14 +128,6 @@ const CROWD: u32 = 9000;
 /// No process of another test has this user.
 const UID: &str = "64325";
 
-/// A command as that user. It can't go to another namespace itself, which is done before.
-fn as_the_user(job: &std::process::Command) -> std::process::Command {
-    let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid", UID, "--clear-groups", "--"]);
-    command.arg(job.get_program()).args(job.get_args());
-    command
-}
-
 /// What processes without a slot of their own get through a limit, of 1 MB/s, in bytes a second.
 fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
     let lab = Lab::new()?;
@@ -157,7 +150,7 @@ fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
     let job = job.amount(100_000).chunk(1000).rate(1000);
     let job = job.at_most(Duration::from_secs(120)).command()?;
     let start = Instant::now();
-    let mut family = Peer::from_command(as_the_user(&job), lab.near().place())?;
+    let mut family = Peer::from_command(as_user(UID, &job), lab.near().place())?;
     let patience = Duration::from_secs(60);
     family.event_within("started", patience)?;
     figure(&format!("{CROWD} processes after {:.1?}", start.elapsed()));

@@ -1,6 +1,6 @@
 //! Servers whose parent listens and whose workers accept, as those of nginx, Apache and gunicorn do.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, thread, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kernel_tests::{
@@ -10,12 +10,12 @@ use kernel_tests::{
     lab::{Family, Lab},
     moment::Moment,
     named_program::NamedProgram,
+    nginx::{self, Nginx},
     outcome::{self, expect_ratio, in_parallel, kept, patience},
     peer::{Job, Peer, busy_rate},
-    process::Process,
+    process::as_user,
     product::Limiter,
 };
-use rustix::process::Signal;
 
 /// What a limit is in bytes a second.
 const RATE: &str = "1M";
@@ -66,7 +66,7 @@ impl Server {
             _ => job,
         };
         let command = match self.whom {
-            Whom::User => as_the_user(&job.command()?),
+            Whom::User => as_user(UID, &job.command()?),
             _ => self.program.command(&job)?,
         };
         Peer::from_command(command, self.lab.near().place())
@@ -112,15 +112,6 @@ impl Server {
         ensure!(limiter.errors().is_empty(), "{}", limiter.errors());
         expect_ratio(&format!("{:?}", self.whom), together, 1e6, kept())
     }
-}
-
-/// A user can't go to another namespace, nor choose a congestion control.
-fn as_the_user(job: &Command) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", UID, "--clear-groups"]);
-    command.args(["--inh-caps=+net_admin", "--ambient-caps=+net_admin"]);
-    command.arg(job.get_program()).args(job.get_args());
-    command
 }
 
 const ALL: [Whom; 8] = [
@@ -173,56 +164,6 @@ fn a_child_that_is_handed_a_connection_is_limited() -> TestResult {
     server.judged(&running, &limiter)
 }
 
-/// nginx, whose workers outlive it when it is killed, but not when it is told to end.
-struct Nginx(Process);
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // If it has ended already, so have its workers.
-        let _ = self.0.signal(Signal::TERM);
-        let _ = self.0.wait(Duration::from_secs(10));
-    }
-}
-
-/// nginx under a name of its own: another nginx of this machine is none of the test's business.
-fn nginx(lab: &Lab, directory: &Path) -> Result<Option<Nginx>> {
-    let mut which = Command::new("sh");
-    let which = which.args(["-c", "command -v nginx"]).output()?;
-    if !which.status.success() {
-        return Ok(None);
-    }
-    let program = directory.join("ct-nginx");
-    fs::copy(String::from_utf8(which.stdout)?.trim_end(), &program)?;
-    let address = SocketAddr::new(lab.near().any_port(Family::V4).ip(), 8080);
-    let place = directory.display();
-    let temporary: Vec<String> = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
-        .into();
-    let configuration = directory.join("nginx.conf");
-    let text = format!(
-        "daemon off; worker_processes 2; user root; pid {place}/pid; error_log stderr;
-        events {{ worker_connections 64; }}
-        http {{
-            access_log off; sendfile on; {}
-            server {{ listen {address}; root {place}; }}
-        }}",
-        temporary.join(" ")
-    );
-    fs::write(&configuration, text)?;
-    // Sparse: it takes no room.
-    fs::File::create(directory.join("large"))?.set_len(1 << 40)?;
-    let mut nginx = Command::new(program);
-    nginx.arg("-c").arg(configuration).arg("-e").arg("stderr");
-    let nginx = Nginx(lab.near().start(nginx)?);
-    // Written when it listens.
-    let deadline = Moment::now() + Duration::from_secs(10);
-    while !directory.join("pid").exists() {
-        ensure!(Moment::now() < deadline, "nginx: {}", nginx.0.errors());
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(Some(nginx))
-}
-
 #[test]
 fn the_workers_of_nginx_are_limited() -> TestResult {
     kernel_test!();
@@ -231,19 +172,13 @@ fn the_workers_of_nginx_are_limited() -> TestResult {
     }
     let lab = Lab::new()?;
     let directory = tempfile::tempdir()?;
-    let options = ["--program", "ct-nginx", "--shared", "--upload", "2M"];
+    let options = ["--program", nginx::PROGRAM, "--shared", "--upload", "2M"];
     let limiter = Limiter::start(&[], &options)?;
-    let Some(_nginx) = nginx(&lab, directory.path())? else {
+    let Some(nginx) = Nginx::start(lab.near(), directory.path())? else {
         outcome::skipped("needs nginx");
         return Ok(());
     };
-    let url = format!("http://{}:8080/large", lab.near().any_port(Family::V4).ip());
-    let client = || {
-        let mut curl = Command::new("curl");
-        curl.args(["-s", "--noproxy", "*", "--max-time", "8", "-o", "/dev/null"]);
-        curl.args(["-w", "%{speed_download}\n", &url]);
-        lab.far().start(curl)
-    };
+    let client = || lab.far().start(nginx.curl(Duration::from_secs(8)));
     let clients = [client()?, client()?];
     let mut together = 0.0;
     for client in &clients {

@@ -312,6 +312,7 @@ pub fn commit(workspace: &Workspace) -> Result<String> {
         ":(exclude)docs/benchmarks.md",
         ":(exclude)docs/bench-*.svg",
         ":(exclude)docs/field.md",
+        ":(exclude)docs/soak.md",
     ];
     Ok(match git(&others)?.is_empty() {
         true => commit.to_owned(),

@@ -9,6 +9,7 @@ mod product;
 mod run;
 mod rustc;
 mod setup;
+mod soak;
 mod strip;
 mod tally;
 mod test;
@@ -44,6 +45,8 @@ enum Task {
     Bench(bench::Options),
     /// Runs other people's servers and clients under limits, and writes docs/field.md
     Field(field::Options),
+    /// Lets everything come and go under a daemon's limits, and writes docs/soak.md
+    Soak(soak::Options),
     /// Runs the kernel tests, or a command, on the distribution's kernels in virtual machines
     Vm(vm::Options),
     /// Builds the eBPF object from source; cargo build then embeds it
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Field(options) => field::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::BuildEbpf(options) => ebpf::run(&options).map(success),
         Task::BuildRelease => product::run().map(success),
