@@ -14,6 +14,7 @@ pub mod limit;
 pub mod names;
 pub mod newcomer;
 pub mod send_window;
+pub mod slots;
 pub mod tag;
 pub mod traffic;
 pub mod window;

@@ -2,33 +2,16 @@
 
 use crate::{address::TrafficClass, map_value, traffic::Direction};
 
-/// The most slots there are (slot 0 is nobody's); [`slots_for`] says how many there are here.
+/// The most slots there are (slot 0 is nobody's); [`crate::slots::slots_for`] says how many there are here.
 ///
 /// When all are taken, further processes share slots, one for each pair of cgroup and user; see
 /// [`MAX_CROWDS`].
-pub const MAX_SLOTS: u32 = 8192;
+pub const MAX_SLOTS: u32 = 65_536;
 
 /// How many of the slots are kept for processes that have none of their own, so that limits by user and by
 /// cgroup hold them, too. When these are taken as well, further sockets stay untagged, and their traffic counts as
 /// unattributed, which the coverage figure shows.
 pub const MAX_CROWDS: u32 = 256;
-
-/// The memory that counters may take, in bytes: a slot's counters exist once for every CPU.
-const COUNTERS_MEMORY: usize = 34 * 1024 * 1024;
-
-/// How many slots a machine with so many CPUs has: all, as long as their counters stay within
-/// 34 MiB (up to 32 CPUs), and never fewer than 1024.
-pub const fn slots_for(cpus: usize) -> u32 {
-    let cpus = if cpus == 0 { 1 } else { cpus };
-    let fit = COUNTERS_MEMORY / (size_of::<crate::traffic::Counters>() * cpus);
-    if fit > MAX_SLOTS as usize {
-        MAX_SLOTS
-    } else if fit < 1024 {
-        1024
-    } else {
-        fit as u32
-    }
-}
 
 /// The slot that counts what belongs to no known process.
 pub const UNATTRIBUTED: u32 = 0;
@@ -101,18 +84,6 @@ impl SlotState {
         match class {
             TrafficClass::Internet => internet,
             TrafficClass::Local => local,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_machines_have_fewer_slots() {
-        for (cpus, slots) in [(0, 8192), (2, 8192), (32, 8192), (64, 4096), (1024, 1024)] {
-            assert_eq!(slots_for(cpus), slots, "{cpus} CPUs");
         }
     }
 }

@@ -10,7 +10,7 @@ use kernel_tests::{
     outcome::{expect_ratio, figure},
     peer::{Job, Peer},
     process::as_user,
-    product::{Limiter, Top},
+    product::{Limiter, Top, limit_command},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -123,7 +123,8 @@ fn pids(started: &Value) -> anyhow::Result<Vec<u32>> {
         .collect())
 }
 
-/// More than there are slots.
+/// So many slots are asked for, and there are more processes.
+const SLOTS: &str = "8192";
 const CROWD: u32 = 9000;
 /// No process of another test has this user.
 const UID: &str = "64325";
@@ -144,7 +145,9 @@ fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
             }
         })
         .collect();
-    let _limiter = Limiter::start(&[], &options)?;
+    let mut limit = limit_command(&[], &options)?;
+    limit.env("CHADTHROTTLE_TEST_SLOTS", SLOTS);
+    let _limiter = Limiter::from_command(limit)?;
     let job = Job::many_processes(CROWD).connect(sink.address()?);
     // Each a datagram a second.
     let job = job.amount(100_000).chunk(1000).rate(1000);

@@ -10,7 +10,7 @@ use aya::{
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
     landing,
-    limit::{Enforced, Limit, MAX_LIMITS, Paced, more_paced},
+    limit::{Enforced, Limit, Paced, more_paced},
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_MORE_PACED, MAP_PACED},
     traffic::Direction,
 };
@@ -167,11 +167,13 @@ pub struct Present {
 
 /// No cell is free.
 #[derive(Debug, thiserror::Error)]
-#[error("{} limits are in force, which is the most there can be", MAX_LIMITS - 1)]
-pub struct CellsExhausted;
+#[error("{0} limits are in force, which is the most there can be on this machine")]
+pub struct CellsExhausted(u32);
 
 /// The limit cells and what was enforced.
 pub struct LimitCells {
+    /// How many cells there are, with the unused one.
+    count: u32,
     limits: Array<MapData, Limit>,
     enforced: Array<MapData, Enforced>,
     paced: Array<MapData, Paced>,
@@ -183,14 +185,16 @@ pub struct LimitCells {
 }
 
 impl LimitCells {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    /// With `count` cells.
+    pub(super) fn take(ebpf: &mut Ebpf, count: u32) -> anyhow::Result<Self> {
         Ok(Self {
+            count,
             limits: super::take_map(ebpf, MAP_LIMITS)?,
             enforced: super::take_map(ebpf, MAP_ENFORCED)?,
             paced: super::take_map(ebpf, MAP_PACED)?,
             more_paced: super::take_map(ebpf, MAP_MORE_PACED)?,
             more: HashMap::new(),
-            free: (1..MAX_LIMITS).rev().collect(),
+            free: (1..count).rev().collect(),
         })
     }
 
@@ -200,7 +204,7 @@ impl LimitCells {
     ///
     /// [`CellsExhausted`], or the kernel's.
     pub fn allocate(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
-        let index = self.free.pop().ok_or(CellsExhausted)?;
+        let index = self.free.pop().ok_or(CellsExhausted(self.count - 1))?;
         let cell = Cell {
             index,
             allowed: Allowed::default(),

@@ -32,7 +32,7 @@ use aya::{
     Ebpf,
     programs::{cgroup_sock_addr::CgroupSockAddrLink, fexit::FExitLink},
 };
-use chadthrottle_common::{tag::slots_for, traffic::Direction};
+use chadthrottle_common::traffic::Direction;
 
 pub use attach::cgroup_root;
 pub use events::{Announcements, Events, Roads, WatchedEvents};
@@ -92,7 +92,7 @@ impl Kernel {
     pub fn load() -> anyhow::Result<(Self, Events)> {
         let root = cgroup_root()?;
         lift_resource_limits();
-        let slots = slots_for(cpus()?);
+        let slots = slots::of_this_machine(cpus()?)?;
         let object::Loaded {
             mut ebpf,
             windows,
@@ -122,7 +122,7 @@ impl Kernel {
             sockets: SocketTags::take(&mut ebpf)?,
             counters: CounterMap::take(&mut ebpf)?,
             devices: DeviceMap::take(&mut ebpf)?,
-            limits: LimitCells::take(&mut ebpf)?,
+            limits: LimitCells::take(&mut ebpf, 2 * slots)?,
             announcements,
             newcomers: Newcomers::take(&mut ebpf)?,
             forks: Forks::new(forks),

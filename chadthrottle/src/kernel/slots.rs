@@ -9,12 +9,16 @@ use chadthrottle_common::{
     address::TrafficClass,
     names::{MAP_CROWD_SLOTS, MAP_CROWDS, MAP_FREE_SLOTS, MAP_PROCESS_SLOTS, MAP_SLOTS},
     newcomer::Kind,
-    tag::{MAX_CROWDS, SlotState, Tag, UNATTRIBUTED},
+    slots::slots_for,
+    tag::{MAX_CROWDS, MAX_SLOTS, SlotState, Tag, UNATTRIBUTED},
     traffic::Direction,
 };
 
 use super::limits::Cell;
 use crate::model::process::Pid;
+
+/// Asks for so many slots in place of those that a machine has: so that tests can use them all.
+const TEST_SLOTS: &str = "CHADTHROTTLE_TEST_SLOTS";
 
 /// Flag of `bpf_map_update_elem`: fail if the entry is there.
 const BPF_NOEXIST: u64 = 1;
@@ -23,6 +27,24 @@ const BPF_NOEXIST: u64 = 1;
 #[derive(Debug, thiserror::Error)]
 #[error("{0} processes are being told apart already, which is the most this machine's slots allow")]
 pub struct SlotsExhausted(pub u32);
+
+/// How many slots this machine has, whose CPUs are so many.
+///
+/// # Errors
+///
+/// A test asks for too few or too many.
+pub(super) fn of_this_machine(cpus: usize) -> anyhow::Result<u32> {
+    if let Some(asked) = std::env::var_os(TEST_SLOTS) {
+        let least = 2 * MAX_CROWDS;
+        let asked = asked.to_str().and_then(|asked| asked.parse().ok());
+        return asked
+            .filter(|asked| (least..=MAX_SLOTS).contains(asked))
+            .with_context(|| format!("{TEST_SLOTS} must be from {least} to {MAX_SLOTS}"));
+    }
+    let memory = rustix::system::sysinfo();
+    let memory = u64::from(memory.mem_unit) * memory.totalram as u64;
+    Ok(slots_for(cpus, memory))
+}
 
 /// The places of cells, by direction and class; 0 for unlimited.
 pub(super) fn indexes<'a>(

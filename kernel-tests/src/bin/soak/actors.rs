@@ -31,7 +31,8 @@ pub const CROWD: u64 = 1_000_000;
 
 /// No process of a test has this user.
 const UID: &str = "64326";
-/// More than there are slots.
+/// So many slots the daemon is given, and there are more processes.
+const SLOTS: &str = "8192";
 const PROCESSES: u32 = 9000;
 
 /// What is there all the time.
@@ -60,7 +61,9 @@ impl Stage {
             nginx::PROGRAM
         );
         let home = Home::new(&rules)?;
-        let daemon = home.daemon()?;
+        let mut daemon = home.command(&["daemon"])?;
+        daemon.env("CHADTHROTTLE_TEST_SLOTS", SLOTS);
+        let daemon = home.daemon_by(daemon)?;
         let (web, crowd) = (Lab::new()?, Lab::new()?);
         let folder = tempfile::tempdir()?;
         let nginx = Nginx::start(web.near(), folder.path())?.context("nginx is not installed")?;
