@@ -20,11 +20,12 @@
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
 //! - [`queue`]: queueing disciplines, and what they do to round trips
-//! - [`machine`], [`results`], [`table`]: what was measured on what, kept, and shown in a document
+//! - [`machine`], [`results`], [`table`], [`document`]: what was measured on what, kept, and shown in a document
 //! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
 pub mod cgroup;
 pub mod clients;
+pub mod document;
 pub mod flow;
 pub mod goodput;
 pub mod home;

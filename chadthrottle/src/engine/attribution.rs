@@ -160,6 +160,7 @@ impl Engine {
         let mut tagged = 0;
         let mut pidfd = None;
         self.attend();
+        let was_known = self.owners.of_process(pid).is_some();
         for descriptor in descriptors::sockets(pid) {
             self.attend();
             let attribution = &mut self.attribution;
@@ -197,8 +198,9 @@ impl Engine {
         {
             owner.connections = inet;
             owner.scanned = Some(Instant::now());
-            // A process that calls exec keeps its id and its sockets.
-            if let Some(identity) = self.attribution.identify(pid)
+            // A process that calls exec keeps its id and its sockets. Who has become known just now was identified.
+            if was_known
+                && let Some(identity) = self.attribution.identify(pid)
                 && identity.key == owner.identity.key
                 && identity != owner.identity
             {

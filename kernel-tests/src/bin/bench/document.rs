@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
+use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -16,15 +17,17 @@ const HEAD: &str = "\
 Made by `cargo xtask bench`, which measures and writes this whole file and its pictures: change the
 bench in `kernel-tests/src/bin/bench`, not what is here. `cargo xtask bench pacing` measures one
 section again; `cargo xtask bench --write` only writes this file, from the latest results in
-`target/bench`. All traffic is between two network namespaces joined by a veth pair, which carries
+`target/bench`. A section of which there are none stays as it was. All traffic is between two network namespaces joined by a veth pair, which carries
 packets of up to 64 KiB whole; 1 kB is 1000 bytes. Figures in bold miss their target.
 ";
 
 /// Writes all of it.
 pub fn write(results: &Path, docs: &Path) -> Result<()> {
+    let path = docs.join("benchmarks.md");
     let mut writer = Writer {
         results,
         docs,
+        before: fs::read_to_string(&path).unwrap_or_default(),
         text: HEAD.to_owned(),
     };
     writer.section("Landing", "landing", landing::render)?;
@@ -43,7 +46,6 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
         plain(neighbour::render(it))
     })?;
     writer.section("Real clients", "clients", |it| plain(clients::render(it)))?;
-    let path = docs.join("benchmarks.md");
     // Parts end as they like; one empty line is enough.
     let mut text = writer.text;
     while text.contains("\n\n\n") {
@@ -55,6 +57,8 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
 struct Writer<'a> {
     results: &'a Path,
     docs: &'a Path,
+    /// The document that there is.
+    before: String,
     text: String,
 }
 
@@ -70,6 +74,12 @@ impl Writer<'_> {
             .filter(|part| part.name.split('-').next() == Some(word))
             .map(|part| Part::read(self.results, part.name))
             .collect::<Result<Vec<_>>>()?;
+        if parts.iter().all(|part| part.machine.is_none())
+            && let Some((_, kept)) = document::sections(&self.before).find(|(its, _)| *its == title)
+        {
+            self.text.push_str(&kept);
+            return Ok(());
+        }
         self.text.push_str(&format!("\n## {title}\n"));
         if parts.iter().any(|part| !part.results.is_empty()) {
             let (text, plots) = render(&parts);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kernel_tests::{flow::Direction, machine::Machine, table::Table};
+use kernel_tests::{document, flow::Direction, machine::Machine, table::Table};
 
 use crate::{
     cell::{BOUNDS, Cell, Outcome, Phase, Target},
@@ -51,26 +51,14 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     }
     let path = docs.join("field.md");
     let before = fs::read_to_string(&path).unwrap_or_default();
-    // What was not measured again stays as it was, with its date and commit.
-    let mut sections: BTreeMap<Vec<u32>, String> = sections(&before);
+    let mut sections: BTreeMap<Vec<u32>, String> = (document::sections(&before))
+        .map(|(kernel, text)| (numbers(kernel), text))
+        .collect();
     for (kernel, (machine, cells)) in &kernels {
         sections.insert(kernel.clone(), of_kernel(machine, cells));
     }
     let text = HEAD.to_owned() + &sections.into_values().collect::<String>();
     fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
-}
-
-/// How a kernel's section begins.
-const SECTION: &str = "\n## Linux ";
-
-/// The sections of a document, by their kernels' versions.
-fn sections(document: &str) -> BTreeMap<Vec<u32>, String> {
-    let sections = document.split(SECTION).skip(1);
-    let whole = sections.map(|section| {
-        let version = section.lines().next().unwrap_or_default();
-        (numbers(version), format!("{SECTION}{section}"))
-    });
-    whole.collect()
 }
 
 /// A version, to be compared.
@@ -109,7 +97,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
     head.push("resent".to_owned());
     let columns: Vec<&str> = head.iter().map(String::as_str).collect();
     let mut text = format!(
-        "{SECTION}{}\n\n{}, {}; {}, commit {}.\n",
+        "\n## Linux {}\n\n{}, {}; {}, commit {}.\n",
         machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
     );
     let measured = cells.values().filter(|cell| cell.mean().is_some()).count();
@@ -209,24 +197,5 @@ fn resent<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     match shares.fold(f64::NAN, f64::max) {
         worst if worst.is_nan() => "–".to_owned(),
         worst => format!("{:.1} %", worst * 100.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_is_taken_apart_by_kernels() {
-        let document = "# In the field\n\n## Linux 6.1.0-57-amd64\n\none\n\n## Linux 5.10.0-46\n\n### Midway\n";
-        let found = sections(document);
-        assert_eq!(
-            found.into_values().collect::<Vec<_>>(),
-            [
-                "\n## Linux 5.10.0-46\n\n### Midway\n",
-                "\n## Linux 6.1.0-57-amd64\n\none\n",
-            ]
-        );
-        assert!(sections("").is_empty());
     }
 }
