@@ -1,12 +1,16 @@
 //! Many processes, many sockets.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use kernel_tests::{
     TestResult, kernel_test,
     lab::{End, Family, Lab},
     moment::{Moment, until},
+    named_program::NamedProgram,
     outcome::{expect_ratio, figure},
     peer::{Job, Peer},
     process::as_user,
@@ -178,4 +182,41 @@ fn processes_without_a_slot_are_limited_by_user_and_by_cgroup() -> TestResult {
         expect_ratio(what, crowd_gets(&options)?, 1e6, 0.3..=1.1)?;
     }
     Ok(())
+}
+
+/// Their slots go to others, and nothing that the kernel still knows of them takes those away again.
+#[test]
+fn processes_that_end_before_they_are_looked_at_leave_their_slots_whole() -> TestResult {
+    kernel_test!();
+    const FEW_SLOTS: &str = "512";
+    let lab = Lab::new()?;
+    let program = NamedProgram::new("ct-later")?;
+    let options = ["--program", "ct-later", "--upload", "200K"];
+    let mut limit = limit_command(&[], &options)?;
+    limit.env("CHADTHROTTLE_TEST_SLOTS", FEW_SLOTS);
+    let limiter = Limiter::from_command(limit)?;
+    let begun = Moment::now();
+    // As if it were busy with others.
+    limiter.signal(Signal::STOP)?;
+    let address = lab.far().any_port(Family::V4).ip();
+    let mut bash = Command::new("bash");
+    let many = format!("for i in {{1..300}}; do (exec 3<>/dev/udp/{address}/9); done");
+    bash.args(["-c", &many]);
+    lab.near().run(bash)?;
+    limiter.signal(Signal::CONT)?;
+    // They keep their slots for a second, as few are left.
+    (Moment::now() + Duration::from_secs(5)).wait();
+    let sink = lab.far().any_port(Family::V4);
+    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
+    let job = Job::busy().connect(sink.address()?).send();
+    let later = (0..5)
+        .map(|_| Peer::from_command(program.command(&job)?, lab.near().place()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // All processes are looked at after half a minute at the latest.
+    (begun + Duration::from_secs(36)).wait();
+    let from = Moment::now();
+    let until = from + Duration::from_secs(3);
+    let arrived = sink.received_until(until)?.rate(from, until)?;
+    drop(later);
+    expect_ratio("five of them", arrived, 1e6, 0.7..=1.2)
 }

@@ -138,8 +138,14 @@ impl Engine {
         let with_slots: Vec<(Pid, Tag)> = self.kernel.slots.processes().collect();
         for (pid, tag) in with_slots {
             self.attend();
-            if self.owners.of_tag(tag).is_none() {
+            if self.owners.of_tag(tag).is_some() {
+                continue;
+            }
+            // Of a slot that went to the next owner, it may have been read before.
+            if self.kernel.slots.is_current(tag) {
                 self.admit(tag, pid, None);
+            } else {
+                self.kernel.slots.forget_process(pid, tag);
             }
         }
         let crowds: Vec<(Kind, Tag)> = self.kernel.slots.crowds().collect();

@@ -167,15 +167,16 @@ impl Engine {
     fn notice_ended(&mut self) {
         let now = Instant::now();
         let ended = ended_processes(&self.owners);
-        for pid in &ended {
+        for (slot, pid) in &ended {
             self.attend();
-            let Some(owner) = self.owners.of_process_mut(*pid) else {
+            // By its slot: another process may have its id by now.
+            let Some(owner) = self.owners.of_slot_mut(*slot) else {
                 continue;
             };
             owner.ended = Some(now);
             owner.pidfd = None;
             owner.connections = 0;
-            self.kernel.slots.forget_process(*pid);
+            self.kernel.slots.forget_process(*pid, owner.tag);
             if self.rules.process_ended(owner.identity.key) {
                 let text = format!(
                     "{} ({pid}) ended; its limit is gone with it",
@@ -184,7 +185,7 @@ impl Engine {
                 self.notices.info(text);
             }
         }
-        for pid in &ended {
+        for (_, pid) in &ended {
             // Somebody else may hold its sockets now, or have its id.
             self.look_at(*pid);
         }
@@ -346,13 +347,15 @@ impl Engine {
         self.departed = PerDirection::of(|direction| {
             *self.departed.get(direction) + last.passed(direction).payload
         });
-        if let Some(owner) = self.owners.remove(tag.slot)
-            && let Some(enforcement) = owner.enforcement
-        {
-            for cell in enforcement.own {
-                self.kernel.limits.release(cell.cell);
+        if let Some(owner) = self.owners.remove(tag.slot) {
+            // Of one that had ended before it was looked at, the end was never noticed.
+            self.kernel.slots.forget_process(owner.pid(), tag);
+            if let Some(enforcement) = owner.enforcement {
+                for cell in enforcement.own {
+                    self.kernel.limits.release(cell.cell);
+                }
+                self.forget_limits_of(owner.identity.key);
             }
-            self.forget_limits_of(owner.identity.key);
         }
         self.kernel.counters.clear(tag.slot)?;
         // The next owner may be in another network namespace.
@@ -373,13 +376,15 @@ fn payload(counters: &Counters) -> u64 {
 }
 
 /// The processes whose descriptors say that they have ended.
-fn ended_processes(owners: &Owners) -> Vec<Pid> {
+/// The processes that have ended since they were asked for last, each with its slot.
+fn ended_processes(owners: &Owners) -> Vec<(u32, Pid)> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let (mut descriptors, pids): (Vec<_>, Vec<_>) = owners
+    let (mut descriptors, processes): (Vec<_>, Vec<_>) = owners
         .iter()
         .filter_map(|owner| {
             let pidfd = owner.pidfd.as_ref()?;
-            Some((PollFd::new(pidfd, PollFlags::IN), owner.pid()))
+            let who = (owner.tag.slot, owner.pid());
+            Some((PollFd::new(pidfd, PollFlags::IN), who))
         })
         .unzip();
     let at_once = Timespec {
@@ -392,8 +397,8 @@ fn ended_processes(owners: &Owners) -> Vec<Pid> {
     }
     descriptors
         .iter()
-        .zip(pids)
+        .zip(processes)
         .filter(|(descriptor, _)| !descriptor.revents().is_empty())
-        .map(|(_, pid)| pid)
+        .map(|(_, process)| process)
         .collect()
 }

@@ -164,10 +164,18 @@ impl Slots {
         self.crowds.iter().filter_map(Result::ok)
     }
 
-    /// Forgets that a process, which has ended, has a slot; its sockets keep it.
-    pub fn forget_process(&mut self, pid: Pid) {
-        // Not being there is what is wanted.
-        let _ = self.processes.remove(&pid.0);
+    /// Whether a slot is still that of the owner whose tag this is, or of the next one.
+    pub fn is_current(&self, tag: Tag) -> bool {
+        (self.states.get(&tag.slot, 0)).is_ok_and(|state| state.generation == tag.generation)
+    }
+
+    /// Forgets that a process, which has ended, has a slot; its sockets keep it. Another process that has its id by
+    /// now keeps its own slot.
+    pub fn forget_process(&mut self, pid: Pid, tag: Tag) {
+        if matches!(self.known(pid), Ok(Some(its)) if its == tag) {
+            // Not being there is what is wanted.
+            let _ = self.processes.remove(&pid.0);
+        }
     }
 
     /// Writes what the kernel looks at for every packet of a slot: the cell of each direction and

@@ -93,7 +93,7 @@ impl Stage {
 }
 
 /// Who does something again and again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Actor {
     /// Downloads for twenty seconds.
     Downloads,

@@ -28,6 +28,9 @@ struct Options {
     /// How long.
     #[arg(long, default_value_t = 60)]
     minutes: u32,
+    /// Leaves an actor out: to find out what it takes for something to go wrong.
+    #[arg(long, value_name = "ACTOR")]
+    without: Vec<Actor>,
 }
 
 /// A minute begins with the tenth second of what was begun: nginx, its clients, and the daemon's first look.
@@ -52,6 +55,9 @@ fn run(options: &Options) -> Result<bool> {
     let troubles = Mutex::new(Vec::new());
     let minutes = thread::scope(|scope| -> Result<Vec<Minute>> {
         for actor in Actor::ALL {
+            if options.without.contains(&actor) {
+                continue;
+            }
             let (stage, done, troubles) = (&stage, &done, &troubles);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {

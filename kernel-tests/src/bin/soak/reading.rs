@@ -23,6 +23,9 @@ const MOST_OF_A_PART: f64 = 1.15;
 /// No less of all payload may belong to known processes.
 const COVERAGE: f64 = 0.999;
 
+/// So many of a minute's warnings are shown.
+const MOST_WARNINGS: usize = 10;
+
 /// Reads what has changed.
 pub struct Watch<'a> {
     stage: &'a Stage,
@@ -153,6 +156,14 @@ impl<'a> Watch<'a> {
         let said = self.daemon().errors();
         let is_one = |line: &&str| line.contains("WARN") || line.contains("ERROR");
         let now = said.lines().filter(is_one).count();
+        for line in said
+            .lines()
+            .filter(is_one)
+            .skip(self.warnings)
+            .take(MOST_WARNINGS)
+        {
+            eprintln!("    {line}");
+        }
         now - std::mem::replace(&mut self.warnings, now)
     }
 }
