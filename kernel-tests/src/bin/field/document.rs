@@ -159,7 +159,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
                     cell.scene,
                     cell.phase,
                     cell.target.words(),
-                    said.join("; ")
+                    shortly(&said.join("; "))
                 ));
             }
             Outcome::Measured { .. } => {}
