@@ -220,3 +220,28 @@ fn processes_that_end_before_they_are_looked_at_leave_their_slots_whole() -> Tes
     drop(later);
     expect_ratio("five of them", arrived, 1e6, 0.7..=1.2)
 }
+
+/// Slots are kept for those that a limit is for.
+#[test]
+fn a_program_is_limited_when_no_slot_is_left() -> TestResult {
+    kernel_test!();
+    const FEW_SLOTS: &str = "512";
+    let lab = Lab::new()?;
+    let program = NamedProgram::new("ct-needy")?;
+    let options = ["--program", "ct-needy", "--upload", "500K"];
+    let mut limit = limit_command(&[], &options)?;
+    limit.env("CHADTHROTTLE_TEST_SLOTS", FEW_SLOTS);
+    let _limiter = Limiter::from_command(limit)?;
+    let sink = lab.far().any_port(Family::V4);
+    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
+    let others = Job::many_processes(400).connect(sink.address()?);
+    let others = lab.near().traffic(others)?;
+    others.event("started")?;
+    let needy = program.command(&Job::busy().connect(sink.address()?).send())?;
+    let _needy = Peer::from_command(needy, lab.near().place())?;
+    // It is found among the others with the second look after it.
+    let from = Moment::now() + Duration::from_secs(4);
+    let until = from + Duration::from_secs(3);
+    let arrived = sink.received_until(until)?.rate(from, until)?;
+    expect_ratio("without a free slot", arrived, 5e5, 0.7..=1.2)
+}

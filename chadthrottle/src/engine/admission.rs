@@ -13,7 +13,7 @@ use chadthrottle_common::{
 use super::{Engine, cells::LimitCell};
 use crate::{
     kernel::SlotsExhausted,
-    model::process::Pid,
+    model::process::{Identity, Pid},
     policy::{
         choose::Choice,
         prewarm::{self, stand_ins},
@@ -55,31 +55,36 @@ impl Engine {
         }
     }
 
-    /// The tag of a running process; it gets a slot if it has none.
+    /// The tag of a running process that is to be limited; it gets a slot if it has none, one of those that are kept for
+    /// that if need be.
     ///
     /// # Errors
     ///
     /// [`SlotsExhausted`], or the kernel's, also when the process has
     /// just ended.
     pub(super) fn known(&mut self, pid: Pid) -> anyhow::Result<Tag> {
+        self.with_slot(pid, true)
+    }
+
+    fn with_slot(&mut self, pid: Pid, in_need: bool) -> anyhow::Result<Tag> {
         if let Some(owner) = self.owners.of_process(pid)
             && owner.ended.is_none()
         {
             return Ok(owner.tag);
         }
-        let tag = self.kernel.slots.of_process(pid)?;
+        let tag = self.kernel.slots.of_process(pid, in_need)?;
         self.admit(tag, pid, None);
         Ok(tag)
     }
 
-    /// The same, and where no slot is left the tag of all processes of its user and cgroup that have none. Limits by
-    /// user, cgroup or unit hold them.
+    /// The tag of a running process, and where no slot is left that of all processes of its user and cgroup that have
+    /// none. Limits by user, cgroup or unit hold them; a process for which another limit is gets a slot that is kept.
     ///
     /// # Errors
     ///
-    /// As [`Self::known`].
+    /// As of [`Self::known`].
     pub(super) fn known_or_crowd(&mut self, pid: Pid) -> anyhow::Result<Tag> {
-        let exhausted = match self.known(pid) {
+        let exhausted = match self.with_slot(pid, false) {
             Err(error) if error.is::<SlotsExhausted>() => error,
             known => return known,
         };
@@ -97,7 +102,22 @@ impl Engine {
         let kind = kind.crowd();
         let tag = self.kernel.slots.of_crowd(kind)?;
         self.admit_crowd(tag, kind);
+        if self.is_in_need(&identity, tag) {
+            return self.known(pid);
+        }
         Ok(tag)
+    }
+
+    /// Whether other limits are for a process than for the crowd that it is one of, and a slot of its own can be had.
+    pub(super) fn is_in_need(&mut self, process: &Identity, crowd: Tag) -> bool {
+        if !self.kernel.slots.keeps_any() {
+            return false;
+        }
+        let parents = || ancestry::ancestors(process.key.pid);
+        let its = self.rules.choose(process, parents);
+        let crowd = self.owners.of_tag(crowd);
+        let held = crowd.and_then(|crowd| crowd.enforcement.as_ref());
+        held.map_or(!its.is_empty(), |held| held.choice != its)
     }
 
     /// Lets processes that share a slot become known, and meet the rules as one.
@@ -110,7 +130,7 @@ impl Engine {
         let pid = owner.pid();
         self.notices.warn(format!(
             "{} processes are told apart, which is the most this machine's slots allow: further ones of {} in {} are \
-             in one row, and only limits by user, cgroup or unit hold them",
+             in one row, unless another limit than by user, cgroup or unit is for them",
             self.kernel.slots.count() - 1,
             owner.identity.user,
             owner.identity.cgroup

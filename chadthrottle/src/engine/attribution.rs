@@ -52,6 +52,8 @@ pub struct Attribution {
 #[derive(Default)]
 struct Look {
     held: HashMap<Pid, HashSet<u64>>,
+    /// Of those in a crowd, who should have a slot of its own.
+    in_need: HashMap<Pid, bool>,
 }
 
 impl Look {
@@ -185,6 +187,7 @@ impl Engine {
             }
             if let Some(Some(tag)) = known
                 && rightly_tagged(&self.owners, look, tag, pid, inode)
+                && !self.is_passed_over(look, tag, pid)
             {
                 continue;
             }
@@ -217,6 +220,20 @@ impl Engine {
         tagged
     }
 
+    /// Whether a process has the tag of a crowd, and should have one of its own.
+    fn is_passed_over(&mut self, look: &mut Look, tag: Tag, pid: Pid) -> bool {
+        if !(self.owners.of_tag(tag)).is_some_and(Owner::is_crowd) {
+            return false;
+        }
+        if let Some(known) = look.in_need.get(&pid) {
+            return *known;
+        }
+        let identity = self.attribution.identify(pid);
+        let in_need = identity.is_some_and(|identity| self.is_in_need(&identity, tag));
+        look.in_need.insert(pid, in_need);
+        in_need
+    }
+
     fn tag(
         &mut self,
         look: &mut Look,
@@ -235,6 +252,7 @@ impl Engine {
         }
         if let Some(tag) = self.kernel.sockets.get(&socket)?
             && rightly_tagged(&self.owners, look, tag, pid, inode)
+            && !self.is_passed_over(look, tag, pid)
         {
             self.attribution.remember(inode, Some(tag));
             return Ok(Tagged::Rightly);

@@ -196,7 +196,7 @@ impl Engine {
         let now = Instant::now();
         let interval = now.duration_since(self.sampled);
         self.sampled = now;
-        let busy = self.read_counters(interval, now);
+        let (busy, crowds_moved) = self.read_counters(interval, now);
         let limited = self.owners.iter().filter_map(|owner| {
             let enforcement = owner.enforcement.as_ref()?;
             Some((&enforcement.choice, owner.admitted()))
@@ -238,7 +238,9 @@ impl Engine {
         };
         let snapshot = self.picture();
         self.retire_departed(now);
-        self.look_around(&busy, strangers, now);
+        // Who came when no slot was left, and is to be limited, is one of a crowd until it is found.
+        let hidden = crowds_moved && self.rules.iter().next().is_some();
+        self.look_around(&busy, strangers || hidden, now);
         let changed = self.owners.iter().filter(|owner| owner.changed);
         let changed: Vec<u32> = changed.map(|owner| owner.tag.slot).collect();
         for slot in changed {
@@ -255,24 +257,25 @@ impl Engine {
         self.watching = watching;
     }
 
-    /// Returns the processes that moved something.
-    fn read_counters(&mut self, interval: Duration, now: Instant) -> Vec<Pid> {
+    /// Returns the processes that moved something, and whether a crowd did.
+    fn read_counters(&mut self, interval: Duration, now: Instant) -> (Vec<Pid>, bool) {
         let mut busy = Vec::new();
+        let mut crowds = false;
         for slot in self.owners.slots() {
             self.attend();
             let Some(owner) = self.owners.of_slot_mut(slot) else {
                 continue;
             };
             match self.kernel.counters.read(owner.tag.slot) {
-                Ok(counters) => {
-                    if owner.sample(counters, interval, now) && !owner.is_crowd() {
-                        busy.push(owner.pid());
-                    }
-                }
+                Ok(counters) => match owner.sample(counters, interval, now) {
+                    true if owner.is_crowd() => crowds = true,
+                    true => busy.push(owner.pid()),
+                    false => {}
+                },
                 Err(error) => log::warn!("{error:#}"),
             }
         }
-        busy
+        (busy, crowds)
     }
 
     /// Returns whether more bytes are unattributed than before.
@@ -287,7 +290,7 @@ impl Engine {
 
     /// Looks at the processes that moved something, and their children, which may have been
     /// handed connections; at the others now and then; at all when there are
-    /// strangers: bytes that were unattributed.
+    /// strangers: bytes that were unattributed, or a crowd's that may hide who is to be limited.
     fn look_around(&mut self, busy: &[Pid], strangers: bool, now: Instant) {
         let since = now.duration_since(self.looked_at_all);
         if (strangers && since >= self.look_at_all_after) || since >= LOOK_AT_ALL[1] {

@@ -54,6 +54,10 @@ pub(super) fn indexes<'a>(
     Direction::BOTH.map(|direction| TrafficClass::BOTH.map(|class| index(direction, class)))
 }
 
+/// So many slots are kept for processes that need one of their own, because a limit is for them that does not hold
+/// all of their user and cgroup: an eighth where there are fewer.
+const RESERVED: u32 = 512;
+
 /// The slot maps.
 pub struct Slots {
     states: Array<MapData, SlotState>,
@@ -61,6 +65,9 @@ pub struct Slots {
     processes: HashMap<MapData, u32, Tag>,
     crowds: HashMap<MapData, Kind, Tag>,
     free_for_crowds: Queue<MapData, Tag>,
+    /// Those that are kept, the next one last; and how many are kept at the most.
+    reserve: Vec<Tag>,
+    reserved: usize,
     count: u32,
 }
 
@@ -72,6 +79,8 @@ impl Slots {
             processes: super::take_map(ebpf, MAP_PROCESS_SLOTS)?,
             crowds: super::take_map(ebpf, MAP_CROWDS)?,
             free_for_crowds: super::take_map(ebpf, MAP_CROWD_SLOTS)?,
+            reserve: Vec::new(),
+            reserved: RESERVED.min(count / 8) as usize,
             count: count - MAX_CROWDS,
         };
         let first = |slot| Tag {
@@ -93,17 +102,26 @@ impl Slots {
         self.count
     }
 
-    /// The slot of a process: the one the kernel gave it, else a free one.
+    /// Whether there is still one of those that are kept for processes in need.
+    pub fn keeps_any(&self) -> bool {
+        !self.reserve.is_empty()
+    }
+
+    /// The slot of a process: the one the kernel gave it, else a free one, or one of those that are kept if it is `in_need`
+    /// of one.
     ///
     /// # Errors
     ///
     /// [`SlotsExhausted`], or the kernel's.
-    pub fn of_process(&mut self, pid: Pid) -> anyhow::Result<Tag> {
+    pub fn of_process(&mut self, pid: Pid, in_need: bool) -> anyhow::Result<Tag> {
         if let Some(tag) = self.known(pid)? {
             return Ok(tag);
         }
         let tag = match self.free.pop(0) {
             Ok(tag) => tag,
+            Err(MapError::ElementNotFound) if in_need => {
+                (self.reserve.pop()).ok_or(SlotsExhausted(self.count - 1))?
+            }
             Err(MapError::ElementNotFound) => return Err(SlotsExhausted(self.count - 1).into()),
             Err(error) => return Err(error).context("taking a free slot"),
         };
@@ -111,7 +129,7 @@ impl Slots {
             return Ok(tag);
         }
         // The process made its first socket at this very moment: the kernel's choice stands.
-        self.free.push(tag, 0).context("giving a slot back")?;
+        self.release(tag)?;
         self.known(pid)?
             .with_context(|| format!("process {pid} could not be given a slot"))
     }
@@ -215,12 +233,16 @@ impl Slots {
         Ok(next)
     }
 
-    /// Makes a slot free for the next process.
+    /// Makes a slot free for the next process, or keeps it.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn release(&mut self, tag: Tag) -> anyhow::Result<()> {
+        if self.reserve.len() < self.reserved {
+            self.reserve.push(tag);
+            return Ok(());
+        }
         self.free
             .push(tag, 0)
             .with_context(|| format!("freeing slot {}", tag.slot))
