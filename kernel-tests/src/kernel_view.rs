@@ -39,9 +39,11 @@ fn descriptors_of(pid: u32) -> Result<Vec<String>> {
 }
 
 fn program(info: &str) -> Option<u64> {
-    let id = info
-        .lines()
-        .find_map(|line| line.strip_prefix("prog_id:"))?;
+    id(info, "prog_id:")
+}
+
+fn id(info: &str, key: &str) -> Option<u64> {
+    let id = info.lines().find_map(|line| line.strip_prefix(key))?;
     id.trim().parse().ok()
 }
 
@@ -86,10 +88,7 @@ pub fn until_gone(programs: &BTreeSet<u64>) -> Result<()> {
 /// How many entries all hash maps of a process have.
 pub fn map_entries_of(pid: u32) -> Result<usize> {
     let maps: BTreeSet<u64> = (descriptors_of(pid)?.iter())
-        .filter_map(|info| {
-            let id = info.lines().find_map(|line| line.strip_prefix("map_id:"))?;
-            id.trim().parse().ok()
-        })
+        .filter_map(|info| id(info, "map_id:"))
         .collect();
     let mut count = 0;
     for id in maps {

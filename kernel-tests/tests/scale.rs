@@ -133,6 +133,16 @@ const CROWD: u32 = 9000;
 /// No process of another test has this user.
 const UID: &str = "64325";
 
+/// Few enough for a test to use them all: half of them are for single processes.
+const FEW_SLOTS: &str = "512";
+
+/// A limiter that has so many slots.
+fn limiter_with(slots: &str, options: &[&str]) -> anyhow::Result<Limiter> {
+    let mut limit = limit_command(&[], options)?;
+    limit.env("CHADTHROTTLE_TEST_SLOTS", slots);
+    Limiter::from_command(limit)
+}
+
 /// What processes without a slot of their own get through a limit, of 1 MB/s, in bytes a second.
 fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
     let lab = Lab::new()?;
@@ -149,9 +159,7 @@ fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
             }
         })
         .collect();
-    let mut limit = limit_command(&[], &options)?;
-    limit.env("CHADTHROTTLE_TEST_SLOTS", SLOTS);
-    let _limiter = Limiter::from_command(limit)?;
+    let _limiter = limiter_with(SLOTS, &options)?;
     let job = Job::many_processes(CROWD).connect(sink.address()?);
     // Each a datagram a second.
     let job = job.amount(100_000).chunk(1000).rate(1000);
@@ -188,13 +196,10 @@ fn processes_without_a_slot_are_limited_by_user_and_by_cgroup() -> TestResult {
 #[test]
 fn processes_that_end_before_they_are_looked_at_leave_their_slots_whole() -> TestResult {
     kernel_test!();
-    const FEW_SLOTS: &str = "512";
     let lab = Lab::new()?;
     let program = NamedProgram::new("ct-later")?;
     let options = ["--program", "ct-later", "--upload", "200K"];
-    let mut limit = limit_command(&[], &options)?;
-    limit.env("CHADTHROTTLE_TEST_SLOTS", FEW_SLOTS);
-    let limiter = Limiter::from_command(limit)?;
+    let limiter = limiter_with(FEW_SLOTS, &options)?;
     let begun = Moment::now();
     // As if it were busy with others.
     limiter.signal(Signal::STOP)?;
@@ -225,13 +230,10 @@ fn processes_that_end_before_they_are_looked_at_leave_their_slots_whole() -> Tes
 #[test]
 fn a_program_is_limited_when_no_slot_is_left() -> TestResult {
     kernel_test!();
-    const FEW_SLOTS: &str = "512";
     let lab = Lab::new()?;
     let program = NamedProgram::new("ct-needy")?;
     let options = ["--program", "ct-needy", "--upload", "500K"];
-    let mut limit = limit_command(&[], &options)?;
-    limit.env("CHADTHROTTLE_TEST_SLOTS", FEW_SLOTS);
-    let _limiter = Limiter::from_command(limit)?;
+    let _limiter = limiter_with(FEW_SLOTS, &options)?;
     let sink = lab.far().any_port(Family::V4);
     let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
     let others = Job::many_processes(400).connect(sink.address()?);

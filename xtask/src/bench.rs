@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let docs = (options.out.clone()).unwrap_or_else(|| workspace.root.join("docs"));
+    let docs = workspace.docs(options.out.as_deref())?;
     let mut write = Command::new(&bench.program);
     succeed(write.arg("write").arg(&bench.results).arg(&docs))?;
     println!("Wrote {}", docs.join("benchmarks.md").display());
@@ -89,12 +89,11 @@ pub type Variables = Vec<(&'static str, String)>;
 
 /// Builds what is measured and brings what it is compared with.
 fn prepare(workspace: &Workspace) -> Result<Variables> {
-    let commit = commit(workspace)?;
     setup::test_tools(setup::Mode::Install)?;
     if let Err(error) = setup::bench_tools(setup::Mode::Install) {
         eprintln!("{error:#}. What needs them is left out.");
     }
-    let product = product::build(workspace, true, FromSource::IfNeeded)?;
+    let mut variables = variables(workspace)?;
     let tools = workspace.target.join("bench/tools");
     if !tools.join("bin/bandwhich").exists() {
         let mut install =
@@ -103,12 +102,9 @@ fn prepare(workspace: &Workspace) -> Result<Variables> {
             eprintln!("bandwhich: {error:#}. It is left out.");
         }
     }
-    let text = |path: &Path| path.display().to_string();
-    Ok(vec![
-        ("CHADTHROTTLE_BIN", text(&product.binary)),
-        ("CHADTHROTTLE_BENCH_COMMIT", commit),
-        ("CHADTHROTTLE_BENCH_TOOLS", text(&tools.join("bin"))),
-    ])
+    let bin = tools.join("bin").display().to_string();
+    variables.push(("CHADTHROTTLE_BENCH_TOOLS", bin));
+    Ok(variables)
 }
 
 /// The program that measures, and where its results are.
@@ -289,6 +285,19 @@ pub fn program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     Ok(program
         .with_context(|| format!("cargo did not name {name}"))?
         .into())
+}
+
+/// Builds the program that is measured: what those who measure are told of it.
+///
+/// # Errors
+///
+/// It does not build, or git cannot say which commit it is.
+pub fn variables(workspace: &Workspace) -> Result<Variables> {
+    let product = product::build(workspace, true, FromSource::IfNeeded)?;
+    Ok(vec![
+        ("CHADTHROTTLE_BIN", product.binary.display().to_string()),
+        ("CHADTHROTTLE_BENCH_COMMIT", commit(workspace)?),
+    ])
 }
 
 /// The commit that is measured, and whether the tree differs from it.

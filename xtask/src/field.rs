@@ -10,12 +10,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::{
     bench,
     privilege::{Ask, as_root},
-    product::{self, FromSource},
     vm::shell_quoted,
     workspace::{Workspace, succeed},
 };
@@ -58,11 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let mut failed = Vec::new();
     if !options.write {
-        let product = product::build(&workspace, true, FromSource::IfNeeded)?;
-        let variables = vec![
-            ("CHADTHROTTLE_BIN", product.binary.display().to_string()),
-            ("CHADTHROTTLE_BENCH_COMMIT", bench::commit(&workspace)?),
-        ];
+        let variables = bench::variables(&workspace)?;
         let mut words = vec!["measure".to_owned()];
         words.extend(options.sample.then(|| "--sample".to_owned()));
         for kernel in &options.kernels {
@@ -94,8 +89,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let docs = (options.out.clone()).unwrap_or_else(|| workspace.root.join("docs"));
-    ensure!(docs.is_dir(), "{} is no folder", docs.display());
+    let docs = workspace.docs(options.out.as_deref())?;
     succeed(Command::new(&program).arg("write").arg(&results).arg(&docs))?;
     println!("Wrote {}", docs.join("field.md").display());
     Ok(match failed.as_slice() {

@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     bench,
     privilege::{Ask, as_root},
-    product::{self, FromSource},
     workspace::Workspace,
 };
 
@@ -34,13 +33,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let program = bench::program(&workspace, "soak")?;
-    let product = product::build(&workspace, true, FromSource::IfNeeded)?;
-    let variables = vec![
-        ("CHADTHROTTLE_BIN", product.binary.display().to_string()),
-        ("CHADTHROTTLE_BENCH_COMMIT", bench::commit(&workspace)?),
-    ];
-    let docs = (options.out.clone()).unwrap_or_else(|| workspace.root.join("docs"));
-    ensure!(docs.is_dir(), "{} is no folder", docs.display());
+    let variables = bench::variables(&workspace)?;
+    let docs = workspace.docs(options.out.as_deref())?;
     let mut soak: Command = as_root(&program, Ask::Yes, &variables)
         .context("it must run as root, and there is no sudo here")?;
     soak.args(["--minutes", &options.minutes.to_string()]);

@@ -3,11 +3,11 @@
 use std::{
     env,
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use cargo_metadata::{Message, MetadataCommand, PackageId};
 
 /// The workspace of the directory this was started in.
@@ -41,6 +41,17 @@ impl Workspace {
             target: metadata.target_directory.into(),
             chadthrottle: package.id,
         })
+    }
+
+    /// The folder that a document goes to: the one that was asked for, or the repository's.
+    ///
+    /// # Errors
+    ///
+    /// It is no folder.
+    pub fn docs(&self, asked: Option<&Path>) -> Result<PathBuf> {
+        let docs = asked.map_or_else(|| self.root.join("docs"), Path::to_owned);
+        ensure!(docs.is_dir(), "{} is no folder", docs.display());
+        Ok(docs)
     }
 
     /// The cargo that runs this xtask (with `cargo +nightly xtask`, that one), at the root.

@@ -164,14 +164,8 @@ impl Engine {
                 return None;
             }
         };
-        let moved = readings.into_iter().filter_map(|reading| {
-            let tcp = reading.tcp?;
-            let bytes = PerDirection {
-                download: tcp.received,
-                upload: tcp.acknowledged,
-            };
-            Some((reading.cookie, bytes))
-        });
+        let moved = (readings.into_iter())
+            .filter_map(|reading| Some((reading.cookie, reading.tcp?.bytes())));
         let after = Look {
             at: Instant::now(),
             moved: moved.collect(),

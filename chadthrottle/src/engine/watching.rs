@@ -132,10 +132,7 @@ impl Watching {
         let connections = readings
             .into_iter()
             .map(|reading| {
-                let bytes = reading.tcp.map(|tcp| PerDirection {
-                    download: tcp.received,
-                    upload: tcp.acknowledged,
-                });
+                let bytes = reading.tcp.map(|tcp| tcp.bytes());
                 if let Some(bytes) = bytes {
                     after.insert(reading.cookie, bytes);
                 }

@@ -83,6 +83,7 @@ fn kept_debt(debt: clock::Ticks, old: u64, new: u64) -> clock::Ticks {
 fn anew(direction: Direction, rate: Rate, old: &Limit) -> Limit {
     let rate = rate.bytes_per_second();
     let now = now();
+    let debt = kept_debt(old.debt(now).unwrap_or(0), old.rate, rate);
     Limit {
         rate,
         policing_bound: policing_bound(rate),
@@ -91,7 +92,7 @@ fn anew(direction: Direction, rate: Rate, old: &Limit) -> Limit {
             Direction::Upload => PACING_BOUND,
         },
         signal_after: signal_after(rate),
-        start: clock_after(old, now, rate),
+        start: now.wrapping_add(debt),
         landing: old.landing.again(now, old.rate, rate),
         ..Limit::default()
     }
@@ -109,11 +110,6 @@ fn at(direction: Direction, rate: Rate, old: &Limit) -> Limit {
         landing: old.landing.at(anew.start, old.rate, anew.rate),
         ..anew
     }
-}
-
-/// Where the clock stands when the rate becomes `new`.
-fn clock_after(old: &Limit, now: clock::Ticks, new: u64) -> clock::Ticks {
-    now.wrapping_add(kept_debt(old.debt(now).unwrap_or(0), old.rate, new))
 }
 
 /// For so long after a limit was lowered there may be something in flight that its old rate allowed.

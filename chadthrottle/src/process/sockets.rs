@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::descriptors::{self, Family};
-use crate::model::{connections::Protocol, process::Pid};
+use crate::model::{connections::Protocol, direction::PerDirection, process::Pid};
 
 /// A socket at this moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,16 @@ pub struct TcpReading {
     pub round_trip: Option<Duration>,
     /// Segments sent again (`tcpi_total_retrans`).
     pub retransmits: u32,
+}
+
+impl TcpReading {
+    /// Payload that it received, and sent and knows to have arrived.
+    pub fn bytes(&self) -> PerDirection<u64> {
+        PerDirection {
+            download: self.received,
+            upload: self.acknowledged,
+        }
+    }
 }
 
 /// The sockets of a process that have addresses, at most so many; and whether there are more.

@@ -84,9 +84,7 @@ impl Stage {
             _folder: folder,
         })
     }
-}
 
-impl Stage {
     fn nginx(&self) -> MutexGuard<'_, Nginx> {
         self.nginx.lock().unwrap_or_else(PoisonError::into_inner)
     }
