@@ -109,6 +109,9 @@ impl Bytes {
     }
 }
 
+/// What is shown of [`Rate::MAX`] is less than this above it, in all [`Units`].
+const ROUNDED: u64 = Rate::MAX.0 / 1000;
+
 /// The units that can be typed, in lower case without a trailing `/s`.
 const UNITS: &[(&str, Unit)] = &[
     ("", Unit::B),
@@ -174,10 +177,11 @@ impl FromStr for Rate {
         if number > Decimal::ZERO && number * unit_size(unit) < Decimal::ONE {
             return Err(RateError::TooSmall);
         }
-        if bytes > Self::MAX.0 {
+        // Three digits of the largest rate are more than it in some units: 7.28 tibit/s.
+        if bytes >= Self::MAX.0 + ROUNDED {
             return Err(RateError::TooLarge);
         }
-        Ok(Self(bytes))
+        Ok(Self(bytes.min(Self::MAX.0)))
     }
 }
 

@@ -143,6 +143,15 @@ mod tests {
         assert_eq!(BinaryBits.next(), DecimalBytes);
     }
 
+    #[test]
+    fn the_largest_rate_can_be_typed_as_it_is_shown() {
+        for units in Units::ALL {
+            let shown = units.rate(Rate::MAX);
+            let typed: Rate = shown.parse().expect(&shown);
+            assert!(typed <= Rate::MAX, "{shown}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_wider_than_its_column(bytes in any::<u64>(), which in 0..4_usize) {
