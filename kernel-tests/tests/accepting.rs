@@ -26,6 +26,9 @@ const LONG: &str = "100";
 /// One that is over before anybody can have looked for it.
 const SHORT: &str = "0.2";
 
+/// By then it was found who sends on a connection that was passed on.
+const PASSED_ON_FOUND_AFTER: Duration = Duration::from_secs(4);
+
 /// A server, and which processes serve.
 struct Server {
     process: Process,
@@ -169,6 +172,43 @@ fn datagrams_on_a_socket_that_was_handed_over_are_those_of_who_sends_them() -> T
         let until = from + Duration::from_secs(4);
         let arrived = sink.received_until(until)?.rate(from, until)?;
         expect_ratio(&format!("{family:?}"), arrived, 5e4, 0.3..=1.15)?;
+        limiter.end(Signal::TERM)?;
+    }
+    Ok(())
+}
+
+/// Neither is the other's child; the one that opened the connection stays, or ends.
+#[test]
+fn a_connection_that_was_passed_on_is_limited() -> TestResult {
+    kernel_test!();
+    if clients::is_missing("python3") {
+        return Ok(());
+    }
+    for stays in [true, false] {
+        let lab = Lab::new()?;
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("socket");
+        let path = path.to_str().context("a path that is no text")?;
+        let sink = lab
+            .far()
+            .traffic(Job::tcp().listen(lab.far().any_port(Family::V4)))?;
+        let to = sink.address()?;
+        let taker = (lab.near()).start(clients::python("passed.py", &["take", path]))?;
+        taker.line(patience())?.context("it does not wait")?;
+        // It has no slot: it never made a socket of the kinds that are counted.
+        let which = format!("*passed.py take {path}");
+        let limiter = Limiter::start(&[], &["--command", &which, "--upload", "100K"])?;
+        let arguments = ["give", path, &to.ip().to_string(), &to.port().to_string()];
+        let mut giver = (lab.near()).start(clients::python("passed.py", &arguments))?;
+        giver.line(patience())?.context("it was not passed on")?;
+        if !stays {
+            giver.signal(Signal::TERM)?;
+            giver.wait(patience())?;
+        }
+        let from = Moment::now() + PASSED_ON_FOUND_AFTER;
+        let until = from + Duration::from_secs(4);
+        let arrived = sink.received_until(until)?.rate(from, until)?;
+        expect_ratio(&format!("giver stays: {stays}"), arrived, 1e5, 0.9..=1.1)?;
         limiter.end(Signal::TERM)?;
     }
     Ok(())
