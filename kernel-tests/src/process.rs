@@ -59,6 +59,9 @@ pub struct Process {
     error_reader: Option<JoinHandle<()>>,
 }
 
+/// So long after a process's end its last words are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 impl Process {
     /// Starts a command in its place.
     pub fn start(mut command: Command, place: Place<'_>) -> Result<Self> {
@@ -188,13 +191,16 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for its end. Afterwards [`Self::errors`] is complete.
+    /// Waits for its end. Afterwards [`Self::errors`] is complete, unless a child that it left holds its output open.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                if let Some(reader) = self.error_reader.take() {
-                    let _ = reader.join();
+                let ended = Instant::now();
+                let reads = |reader: &JoinHandle<()>| !reader.is_finished();
+                while self.error_reader.as_ref().is_some_and(reads) && ended.elapsed() < LAST_WORDS
+                {
+                    thread::sleep(Duration::from_millis(2));
                 }
                 return Ok(status);
             }

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::apt::Apt;
-use crate::workspace::succeed;
+use crate::{
+    privilege::{Ask, as_root},
+    workspace::succeed,
+};
 
 /// Options of `setup`.
 #[derive(clap::Args)]
@@ -50,7 +53,8 @@ pub fn run(options: &Options) -> Result<()> {
     // Neither stops the other: the tests don't need the toolchain, nor it them.
     let vm_tools = if options.vm { vm_tools(mode) } else { Ok(()) };
     let field_tools = match options.field {
-        true => tools("the field suite", "setup --field", &FIELD_TOOLS, mode),
+        true => tools("the field suite", "setup --field", &FIELD_TOOLS, mode)
+            .and_then(|()| go_server(mode)),
         false => Ok(()),
     };
     let problems: Vec<_> = [
@@ -107,7 +111,7 @@ const BENCH_TOOLS: [(&str, &[&str]); 4] = [
 ];
 
 /// Servers and clients of the field suite.
-const FIELD_TOOLS: [(&str, &[&str]); 29] = [
+const FIELD_TOOLS: [(&str, &[&str]); 31] = [
     ("apache2", &["apache2"]),
     ("aria2c", &["aria2"]),
     ("caddy", &["caddy"]),
@@ -126,6 +130,7 @@ const FIELD_TOOLS: [(&str, &[&str]); 29] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("node", &["nodejs"]),
     ("openssl", &["openssl"]),
+    ("openvpn", &["openvpn"]),
     ("pip3", &["python3-pip"]),
     ("psql", &["postgresql"]),
     ("rsync", &["rsync"]),
@@ -136,8 +141,24 @@ const FIELD_TOOLS: [(&str, &[&str]); 29] = [
     ("transmission-cli", &["transmission-cli"]),
     ("uvicorn", &["uvicorn"]),
     ("vsftpd", &["vsftpd"]),
+    ("wg", &["wireguard-tools"]),
     ("wget2", &["wget2"]),
 ];
+
+/// A server in Go that is newer than Debian's: npm brings it. Its scene is skipped without it.
+fn go_server(mode: Mode) -> Result<()> {
+    if mode == Mode::Check || is_there("esbuild") {
+        return Ok(());
+    }
+    if !is_there("npm") {
+        println!("Going on without esbuild: there is no npm to install it.");
+        return Ok(());
+    }
+    const NO_VARIABLES: &[(&str, &str)] = &[];
+    let mut npm = as_root("npm", Ask::Never, NO_VARIABLES)
+        .context("run `npm install --global esbuild` as root")?;
+    step(npm.args(["install", "--global", "--allow-scripts=esbuild", "esbuild"]))
+}
 
 /// Makes sure that the programs are there which the bench compares with.
 ///

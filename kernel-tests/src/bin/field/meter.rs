@@ -12,6 +12,8 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// TCP whose packets are carried by other packets of the same ends.
+    Tunnelled,
 }
 
 /// Of an IPv4 or IPv6 header and TCP's with timestamps, and of one with UDP's; in bytes.
@@ -44,15 +46,16 @@ pub struct Reading {
 ///
 /// A counter is missing.
 pub fn read(lab: &Lab, direction: Direction, transport: Transport) -> Result<Reading> {
-    let (sender, receiver) = match direction {
+    let (from, to) = match direction {
         Direction::Download => (lab.far(), lab.near()),
         Direction::Upload => (lab.near(), lab.far()),
     };
-    let sender = Counters::of(sender)?;
+    let sender = Counters::of(from)?;
     let at = Moment::now();
-    let receiver = Counters::of(receiver)?;
+    let receiver = Counters::of(to)?;
     let (sent, resent) = (sender.get("Tcp:OutSegs")?, sender.get("Tcp:RetransSegs")?);
     let delivered = match (transport, direction) {
+        (Transport::Tunnelled, _) => acknowledged(from)?,
         // A limit drops what came in after it was counted: what was sent is known, and what of it again.
         (Transport::Tcp, Direction::Download) => sender.tcp_payload_out()? - resent * SEGMENT,
         // And it drops what goes out after it was counted.
@@ -66,6 +69,17 @@ pub fn read(lab: &Lab, direction: Direction, transport: Transport) -> Result<Rea
         sent: sent + resent,
         resent,
     })
+}
+
+/// What the other end acknowledged of the TCP connections that an end has, in bytes.
+fn acknowledged(sender: &End) -> Result<f64> {
+    let mut ss = Command::new("ss");
+    ss.args(["-tinH"]);
+    let text = sender.run(ss)?;
+    let counts = text
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("bytes_acked:"));
+    Ok(counts.map(str::parse::<f64>).sum::<Result<f64, _>>()?)
 }
 
 /// What an end's kernel counted since the end was made, by table and name.

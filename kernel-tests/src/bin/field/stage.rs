@@ -1,6 +1,7 @@
 //! Where a scene is played: two ends of a network, a folder, and the processes that were started.
 
 use std::{
+    cell::RefCell,
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
@@ -44,6 +45,8 @@ pub struct Stage<'a> {
     lab: Lab,
     folder: TempDir,
     user: u32,
+    /// What runs beside the parts, for as long as the stage is there.
+    beside: RefCell<Vec<Process>>,
 }
 
 impl<'a> Stage<'a> {
@@ -75,6 +78,7 @@ impl<'a> Stage<'a> {
             unit,
             folder,
             user,
+            beside: RefCell::default(),
         };
         for part in [Part::Server, Part::Client] {
             let own = stage.post(part).folder();
@@ -130,12 +134,15 @@ impl<'a> Stage<'a> {
         for process in &processes {
             let _ended_by_itself = process.signal(Signal::TERM);
         }
-        for mut process in processes {
+        for process in &mut processes {
             let _killed_when_dropped = process.wait(Duration::from_secs(2));
         }
-        for pid in self.unit.members().unwrap_or_default() {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ended_by_itself = kill_process(pid, Signal::KILL);
+        // Before the processes are dropped: what they started holds their output open.
+        for cgroup in [&self.unit, self.lab.far().cgroup()] {
+            for pid in cgroup.members().unwrap_or_default() {
+                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                    let _ended_by_itself = kill_process(pid, Signal::KILL);
+                }
             }
         }
     }
@@ -168,6 +175,18 @@ pub struct Post<'a> {
 impl Post<'_> {
     fn is_limited(self) -> bool {
         self.part == self.stage.scene.limited
+    }
+
+    /// Its end of the network.
+    pub fn end(&self) -> &End {
+        self.end_of(self.part)
+    }
+
+    /// Starts a command at its end as root, outside of what is limited, which runs until the stage is cleared.
+    pub fn beside(&self, command: Command) -> Result<()> {
+        let process = Process::start(command, self.end().place_in(None))?;
+        self.stage.beside.borrow_mut().push(process);
+        Ok(())
     }
 
     fn end_of(&self, part: Part) -> &End {
@@ -259,7 +278,7 @@ impl Post<'_> {
     /// from its limit does not fill the disk.
     pub fn start(&self, command: Command) -> Result<Process> {
         let command = wrapped("prlimit", &[&format!("--fsize={LARGEST}"), "--"], &command);
-        let end = self.end_of(self.part);
+        let end = self.end();
         if !self.is_limited() {
             return end.start(command);
         }
@@ -285,7 +304,7 @@ impl Post<'_> {
     /// Starts a server, and waits until somebody has its TCP or UDP port at this end.
     pub fn serve(&self, command: Command, port: u16) -> Result<Process> {
         let process = self.start(command)?;
-        let end = self.end_of(self.part);
+        let end = self.end();
         until("the server listens", Duration::from_secs(30), || {
             let mut ss = Command::new("ss");
             ss.args(["-tulnH"]);

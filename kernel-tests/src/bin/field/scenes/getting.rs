@@ -89,20 +89,29 @@ pub fn scenes() -> Vec<Scene> {
     ]
 }
 
-fn url(post: &Post<'_>) -> String {
-    format!("http://{}:{PORT}/large", post.server())
+fn url(server: &str) -> String {
+    format!("http://{server}:{PORT}/large")
 }
 
 fn plainly(post: &Post<'_>, program: &str, arguments: &str) -> Result<Process> {
+    plainly_from(post, &post.server(), program, arguments)
+}
+
+fn plainly_from(post: &Post<'_>, server: &str, program: &str, arguments: &str) -> Result<Process> {
     let program = post.program(program)?;
     let mut command = Command::new(program);
-    command.args(arguments.split(' ')).arg(url(post));
+    command.args(arguments.split(' ')).arg(url(server));
     post.start(command)
 }
 
 /// curl, of whichever end.
 pub fn other_curl(post: &Post<'_>) -> Result<Process> {
-    plainly(post, "curl", "-sS --noproxy * -o /dev/null")
+    curl_from(post, &post.server())
+}
+
+/// curl, from a server with another address.
+pub fn curl_from(post: &Post<'_>, server: &str) -> Result<Process> {
+    plainly_from(post, server, "curl", "-sS --noproxy * -o /dev/null")
 }
 
 /// The same with TLS and HTTP/2.
@@ -121,13 +130,29 @@ pub fn other_curl_http2(post: &Post<'_>) -> Result<Process> {
     post.start(curl)
 }
 
+/// One connection with many requests, each for a part.
+pub fn by_ranges(post: &Post<'_>) -> Result<Process> {
+    let mut curl = Command::new(post.program("curl")?);
+    curl.args([
+        "-sS",
+        "--noproxy",
+        "*",
+        "-o",
+        "/dev/null",
+        "-r",
+        "0-19999999",
+    ]);
+    curl.arg(format!("{}?[1-1000000]", url(&post.server())));
+    post.start(curl)
+}
+
 /// Four at a time, each connection for 200 kB.
 pub fn short(post: &Post<'_>) -> Result<Process> {
     let curl = post.program("curl")?;
     let one = format!(
         "while :; do {} -sS --noproxy '*' -o /dev/null -r 0-199999 {} || exit; done",
         curl.display(),
-        url(post)
+        url(&post.server())
     );
     post.start(shell(&format!("({one}) & ({one}) & ({one}) & {one}")))
 }
@@ -170,7 +195,7 @@ fn curl_upload(post: &Post<'_>) -> Result<Process> {
     let mut curl = Command::new(post.program("curl")?);
     curl.args(["-sS", "--noproxy", "*", "-T"])
         .arg(post.large())
-        .arg(url(post));
+        .arg(url(&post.server()));
     post.start(curl)
 }
 
@@ -198,7 +223,7 @@ fn git(post: &Post<'_>) -> Result<Process> {
 fn apt(post: &Post<'_>) -> Result<Process> {
     let mut apt = Command::new(post.program("apt-helper")?);
     apt.args(["-o", "Acquire::http::Proxy=false", "download-file"])
-        .arg(url(post));
+        .arg(url(&post.server()));
     apt.arg(post.folder().join("got"));
     post.start(apt)
 }
@@ -210,7 +235,7 @@ fn pip(post: &Post<'_>) -> Result<Process> {
         place.display(),
         place.display(),
         post.program("pip3")?.display(),
-        url(post)
+        url(&post.server())
     );
     std::os::unix::fs::symlink("large", post.shared().join("large.tar.gz"))?;
     post.start(shell(&script))

@@ -7,11 +7,13 @@ mod getting;
 mod quic;
 mod serving;
 mod sharing;
+mod tunnels;
 mod web;
 
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::Result;
@@ -59,6 +61,8 @@ pub struct Scene {
     pub name: &'static str,
     /// Programs that must be there, by name or path.
     pub needs: &'static [&'static str],
+    /// A kind of network device that the kernel must have.
+    pub needs_device: Option<&'static str>,
     /// The name of the process that has the limited connections.
     pub carrier: &'static str,
     /// A pattern for that process's command line; `FOLDER` is the stage's.
@@ -85,6 +89,7 @@ pub struct Scene {
 const SERVER: Scene = Scene {
     name: "",
     needs: &[],
+    needs_device: None,
     carrier: "",
     command: "*FOLDER*",
     direction: Direction::Upload,
@@ -112,15 +117,31 @@ pub fn all() -> Vec<Scene> {
     all.extend(getting::scenes());
     all.extend(browsing::scenes());
     all.extend(sharing::scenes());
+    all.extend(tunnels::scenes());
     all.extend(quic::scenes());
     all.extend(datagrams::scenes());
     all
 }
 
-/// What of its programs is missing.
+/// What it needs and is missing.
 pub fn missing(scene: &Scene) -> Option<String> {
-    let missing = scene.needs.iter().find(|program| find(program).is_none());
-    missing.map(|program| format!("{program} is not installed"))
+    let program = scene.needs.iter().find(|program| find(program).is_none());
+    if let Some(program) = program {
+        return Some(format!("{program} is not installed"));
+    }
+    let device = scene.needs_device.filter(|kind| !makes_devices(kind))?;
+    Some(format!("the kernel makes no device of the kind {device}"))
+}
+
+/// Whether a device of that kind can be made: in a network namespace that goes with it.
+fn makes_devices(kind: &str) -> bool {
+    let mut ip = Command::new("unshare");
+    ip.args(["--net", "ip"]);
+    match kind {
+        "tun" => ip.args(["tuntap", "add", "probe", "mode", "tun"]),
+        _ => ip.args(["link", "add", "probe", "type", kind]),
+    };
+    ip.output().is_ok_and(|output| output.status.success())
 }
 
 /// Where a program is. Some are in folders that are not on the path.

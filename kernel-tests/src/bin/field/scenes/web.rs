@@ -70,6 +70,15 @@ pub fn scenes() -> Vec<Scene> {
             ..SERVER
         },
         Scene {
+            name: "esbuild, in Go with MPTCP",
+            needs: &["esbuild", "curl"],
+            carrier: "esbuild",
+            command: "*esbuild*--serve*",
+            server: esbuild,
+            client: getting::by_ranges,
+            ..SERVER
+        },
+        Scene {
             name: "Node, cluster of 2",
             needs: &["node", "curl"],
             carrier: "node",
@@ -102,10 +111,14 @@ pub fn other_nginx(post: &Post<'_>) -> Result<Process> {
 }
 
 fn nginx(post: &Post<'_>) -> Result<Process> {
+    nginx_at(post, &post.server())
+}
+
+/// nginx at an address of its end.
+pub fn nginx_at(post: &Post<'_>, address: &str) -> Result<Process> {
     let folder = post.folder();
     let place = folder.display();
     let shared = post.shared().display();
-    let address = post.server();
     let tls = match post.certificate()? {
         Some(certificate) => format!(
             "listen {address}:{TLS_PORT} ssl http2; ssl_certificate {}; ssl_certificate_key {};",
@@ -218,6 +231,19 @@ fn caddy(post: &Post<'_>) -> Result<Process> {
         .arg(format!("{}:{PORT}", post.server()));
     caddy.arg("--root").arg(post.shared());
     post.serve(caddy, PORT)
+}
+
+/// Listens as all of Go's servers do since 1.24; for its own rules its authors wrote an older version down.
+/// It reads what it is asked for into memory, and ends with its standard input.
+fn esbuild(post: &Post<'_>) -> Result<Process> {
+    let mut esbuild = shell(&format!(
+        "sleep 600 | exec {} --servedir={} --serve={}:{PORT}",
+        post.program("esbuild")?.display(),
+        post.shared().display(),
+        post.server()
+    ));
+    esbuild.env("GODEBUG", "multipathtcp=2");
+    post.serve(esbuild, PORT)
 }
 
 const NODE: &str = "
