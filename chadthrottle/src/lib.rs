@@ -14,6 +14,7 @@ pub mod log_sink;
 pub mod model;
 pub mod pacing;
 pub mod policy;
+pub mod priority;
 pub mod process;
 pub mod rate;
 pub mod report;

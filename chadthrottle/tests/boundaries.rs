@@ -29,11 +29,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const USES_ONLY: &[(&str, &[&str])] = &[
     ("model", &["model", "rate"]),
     ("policy", &["model", "policy", "rate"]),
+    ("priority", &["priority", "rate"]),
 ];
 
 /// What must not stand below a folder or in a file.
 const NEVER_IN: &[(&str, &[&str])] = &[
     ("policy", &["std::fs", "std::io", "std::env", "::now()"]),
+    ("priority", &["std::fs", "std::io", "std::env", "::now()"]),
     ("model", &["std::fs", "std::io", "std::env", "::now()"]),
     (
         "tui/view",

@@ -1,0 +1,8 @@
+//! Priorities on a link whose speed nobody knows: how fast it is, and how much of it is left, found out from what
+//! passes and how long it waits.
+
+pub mod capacity;
+pub mod delay;
+
+#[cfg(test)]
+mod simulation;

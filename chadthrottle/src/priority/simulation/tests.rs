@@ -1,0 +1,203 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Links of 2, 10 and 50 Mbit/s with a queue of a second, or of a round trip: what they are, and the link.
+fn links() -> impl Iterator<Item = (String, Simulation)> {
+    let ways = [(2.0, 40), (10.0, 10), (10.0, 40), (10.0, 100), (50.0, 40)];
+    ways.into_iter().flat_map(|(speed, round_trip)| {
+        let bytes = mbit(speed);
+        [1.0, round_trip as f64 / 1000.0].map(|queue| {
+            let buffer = (bytes * queue).max(10.0 * PACKET);
+            (
+                format!("{speed} Mbit/s, {round_trip} ms, {queue} s"),
+                Simulation::new(bytes, round_trip, buffer),
+            )
+        })
+    })
+}
+
+fn at_least(least: f64, figure: f64, what: &str) {
+    assert!(figure >= least, "{what}: {figure:.3}, not {least}");
+}
+
+#[test]
+fn alone_it_uses_the_link_and_hardly_anything_waits() {
+    for (link, mut simulation) in links() {
+        let seconds = &simulation.run(60)[10..];
+        at_least(0.9, share(seconds, BACKGROUND), &link);
+        // A packet of 1514 bytes takes 6 ms where the link is slow, and feedback comes late where it is long.
+        let (p95, p99) = (queue(seconds, 0.95), queue(seconds, 0.99));
+        assert!(p95 <= 20.0 && p99 <= 30.0, "{link}: {p95} ms, {p99} ms");
+    }
+}
+
+#[test]
+fn another_machines_download_has_the_link() {
+    for (link, mut simulation) in links() {
+        let other = simulation.cubic(false, 20, 40);
+        // Of a queue of some packets, whoever looks whether there is more makes it lose some.
+        let least = if simulation.buffer < 20.0 * PACKET {
+            0.6
+        } else {
+            0.75
+        };
+        let seconds = simulation.run(60);
+        // Three seconds after it began.
+        at_least(least, share(&seconds[23..40], other), &link);
+        at_least(
+            0.6,
+            share(&seconds[43..], BACKGROUND),
+            &format!("{link}, after it"),
+        );
+    }
+}
+
+#[test]
+fn another_machines_download_has_the_link_though_flows_are_served_in_turn() {
+    for (link, mut simulation) in links() {
+        simulation.fair = true;
+        let other = simulation.cubic(false, 20, 40);
+        let seconds = simulation.run(60);
+        at_least(0.65, share(&seconds[23..40], other), &link);
+        at_least(
+            0.7,
+            share(&seconds[43..], BACKGROUND),
+            &format!("{link}, after it"),
+        );
+    }
+}
+
+#[test]
+fn an_own_download_has_the_link() {
+    for (link, mut simulation) in links() {
+        let other = simulation.cubic(true, 20, 40);
+        let seconds = simulation.run(60);
+        at_least(0.94, share(&seconds[21..40], other), &link);
+        at_least(
+            0.9,
+            share(&seconds[43..], BACKGROUND),
+            &format!("{link}, after it"),
+        );
+    }
+}
+
+#[test]
+fn an_own_call_is_not_felt() {
+    for (link, mut simulation) in links() {
+        let call = simulation.sender(Habit::Steady(10_000.0), true, 20, 60);
+        let speed = simulation.speed;
+        let seconds = simulation.run(60);
+        let delivered = share(&seconds[21..], call) * speed;
+        at_least(9_800.0, delivered, &link);
+        at_least(0.8, share(&seconds[21..], BACKGROUND), &link);
+        let p95 = queue(&seconds[21..], 0.95);
+        assert!(p95 <= 20.0, "{link}: {p95} ms");
+    }
+}
+
+#[test]
+fn a_link_that_becomes_faster_or_longer_is_found() {
+    for (link, mut simulation) in links() {
+        simulation.run(20);
+        simulation.speed *= 2.0;
+        simulation.run(20);
+        simulation.round_trip += 50;
+        let seconds = simulation.run(20);
+        at_least(
+            0.85,
+            share(&seconds[23..40], BACKGROUND),
+            &format!("{link}, faster"),
+        );
+        at_least(
+            0.8,
+            share(&seconds[43..], BACKGROUND),
+            &format!("{link}, longer"),
+        );
+    }
+}
+
+/// It may as well be shared by a queue that serves flows in turn, so for a minute little is used of it.
+#[test]
+fn a_link_that_becomes_slower_is_believed_to_be_so_after_a_minute() {
+    for (link, mut simulation) in links() {
+        simulation.run(20);
+        simulation.speed /= 2.0;
+        let seconds = simulation.run(100);
+        at_least(0.25, share(&seconds[23..80], BACKGROUND), &link);
+        at_least(
+            0.85,
+            share(&seconds[95..], BACKGROUND),
+            &format!("{link}, later"),
+        );
+        let p95 = queue(&seconds[23..], 0.95);
+        // A packet takes 12 ms at half of 2 Mbit/s.
+        assert!(p95 <= 40.0, "{link}: {p95} ms");
+    }
+}
+
+/// What happens to a link.
+#[derive(Clone, Debug)]
+enum Event {
+    Speed(f64),
+    RoundTrip(u64),
+    Other(bool),
+    Silence,
+    Nothing,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (1.0..60.0_f64).prop_map(Event::Speed),
+        (2..200_u64).prop_map(Event::RoundTrip),
+        any::<bool>().prop_map(Event::Other),
+        Just(Event::Silence),
+        Just(Event::Nothing),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn it_never_starves_and_finds_the_link_again(
+        speed in 1.0..60.0_f64,
+        round_trip in 2..200_u64,
+        queue in 0.05..1.0_f64,
+        fair in any::<bool>(),
+        events in prop::collection::vec(event(), 1..6),
+    ) {
+        let mut simulation = Simulation::new(mbit(speed), round_trip, mbit(speed) * queue);
+        simulation.fair = fair;
+        let mut now = 0;
+        let mut run = |simulation: &mut Simulation, seconds: u64| {
+            now += seconds;
+            simulation.run(seconds);
+            now
+        };
+        let mut at = run(&mut simulation, 10);
+        for event in events {
+            match event {
+                Event::Speed(speed) => simulation.speed = mbit(speed),
+                Event::RoundTrip(round_trip) => simulation.round_trip = round_trip,
+                Event::Other(own) => {
+                    simulation.cubic(own, at, at + 6);
+                }
+                Event::Silence => simulation.demand = false,
+                Event::Nothing => {}
+            }
+            at = run(&mut simulation, 10);
+            if simulation.demand {
+                let of = &simulation.seconds[at as usize - 10..];
+                let delivered: f64 = of.iter().map(|second| second.delivered[BACKGROUND]).sum();
+                prop_assert!(delivered > 10.0 * PACKET, "starved: {delivered}");
+            }
+            simulation.demand = true;
+        }
+        // A minute for a link that has become slower, and some time to find it.
+        run(&mut simulation, 90);
+        let used = share(&simulation.seconds[simulation.seconds.len() - 20..], BACKGROUND);
+        prop_assert!(used > 0.75, "{used}");
+        let capacity = simulation.capacity.capacity().bytes_per_second() as f64;
+        prop_assert!(capacity < 1.5 * simulation.speed, "{capacity} of {}", simulation.speed);
+    }
+}
