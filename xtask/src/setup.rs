@@ -103,11 +103,12 @@ const VM_TOOLS: [(&str, &[&str]); 9] = [
 ];
 
 /// Programs that the bench compares with.
-const BENCH_TOOLS: [(&str, &[&str]); 4] = [
+const BENCH_TOOLS: [(&str, &[&str]); 5] = [
     ("nethogs", &["nethogs"]),
     ("script", &["bsdutils", "util-linux-script"]),
     ("tc", &["iproute2", "iproute-tc"]),
     ("trickle", &["trickle"]),
+    ("wrk", &["wrk"]),
 ];
 
 /// Servers and clients of the field suite.

@@ -7,7 +7,7 @@ use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, clients, cost, landing, monitors, neighbour, newcomers, pacing, peers,
+    PARTS, Place, accepting, clients, cost, landing, monitors, neighbour, newcomers, pacing, peers,
     plot::Plot, policing, quic, reaction, results::Part, table::Table,
 };
 
@@ -38,6 +38,7 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     let plain = |text: String| (text, Vec::new());
     writer.section("Cost of a packet", "cost", |it| plain(cost::render(it)))?;
     writer.section("Monitoring", "monitors", |it| plain(monitors::render(it)))?;
+    writer.section("Accepting", "accepting", |it| plain(accepting::render(it)))?;
     writer.section("Reaction", "reaction", |it| plain(reaction::render(it)))?;
     writer.section("New processes", "newcomers", |it| {
         plain(newcomers::render(it))

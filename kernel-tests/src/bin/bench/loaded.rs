@@ -242,6 +242,20 @@ fn links(pid: u32) -> Result<Vec<(u32, Hook)>> {
     Ok(links)
 }
 
+/// The program that a process has run for each accepted connection, if it has one.
+pub fn accepts(pid: u32) -> Result<Option<OwnedFd>> {
+    for fields in descriptors(pid)? {
+        if fields
+            .get("link_type")
+            .is_some_and(|kind| kind == "tracing")
+            && let Some(id) = fields.get("prog_id")
+        {
+            return bpf::program(id.parse()?).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 fn tracker_maps(pid: u32) -> Result<Vec<u32>> {
     for fields in descriptors(pid)? {
         if fields.get("attach_type").is_some_and(|kind| kind == "2")

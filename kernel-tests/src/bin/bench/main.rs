@@ -2,6 +2,7 @@
 //! each part to be measured, on this machine or in a virtual one, keeps the results that it prints,
 //! and then for the document. Progress goes to standard error.
 
+mod accepting;
 mod bpf;
 mod bucket;
 mod cell;
@@ -70,7 +71,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 23] = [
+const PARTS: [Part; 25] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -102,6 +103,8 @@ const PARTS: [Part; 23] = [
     part("quic-paced", Place::Virtual, quic::measure_paced),
     part("cost", Place::Here, cost::measure),
     part("monitors", Place::Here, monitors::measure),
+    part("accepting", Place::Here, accepting::measure),
+    part("accepting-traced", Place::Virtual, accepting::measure),
     part("reaction", Place::Here, reaction::measure),
     part("newcomers", Place::Here, newcomers::measure),
     part("neighbour", Place::Here, neighbour::measure),
