@@ -400,7 +400,7 @@ fn where_nothing_is_held_windows_close_as_the_clock_gets_ahead() {
     };
     let window =
         |ms| control.policed_window(1_000_000, ms * MILLISECOND, 20_000, 1460, POLICED_AIM);
-    for (ahead, bytes) in [(0, 82 * 1460), (120, 41 * 1460), (239, 1460), (241, 1)] {
+    for (ahead, bytes) in [(0, 99 * 1460), (145, 49 * 1460), (289, 1460), (291, 1)] {
         assert_eq!(window(ahead), bytes, "{ahead} ms");
     }
 }
