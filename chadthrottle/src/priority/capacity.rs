@@ -9,9 +9,13 @@
 //! While no packets wait the capacity grows along CUBIC's curve (RFC 9438, section 4.2): quickly where it is far
 //! below the speed found last, hardly near it, quickly again beyond it, where the link may have become faster.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use super::delay::{Delays, FlowId};
+use super::{
+    curve,
+    delay::{Delays, FlowId},
+    history::History,
+};
 use crate::rate::Rate;
 
 /// What a link is taken for at first: that of a poor telephone line.
@@ -53,9 +57,6 @@ const PATIENCE: u32 = 3;
 /// And what each of them costs.
 const AGAIN_CUT: f64 = 0.3;
 
-/// The curve: beyond the speed found last, the capacity has doubled after the cube root of 1/CURVE seconds.
-const CURVE: f64 = 0.03;
-
 /// Beyond so many times the speed found last, it becomes so much more each period.
 const FAR: f64 = 1.3;
 const FASTER: f64 = 1.2;
@@ -70,6 +71,9 @@ const TRIAL_AFTER_AT_MOST: Duration = Duration::from_secs(5);
 /// ... with this part of the capacity, for so long or two round trips.
 const TRIAL_PART: f64 = 0.1;
 const TRIAL_PART_AT_LEAST: f64 = TRIAL_PART / 8.0;
+
+/// After each trial that finds somebody else there, so much is left of the speed found last.
+const FORGETTING: f64 = 0.8;
 const TRIAL: Duration = Duration::from_millis(250);
 
 /// The link carries less than this part of what it did: it has become slower, or it is shared by a queue that serves
@@ -114,30 +118,14 @@ pub enum Why {
     Yields,
 }
 
-/// What passed until some time, since the one before.
-#[derive(Clone, Copy, Debug)]
-struct Passed {
-    at: Duration,
-    all: f64,
-    others: f64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// Twice as much each period until packets wait.
     Begin,
     /// Along the curve, from that time on.
     Curve { since: Duration },
-    /// Less, since then, when the queue was `from`; so often in a row.
-    Drain {
-        since: Duration,
-        from: Duration,
-        times: u32,
-        /// What the link carried then.
-        carried: f64,
-        /// Whether it was the queue that told, not a loss alone.
-        waited: bool,
-    },
+    /// Less, until nothing waits any more.
+    Drain(Drain),
     /// A trickle, since then. The queue is short since `clear`, if it is.
     Yield {
         since: Duration,
@@ -147,6 +135,38 @@ enum Phase {
     Polite { since: Duration },
     /// Somewhat more than a trickle, since then; the queue was `before`.
     Try { since: Duration, before: Duration },
+}
+
+/// A queue that is waited out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Drain {
+    /// Since when, and how long it was then.
+    since: Duration,
+    from: Duration,
+    /// How often something was done about it.
+    times: u32,
+    /// What the link carried when it began.
+    carried: f64,
+    /// Whether it was the queue that told, not a loss alone.
+    waited: bool,
+}
+
+/// What a decision is made of.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    now: Duration,
+    period: Duration,
+    queue: Duration,
+    /// Whether the queue is longer than it is to be.
+    waits: bool,
+    /// Whether packets were lost or marked.
+    marked: bool,
+}
+
+impl Seen {
+    fn is_signal(self) -> bool {
+        self.waits || self.marked
+    }
 }
 
 /// One direction of a link.
@@ -162,8 +182,8 @@ pub struct Capacity {
     best: (f64, Duration),
     /// The round trip, with what waits.
     round_trip: Duration,
-    /// What passed: when, and how much since the one before.
-    passed: VecDeque<Passed>,
+    /// What passed lately.
+    passed: History,
     /// When it was decided last.
     decided: Duration,
     /// Packets lost or marked since then.
@@ -187,7 +207,7 @@ impl Capacity {
             knee: 0.0,
             best: (0.0, now),
             round_trip: PERIOD,
-            passed: VecDeque::new(),
+            passed: History::new(2 * LONGEST_PERIOD),
             decided: now,
             marked: 0,
             held: false,
@@ -205,19 +225,12 @@ impl Capacity {
 
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
-        self.passed.push_back(Passed {
-            at: now,
-            all: (traffic.background + traffic.others) as f64,
-            others: traffic.others as f64,
-        });
+        self.passed.add(now, traffic.background, traffic.others);
         self.marked += traffic.marked;
         self.held |= traffic.held;
         let period = self.period();
         if now < self.decided + period {
             return;
-        }
-        while (self.passed.front()).is_some_and(|passed| passed.at + 2 * LONGEST_PERIOD < now) {
-            self.passed.pop_front();
         }
         // While nothing is heard, nothing is known: as it was.
         let heard = self.delays.queueing(now.saturating_sub(period));
@@ -255,7 +268,7 @@ impl Capacity {
         match self.phase {
             Phase::Begin => Why::Seeking,
             Phase::Curve { .. } => Why::Shares,
-            Phase::Drain { .. } => Why::Drains,
+            Phase::Drain(_) => Why::Drains,
             Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } => Why::Yields,
         }
     }
@@ -275,175 +288,176 @@ impl Capacity {
         ))
     }
 
-    /// What passed of something, in the last period or a little longer, in bytes a second.
-    fn rate(&self, now: Duration, period: Duration, of: impl Fn(&Passed) -> f64) -> f64 {
-        let mut bytes = 0.0;
-        for passed in self.passed.iter().rev() {
-            // It lasted from the look before on.
-            if passed.at + period <= now {
-                return bytes / (now - passed.at).as_secs_f64();
-            }
-            bytes += of(passed);
-        }
-        bytes / period.as_secs_f64()
-    }
-
-    /// All of it.
-    fn carried(&self, now: Duration, period: Duration) -> f64 {
-        self.rate(now, period, |passed| passed.all).max(TRICKLE)
-    }
-
-    /// This machine's other traffic, in bytes a second.
-    fn others(&self, now: Duration, period: Duration) -> f64 {
-        self.rate(now, period, |passed| passed.others)
-    }
-
     fn decide(&mut self, now: Duration, period: Duration, queue: Duration) {
-        let waits = queue > self.target();
-        let signal = waits || self.marked > 0;
-        if waits && self.knee > 0.0 && self.others(now, period) > OWN_PART * self.knee {
+        let seen = Seen {
+            now,
+            period,
+            queue,
+            waits: queue > self.target(),
+            marked: self.marked > 0,
+        };
+        if seen.waits && self.knee > 0.0 && self.passed.others(now, period) > OWN_PART * self.knee {
             // They have what they take, and the background the rest, until they end.
             self.capacity = (self.knee * (1.0 - self.cut_for(queue))).max(self.least());
             self.resume(now);
             return;
         }
         match self.phase {
-            Phase::Begin if signal => {
-                self.knee = self.carried(now, period);
-                self.cut(now, queue, self.knee);
-            }
-            Phase::Begin => {
-                if self.held {
-                    self.capacity *= 2.0;
-                }
-            }
-            Phase::Curve { .. } if signal => {
-                let carried = match self.held {
-                    true => self.carried(now, period),
-                    false => self.knee,
-                };
-                self.cut(now, queue, carried);
-            }
-            Phase::Curve { since } => {
-                if self.held {
-                    // Far beyond what it was, the curve would be too slow.
-                    let faster = match self.capacity > FAR * self.knee {
-                        true => self.capacity * FASTER,
-                        false => self.on_curve(now - since),
-                    };
-                    self.capacity = faster.max(self.least());
-                } else {
-                    // Nobody knows what would have waited.
-                    self.phase = Phase::Curve {
-                        since: since + period,
-                    };
-                }
-            }
+            Phase::Begin => self.begin(seen),
+            Phase::Curve { since } => self.follow_curve(seen, since),
+            Phase::Drain(drain) => self.drain(seen, drain),
+            Phase::Polite { since } => self.be_polite(seen, since),
+            Phase::Yield { since, clear } => self.wait_for_others(seen, since, clear),
+            Phase::Try { since, before } => self.try_out(seen, since, before),
+        }
+    }
+
+    fn begin(&mut self, seen: Seen) {
+        if seen.is_signal() {
+            self.knee = self.carried(seen);
+            self.cut(seen, self.knee);
+        } else if self.held {
+            self.capacity *= 2.0;
+        }
+    }
+
+    fn follow_curve(&mut self, seen: Seen, since: Duration) {
+        if seen.is_signal() {
+            let carried = match self.held {
+                true => self.carried(seen),
+                false => self.knee,
+            };
+            self.cut(seen, carried);
+        } else if self.held {
+            // Far beyond what it was, the curve would be too slow.
+            let faster = match self.capacity > FAR * self.knee {
+                true => self.capacity * FASTER,
+                false => self.knee * curve::part_after(seen.now.saturating_sub(since)),
+            };
+            self.capacity = faster.max(self.least());
+        } else {
+            // Nobody knows what would have waited.
+            self.phase = Phase::Curve {
+                since: since + seen.period,
+            };
+        }
+    }
+
+    fn drain(&mut self, seen: Seen, drain: Drain) {
+        let passed = seen.now.saturating_sub(drain.since + self.round_trip);
+        if passed < seen.period {
             // What was done is felt only after a round trip.
-            Phase::Drain { since, .. } if now < since + period + self.round_trip => {}
-            Phase::Drain { times, .. } if waits && times >= PATIENCE => {
-                self.trial_after = TRIAL_AFTER;
-                self.trial_part = TRIAL_PART;
-                self.yield_to_others(now);
-            }
-            Phase::Drain {
-                since,
-                from,
-                times,
-                carried,
-                ..
-            } if waits => {
-                let spare = (1.0 - self.capacity / carried).max(LEAST_CUT / 2.0);
-                let gone = (now - since - self.round_trip).mul_f64(spare / 3.0);
-                let should = carried * (1.0 - self.cut_for(queue));
-                if should < self.capacity && queue > from {
-                    // More was on its way than had come.
-                    self.capacity = should.max(self.least());
-                    self.phase = Phase::Drain {
-                        since: now,
-                        from: queue,
-                        times,
-                        carried,
-                        waited: true,
-                    };
-                } else if queue + gone > from {
-                    self.capacity = (self.capacity * (1.0 - AGAIN_CUT)).max(self.least());
-                    self.phase = Phase::Drain {
-                        since: now,
-                        from: queue,
-                        times: times + 1,
-                        carried,
-                        waited: true,
-                    };
-                }
-            }
-            Phase::Drain {
-                carried, waited, ..
-            } => {
-                self.knee = carried;
-                if !waited || carried > self.best.0 * SHARED || now > self.best.1 + BEST_HOLDS {
-                    if carried > self.best.0 || now > self.best.1 + BEST_HOLDS {
-                        self.best = (carried, now);
-                    }
-                    self.resume(now);
-                } else {
-                    let part = (self.best.0 * POLITE_PART).min(carried * POLITE_PART_OF_REST);
-                    self.capacity = part.max(self.least());
-                    self.phase = Phase::Polite { since: now };
-                }
-            }
+        } else if !seen.waits {
+            self.drained(seen, drain);
+        } else if drain.times >= PATIENCE {
+            self.trial_after = TRIAL_AFTER;
+            self.trial_part = TRIAL_PART;
+            self.yield_to_others(seen.now);
+        } else {
+            self.drain_more(seen, drain, passed);
+        }
+    }
+
+    /// Something waits still. It takes its time to drain; if it does not, there must be less.
+    fn drain_more(&mut self, seen: Seen, drain: Drain, passed: Duration) {
+        let spare = (1.0 - self.capacity / drain.carried).max(LEAST_CUT / 2.0);
+        let gone = passed.mul_f64(spare / 3.0);
+        let for_queue = drain.carried * (1.0 - self.cut_for(seen.queue));
+        let times = if for_queue < self.capacity && seen.queue > drain.from {
+            // More was on its way than had come.
+            self.capacity = for_queue.max(self.least());
+            drain.times
+        } else if seen.queue + gone > drain.from {
+            self.capacity = (self.capacity * (1.0 - AGAIN_CUT)).max(self.least());
+            drain.times + 1
+        } else {
+            return;
+        };
+        self.phase = Phase::Drain(Drain {
+            since: seen.now,
+            from: seen.queue,
+            times,
+            waited: true,
+            ..drain
+        });
+    }
+
+    /// Nothing waits any more: the link carries what it did when packets began to wait.
+    fn drained(
+        &mut self,
+        seen: Seen,
+        Drain {
+            carried, waited, ..
+        }: Drain,
+    ) {
+        self.knee = carried;
+        let (best, since) = self.best;
+        let is_old = seen.now > since + BEST_HOLDS;
+        if carried > best || is_old {
+            self.best = (carried, seen.now);
+        } else if waited && carried <= best * SHARED {
+            let part = (best * POLITE_PART).min(carried * POLITE_PART_OF_REST);
+            self.capacity = part.max(self.least());
+            self.phase = Phase::Polite { since: seen.now };
+            return;
+        }
+        self.resume(seen.now);
+    }
+
+    fn be_polite(&mut self, seen: Seen, since: Duration) {
+        if seen.waits {
             // Even of this something waits: then it is somebody else's.
-            Phase::Polite { .. } if waits => self.cut(now, queue, self.knee),
-            Phase::Polite { since } if now < since + POLITE => {}
-            Phase::Polite { .. } => {
-                self.capacity = self.knee * LOOK_FURTHER;
-                let beyond = ((LOOK_FURTHER - 1.0) / CURVE).cbrt();
-                self.phase = Phase::Curve {
-                    since: now.saturating_sub(Duration::from_secs_f64(self.bend() + beyond)),
-                };
-            }
-            Phase::Yield { since, clear } => {
-                let clear = (!signal).then(|| clear.unwrap_or(now));
-                self.phase = Phase::Yield { since, clear };
-                if clear.is_some_and(|clear| now >= clear + CLEAR) {
-                    self.resume(now);
-                } else if clear.is_none() && now >= since + self.trial_after {
-                    self.capacity = (self.knee * self.trial_part).max(2.0 * self.least());
-                    self.phase = Phase::Try {
-                        since: now,
-                        before: queue,
-                    };
-                }
-            }
-            Phase::Try { since, .. } if now < since + TRIAL.max(2 * self.round_trip) => {}
-            Phase::Try { since, before } => {
-                // Of a queue, more makes more; and whoever else fills it moves by himself.
-                let moved = queue.abs_diff(before);
-                let still = (now - since).mul_f64(self.trial_part / 4.0);
-                if moved > still || self.marked > 0 {
-                    self.trial_after = (self.trial_after * 3 / 2).min(TRIAL_AFTER_AT_MOST);
-                    // Of a link that has become much slower, it may have been too much.
-                    self.trial_part = (self.trial_part / 2.0).max(TRIAL_PART_AT_LEAST);
-                    self.yield_to_others(now);
-                } else {
-                    // More made nothing wait longer: it is the way that is longer.
-                    self.delays.rebase(now, since);
-                    self.resume(now);
-                }
-            }
+            self.cut(seen, self.knee);
+        } else if seen.now >= since + POLITE {
+            self.capacity = self.knee * LOOK_FURTHER;
+            self.resume(seen.now);
+        }
+    }
+
+    fn wait_for_others(&mut self, seen: Seen, since: Duration, clear: Option<Duration>) {
+        let clear = (!seen.is_signal()).then(|| clear.unwrap_or(seen.now));
+        self.phase = Phase::Yield { since, clear };
+        if clear.is_some_and(|clear| seen.now >= clear + CLEAR) {
+            self.resume(seen.now);
+        } else if clear.is_none() && seen.now >= since + self.trial_after {
+            self.capacity = (self.knee * self.trial_part).max(2.0 * self.least());
+            self.phase = Phase::Try {
+                since: seen.now,
+                before: seen.queue,
+            };
+        }
+    }
+
+    fn try_out(&mut self, seen: Seen, since: Duration, before: Duration) {
+        let passed = seen.now.saturating_sub(since);
+        if passed < TRIAL.max(2 * self.round_trip) {
+            return;
+        }
+        // Of a queue, more makes more; and whoever else fills it moves by himself.
+        let moved = seen.queue.abs_diff(before);
+        if moved > passed.mul_f64(self.trial_part / 4.0) || seen.marked {
+            self.trial_after = (self.trial_after * 3 / 2).min(TRIAL_AFTER_AT_MOST);
+            // Of a link that has become much slower, it may have been too much; a trickle, too.
+            self.trial_part = (self.trial_part / 2.0).max(TRIAL_PART_AT_LEAST);
+            self.knee = (self.knee * FORGETTING).max(TRICKLE);
+            self.yield_to_others(seen.now);
+        } else {
+            // More made nothing wait longer: it is the way that is longer.
+            self.delays.rebase(seen.now, since);
+            self.resume(seen.now);
         }
     }
 
     /// Packets wait: less, until they do no more.
-    fn cut(&mut self, now: Duration, queue: Duration, carried: f64) {
-        self.capacity = (carried * (1.0 - self.cut_for(queue))).max(self.least());
-        self.phase = Phase::Drain {
-            since: now,
-            from: queue,
+    fn cut(&mut self, seen: Seen, carried: f64) {
+        self.capacity = (carried * (1.0 - self.cut_for(seen.queue))).max(self.least());
+        self.phase = Phase::Drain(Drain {
+            since: seen.now,
+            from: seen.queue,
             times: 1,
             carried,
-            waited: queue > self.target(),
-        };
+            waited: seen.waits,
+        });
     }
 
     fn cut_for(&self, queue: Duration) -> f64 {
@@ -460,23 +474,16 @@ impl Capacity {
         };
     }
 
+    /// What the link carries now.
+    fn carried(&self, seen: Seen) -> f64 {
+        self.passed.all(seen.now, seen.period).max(TRICKLE)
+    }
+
     /// Along the curve, from what it is now.
     fn resume(&mut self, now: Duration) {
-        let at = ((1.0 - self.capacity / self.knee.max(1.0)).max(0.0) / CURVE).cbrt();
-        // The curve's bend is that long after its beginning.
-        let begun = Duration::from_secs_f64(self.bend() - at.min(self.bend()));
+        let begun = curve::time_of(self.capacity / self.knee.max(1.0));
         self.phase = Phase::Curve {
             since: now.saturating_sub(begun),
         };
-    }
-
-    /// How long the curve takes from nothing to the knee, in seconds.
-    fn bend(&self) -> f64 {
-        (1.0 / CURVE).cbrt()
-    }
-
-    fn on_curve(&self, time: Duration) -> f64 {
-        let from_bend = time.as_secs_f64() - self.bend();
-        self.knee * (1.0 + CURVE * from_bend.powi(3))
     }
 }

@@ -2,7 +2,9 @@
 //! passes and how long it waits.
 
 pub mod capacity;
+mod curve;
 pub mod delay;
+mod history;
 
 #[cfg(test)]
 mod simulation;

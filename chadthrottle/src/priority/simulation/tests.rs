@@ -156,7 +156,11 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    // The same cases each time: a new one that fails is found by whoever raises their number.
+    #![proptest_config(ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(13),
+        ..ProptestConfig::with_cases(24)
+    })]
 
     #[test]
     fn it_never_starves_and_finds_the_link_again(

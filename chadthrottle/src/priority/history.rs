@@ -1,0 +1,83 @@
+//! What passed a link lately.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// What passed until some time, since the one before, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    at: Duration,
+    background: u64,
+    others: u64,
+}
+
+/// The latest of it.
+#[derive(Clone, Debug)]
+pub struct History {
+    passed: VecDeque<Passed>,
+    keep: Duration,
+}
+
+impl History {
+    /// Nothing passed yet; it will be asked for as long back as `keep`.
+    pub fn new(keep: Duration) -> Self {
+        Self {
+            passed: VecDeque::new(),
+            keep,
+        }
+    }
+
+    /// So much passed since the last time.
+    pub fn add(&mut self, at: Duration, background: u64, others: u64) {
+        self.passed.push_back(Passed {
+            at,
+            background,
+            others,
+        });
+        while (self.passed.front()).is_some_and(|passed| passed.at + self.keep < at) {
+            self.passed.pop_front();
+        }
+    }
+
+    /// This machine's other traffic in the last period, in bytes a second.
+    pub fn others(&self, now: Duration, period: Duration) -> f64 {
+        self.rate(now, period, |passed| passed.others)
+    }
+
+    /// All of it.
+    pub fn all(&self, now: Duration, period: Duration) -> f64 {
+        self.rate(now, period, |passed| passed.background + passed.others)
+    }
+
+    /// In the last period, or a little longer: what was noted together is not taken apart.
+    fn rate(&self, now: Duration, period: Duration, of: impl Fn(&Passed) -> u64) -> f64 {
+        let mut bytes = 0;
+        for passed in self.passed.iter().rev() {
+            // It lasted from the time before on.
+            if passed.at + period <= now {
+                return bytes as f64 / (now - passed.at).as_secs_f64();
+            }
+            bytes += of(passed);
+        }
+        bytes as f64 / period.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_whole_steps() {
+        let ms = Duration::from_millis;
+        let mut history = History::new(ms(1000));
+        for step in 1..=100 {
+            history.add(ms(step * 50), 5_000, 1_000);
+        }
+        // Of a period that ends within a step, the whole step.
+        for period in [100, 101, 149, 150] {
+            assert_eq!(history.all(ms(5000), ms(period)), 120_000.0, "{period} ms");
+        }
+        assert_eq!(history.others(ms(5000), ms(500)), 20_000.0);
+        assert!(history.passed.len() <= 21);
+    }
+}
