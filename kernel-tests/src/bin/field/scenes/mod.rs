@@ -135,6 +135,8 @@ pub fn missing(scene: &Scene) -> Option<String> {
 
 /// Whether a device of that kind can be made: in a network namespace that goes with it.
 fn makes_devices(kind: &str) -> bool {
+    // Where that can't be loaded, it may be built in.
+    let _loaded = Command::new("modprobe").args(["--quiet", kind]).status();
     let mut ip = Command::new("unshare");
     ip.args(["--net", "ip"]);
     match kind {
