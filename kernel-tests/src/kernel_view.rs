@@ -1,6 +1,6 @@
 //! What the kernel has loaded for a process, seen from outside.
 
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -116,8 +116,17 @@ fn entries(list: &Value) -> &[Value] {
 }
 
 fn bpftool(arguments: &[&str]) -> Result<Value> {
-    let mut command = Command::new("bpftool");
-    command.args(arguments);
-    let output = run(command, "", Place::default())?;
+    let mut tries = 0;
+    let output = loop {
+        let mut command = Command::new("bpftool");
+        command.args(arguments);
+        match run(command, "", Place::default()) {
+            Ok(output) => break output,
+            // It fails when it meets a link that is just being made (EAGAIN): one of 5,000 lists did.
+            Err(_) if tries < 5 => tries += 1,
+            Err(error) => return Err(error),
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
     serde_json::from_str(&output).with_context(|| format!("not JSON from bpftool: {output}"))
 }
