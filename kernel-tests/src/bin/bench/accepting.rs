@@ -46,7 +46,7 @@ pub fn measure(out: &Output) -> Result<()> {
     for round in 0..ROUNDS {
         progress(&format!("round {} of {ROUNDS}", round + 1));
         let without = connections(&lab, &nginx)?;
-        let watches = Top::start("1")?;
+        let watches = Top::start("1s")?;
         let with = connections(&lab, &nginx)?;
         drop(watches);
         out.keep(&Figure::Connections {
@@ -56,7 +56,7 @@ pub fn measure(out: &Output) -> Result<()> {
         })?;
     }
     let counts = bpf::count_runs()?;
-    let watches = Top::start("1")?;
+    let watches = Top::start("1s")?;
     connections(&lab, &nginx)?;
     if let Some(program) = loaded::accepts(watches.pid())? {
         let about = bpf::describe(&program)?;
