@@ -275,14 +275,17 @@ impl Simulation {
 
     fn enqueue(&mut self, chunk: Chunk) {
         let of = if self.fair { chunk.of } else { 0 };
-        let waiting: f64 = (self.queues.iter().flatten())
-            .map(|chunk| chunk.bytes)
-            .sum();
-        if waiting + chunk.bytes > self.buffer {
+        if self.waiting() + chunk.bytes > self.buffer {
             self.lose(chunk);
         } else {
-            self.queues[of].push_back(Chunk { ..chunk });
+            self.queues[of].push_back(chunk);
         }
+    }
+
+    /// Bytes in all queues.
+    fn waiting(&self) -> f64 {
+        let chunks = self.queues.iter().flatten();
+        chunks.map(|chunk| chunk.bytes).sum()
     }
 
     fn lose(&mut self, chunk: Chunk) {
@@ -293,9 +296,7 @@ impl Simulation {
 
     fn serve(&mut self) {
         let could = self.speed / STEPS as f64;
-        let waiting: f64 = (self.queues.iter().flatten())
-            .map(|chunk| chunk.bytes)
-            .sum();
+        let waiting = self.waiting();
         let Some(second) = self.seconds.last_mut() else {
             return;
         };

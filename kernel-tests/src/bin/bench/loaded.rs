@@ -244,25 +244,21 @@ fn links(pid: u32) -> Result<Vec<(u32, Hook)>> {
 
 /// The program that a process has run for each accepted connection, if it has one.
 pub fn accepts(pid: u32) -> Result<Option<OwnedFd>> {
-    for fields in descriptors(pid)? {
-        if fields
-            .get("link_type")
-            .is_some_and(|kind| kind == "tracing")
-            && let Some(id) = fields.get("prog_id")
-        {
-            return bpf::program(id.parse()?).map(Some);
-        }
-    }
-    Ok(None)
+    program_with(pid, "link_type", "tracing")
 }
 
 fn tracker_maps(pid: u32) -> Result<Vec<u32>> {
-    for fields in descriptors(pid)? {
-        if fields.get("attach_type").is_some_and(|kind| kind == "2")
-            && let Some(id) = fields.get("prog_id")
-        {
-            return Ok(bpf::describe(&bpf::program(id.parse()?)?)?.maps);
-        }
+    match program_with(pid, "attach_type", "2")? {
+        Some(tracker) => Ok(bpf::describe(&tracker)?.maps),
+        None => Ok(Vec::new()),
     }
-    Ok(Vec::new())
+}
+
+/// The program of a process's first link with a field of that value.
+fn program_with(pid: u32, field: &str, value: &str) -> Result<Option<OwnedFd>> {
+    let descriptors = descriptors(pid)?;
+    let mut links =
+        (descriptors.iter()).filter(|fields| fields.get(field).is_some_and(|its| its == value));
+    let id = links.find_map(|fields| fields.get("prog_id"));
+    id.map(|id| bpf::program(id.parse()?)).transpose()
 }

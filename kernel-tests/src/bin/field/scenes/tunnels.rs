@@ -1,9 +1,9 @@
 //! curl through a tunnel: one that the kernel makes, and one that a program makes, which is limited itself as well.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
-use kernel_tests::process::Process;
+use kernel_tests::{lab::Family, process::Process};
 
 use super::{CLIENT, RunsAs, Scene, getting, web};
 use crate::{
@@ -102,78 +102,58 @@ fn wireguard(post: &Post<'_>) -> Result<Process> {
 }
 
 fn openvpn(post: &Post<'_>) -> Result<Process> {
+    let nginx = openvpn_far(post)?;
     let client = post.other();
-    let key = key(post)?;
-    client.beside(tunnel(&client, "openvpn", &key)?)?;
-    openvpn_far(post)
+    client.beside(tunnel(&client)?)?;
+    Ok(nginx)
 }
+
+/// Waits in a shell until the tunnel's device is up.
+const UNTIL_UP: &str = "until ip -br link show within 2>/dev/null | grep -q UP; do sleep 0.1; done";
 
 /// The server's end of it, and nginx within.
 fn openvpn_far(post: &Post<'_>) -> Result<Process> {
-    let key = key(post)?;
-    post.beside(tunnel(post, "openvpn", &key)?)?;
-    post.end().run(shell(
-        "for n in $(seq 300); do ip -br link show within 2>/dev/null | grep -q UP && exit; sleep 0.1; done; exit 1",
-    ))
+    let key = key(post);
+    post.end()
+        .run(shell(&format!("openvpn --genkey secret {}", key.display())))?;
+    post.beside(tunnel(post)?)?;
+    (post
+        .end()
+        .run(shell(&format!("timeout 30 sh -c '{UNTIL_UP}'"))))
     .context("the tunnel's device does not come up")?;
     web::nginx_at(post, SERVER)
 }
 
 /// The client's end, which is limited, and a curl that is not: it has another name.
 fn openvpn_and_curl(post: &Post<'_>) -> Result<Process> {
-    let key = post.other().folder().join("openvpn.key");
-    let client = post.start(tunnel(post, "openvpn", &key)?)?;
+    let client = post.start(tunnel(post)?)?;
     let other = post.other().program("curl")?;
-    let mut curl = shell(&format!(
-        "for n in $(seq 300); do ip -br link show within 2>/dev/null | grep -q UP && break; sleep 0.1; done; \
-         exec {} -sS --noproxy '*' -o /dev/null http://{SERVER}:{}/large",
+    post.beside(shell(&format!(
+        "{UNTIL_UP}; exec {} -sS --noproxy '*' -o /dev/null http://{SERVER}:{}/large",
         other.display(),
         web::PORT,
-    ));
-    curl.env("HOME", post.folder());
-    post.beside(curl)?;
+    )))?;
     Ok(client)
 }
 
-/// Both have it. Of all ways to run it, this one needs the fewest files.
-fn key(post: &Post<'_>) -> Result<std::path::PathBuf> {
-    let path = post.folder().join("openvpn.key");
-    if !path.exists() {
-        let place = path.display();
-        (post.end()).run(shell(&format!("openvpn --genkey secret {place}")))?;
-    }
-    Ok(path)
+/// Where the key is that both ends have. Of all ways to run it, this one needs the fewest files.
+fn key(server: &Post<'_>) -> PathBuf {
+    server.folder().join("openvpn.key")
 }
 
 /// One end of it, a process that carries a device's packets by UDP.
-fn tunnel(post: &Post<'_>, program: &str, key: &std::path::Path) -> Result<Command> {
-    let at_server = post
-        .end()
-        .address(kernel_tests::lab::Family::V4)
-        .to_string()
-        == post.server();
-    let (own, peer, local, remote) = match at_server {
-        true => (SERVER, CLIENT_WITHIN, post.server(), post.client()),
-        false => (CLIENT_WITHIN, SERVER, post.client(), post.server()),
+fn tunnel(post: &Post<'_>) -> Result<Command> {
+    let (server, client) = (post.server(), post.client());
+    let is_server = post.end().address(Family::V4).to_string() == server;
+    let (own, peer, local, remote, key) = match is_server {
+        true => (SERVER, CLIENT_WITHIN, server, client, key(post)),
+        false => (CLIENT_WITHIN, SERVER, client, server, key(&post.other())),
     };
-    let mut openvpn = Command::new(post.program(program)?);
-    openvpn.args([
-        "--dev",
-        "within",
-        "--dev-type",
-        "tun",
-        "--ifconfig",
-        own,
-        peer,
-    ]);
-    openvpn.args([
-        "--local",
-        &local,
-        "--remote",
-        &remote,
-        "--port",
-        &PORT.to_string(),
-    ]);
+    let mut openvpn = Command::new(post.program("openvpn")?);
+    openvpn.args(["--dev", "within", "--dev-type", "tun"]);
+    openvpn.args(["--ifconfig", own, peer]);
+    openvpn.args(["--local", &local, "--remote", &remote]);
+    openvpn.args(["--port", &PORT.to_string()]);
     openvpn.args(["--cipher", "AES-256-CBC", "--verb", "1", "--secret"]);
     openvpn.arg(key);
     Ok(openvpn)
