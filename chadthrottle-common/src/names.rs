@@ -82,5 +82,7 @@ pub const MAP_BEGINNINGS: &str = "BEGINNINGS";
 pub const MAP_FAMILIES: &str = "FAMILIES";
 /// Ring buffer of [`crate::event::ProcessSeen`].
 pub const MAP_EVENTS: &str = "EVENTS";
+/// Array of one number: how many of these were lost, because the ring buffer was full.
+pub const MAP_LOST: &str = "LOST";
 /// Ring buffer of slots whose packets leave by a device that they are not paced on.
 pub const MAP_ROADS: &str = "ROADS";

@@ -102,9 +102,13 @@ pub static FAMILIES: HashMap<u32, Trees, { MAX_SLOTS as usize }> = HashMap::new(
 pub static LOCAL_PREFIXES: LpmTrie<[u8; 16], u32, { MAX_PREFIXES as usize }> = LpmTrie::new();
 
 /// Bound: 256 KiB, some 4,000 announcements. Full: the announcement is lost, the slot is not;
-/// user space finds it in `PROCESS_SLOTS`.
+/// user space is told by [`LOST`], and finds it in `PROCESS_SLOTS`.
 #[btf_map]
 pub static EVENTS: RingBuf<ProcessSeen, { 256 * 1024 }> = RingBuf::new();
+
+/// Bound: one number. How many announcements were lost.
+#[btf_map]
+pub static LOST: Array<u64, 1> = Array::new();
 
 /// Bound: 64 KiB, 4,096 slots. Full: user space finds the device when it checks the limit, within a
 /// second.

@@ -22,9 +22,10 @@ use chadthrottle_common::{
 
 use crate::{
     maps::{
-        BEGINNINGS, CROWD_SLOTS, CROWDS, EVENTS, FAMILIES, FREE_SLOTS, PROCESS_SLOTS, SLOTS, TAGS,
+        BEGINNINGS, CROWD_SLOTS, CROWDS, EVENTS, FAMILIES, FREE_SLOTS, LOST, PROCESS_SLOTS, SLOTS,
+        TAGS,
     },
-    socket,
+    socket, throttle,
 };
 
 /// Where the kernel keeps `task_struct.group_leader`, in bytes; 0 where it is not known, or may not be
@@ -152,6 +153,9 @@ fn announce(kind: Kind, tag: Tag, pid: u32) {
             reserved: 0,
         });
         entry.submit(0);
+    } else if let Some(lost) = LOST.get_ptr_mut(0) {
+        // SAFETY: an existing array element.
+        unsafe { throttle::add(lost, 1) };
     }
 }
 

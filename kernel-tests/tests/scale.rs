@@ -226,6 +226,32 @@ fn processes_that_end_before_they_are_looked_at_leave_their_slots_whole() -> Tes
     expect_ratio("five of them", arrived, 1e6, 0.7..=1.2)
 }
 
+/// More than fit into the ring buffer begin while nobody reads it. The kernel can't tell by itself that the rule is for
+/// the last of them, so it is user space that has to find it.
+#[test]
+fn a_process_whose_announcement_was_lost_is_limited() -> TestResult {
+    kernel_test!(alone);
+    let lab = Lab::new()?;
+    let program = NamedProgram::new("ct-unheard")?;
+    let options = ["--command", "*ct-unheard*", "--upload", "200K"];
+    let limiter = limiter_with(SLOTS, &options)?;
+    let sink = lab.far().any_port(Family::V4);
+    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
+    limiter.signal(Signal::STOP)?;
+    let address = sink.address()?.ip();
+    let mut bash = Command::new("bash");
+    let many = format!("for i in {{1..5000}}; do (exec 3<>/dev/udp/{address}/9); done");
+    bash.args(["-c", &many]);
+    lab.near().run(bash)?;
+    let unheard = program.command(&Job::busy().connect(sink.address()?).send())?;
+    let _unheard = Peer::from_command(unheard, lab.near().place())?;
+    limiter.signal(Signal::CONT)?;
+    let from = Moment::now() + Duration::from_secs(3);
+    let until = from + Duration::from_secs(3);
+    let arrived = sink.received_until(until)?.rate(from, until)?;
+    expect_ratio("not announced", arrived, 2e5, 0.7..=1.2)
+}
+
 /// Slots are kept for those that a limit is for.
 #[test]
 fn a_program_is_limited_when_no_slot_is_left() -> TestResult {

@@ -41,6 +41,39 @@ impl Engine {
         self.is_attending = false;
     }
 
+    /// Takes in those whose announcements were lost, if any were.
+    pub(super) fn notice_lost_announcements(&mut self) {
+        match self.kernel.announcements.newly_lost() {
+            Ok(0) => {}
+            Ok(lost) => {
+                log::debug!("{lost} announcements were lost: all slots are looked at");
+                self.admit_unannounced();
+            }
+            Err(error) => log::warn!("{error:#}"),
+        }
+    }
+
+    /// Takes in all that have slots and are not known.
+    pub(super) fn admit_unannounced(&mut self) {
+        let with_slots: Vec<(Pid, Tag)> = self.kernel.slots.processes().collect();
+        for (pid, tag) in with_slots {
+            self.attend();
+            if self.owners.of_tag(tag).is_some() {
+                continue;
+            }
+            // Of a slot that went to the next owner, it may have been read before.
+            if self.kernel.slots.is_current(tag) {
+                self.admit(tag, pid, None);
+            } else {
+                self.kernel.slots.forget_process(pid, tag);
+            }
+        }
+        let crowds: Vec<(Kind, Tag)> = self.kernel.slots.crowds().collect();
+        for (kind, tag) in crowds {
+            self.admit_crowd(tag, kind);
+        }
+    }
+
     fn announced(&mut self, seen: &ProcessSeen) {
         let ProcessSeen { kind, tag, .. } = *seen;
         if kind.is_crowd() {

@@ -136,24 +136,7 @@ impl Engine {
             .sum();
         let pass = self.attribution.pass;
         self.attribution.known.retain(|_, known| known.pass == pass);
-        // An announcement was lost if the ring buffer was full.
-        let with_slots: Vec<(Pid, Tag)> = self.kernel.slots.processes().collect();
-        for (pid, tag) in with_slots {
-            self.attend();
-            if self.owners.of_tag(tag).is_some() {
-                continue;
-            }
-            // Of a slot that went to the next owner, it may have been read before.
-            if self.kernel.slots.is_current(tag) {
-                self.admit(tag, pid, None);
-            } else {
-                self.kernel.slots.forget_process(pid, tag);
-            }
-        }
-        let crowds: Vec<(Kind, Tag)> = self.kernel.slots.crowds().collect();
-        for (kind, tag) in crowds {
-            self.admit_crowd(tag, kind);
-        }
+        self.admit_unannounced();
         self.looked_at_all = Instant::now();
         self.look_at_all_after = if tagged > 0 {
             LOOK_AT_ALL[0]

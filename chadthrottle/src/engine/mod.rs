@@ -152,8 +152,10 @@ impl Engine {
         engine
     }
 
-    /// What is done between samples: notice processes that ended, and bytes that limits miss.
+    /// What is done between samples: notice processes of which nothing was heard, or that ended, and bytes that
+    /// limits miss.
     fn turn(&mut self) {
+        self.notice_lost_announcements();
         self.notice_ended();
         if self.rules.has_trees() {
             self.look_for_descendants();

@@ -10,24 +10,42 @@ use anyhow::Context as _;
 
 use aya::{
     Ebpf,
-    maps::{MapData, RingBuf},
+    maps::{Array, MapData, RingBuf},
 };
 use aya_log::EbpfLogger;
 use chadthrottle_common::{
     event::ProcessSeen,
-    names::{MAP_EVENTS, MAP_ROADS},
+    names::{MAP_EVENTS, MAP_LOST, MAP_ROADS},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The processes that the kernel gave slots.
-pub struct Announcements(RingBuf<MapData>);
+pub struct Announcements {
+    ring: RingBuf<MapData>,
+    lost: Array<MapData, u64>,
+    /// How many were lost when it was asked last.
+    known_lost: u64,
+}
+
+impl Announcements {
+    /// How many were lost since this was asked last, because more were waiting than there is room for. Their
+    /// processes have slots all the same.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn newly_lost(&mut self) -> anyhow::Result<u64> {
+        let lost = (self.lost.get(&0, 0)).context("how many announcements were lost")?;
+        Ok(lost.wrapping_sub(std::mem::replace(&mut self.known_lost, lost)))
+    }
+}
 
 impl Iterator for Announcements {
     type Item = ProcessSeen;
 
     /// The next of them. When there is none, that is known without a system call.
     fn next(&mut self) -> Option<ProcessSeen> {
-        while let Some(record) = self.0.next() {
+        while let Some(record) = self.ring.next() {
             match ProcessSeen::from_bytes(&record) {
                 Some(seen) => return Some(seen),
                 None => log::warn!("an event of {} bytes is none that is known", record.len()),
@@ -64,12 +82,17 @@ impl Events {
             .inspect_err(|error| log::warn!("messages of the eBPF programs can't be read: {error}"))
             .ok();
         let announced: RingBuf<MapData> = super::take_map(ebpf, MAP_EVENTS)?;
+        let lost = super::take_map(ebpf, MAP_LOST)?;
         let roads: RingBuf<MapData> = super::take_map(ebpf, MAP_ROADS)?;
         let rings = [&announced, &roads].map(|ring| ring.as_fd().try_clone_to_owned());
         let rings: Result<_, _> = rings.into_iter().collect();
         let rings = rings.context("the ring buffers' descriptors")?;
         Ok((
-            Announcements(announced),
+            Announcements {
+                ring: announced,
+                lost,
+                known_lost: 0,
+            },
             Roads(roads),
             Self { rings, logger },
         ))
