@@ -13,6 +13,7 @@ pub mod landing;
 pub mod limit;
 pub mod names;
 pub mod newcomer;
+pub mod round_trip;
 pub mod send_window;
 pub mod slots;
 pub mod tag;

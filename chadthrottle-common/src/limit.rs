@@ -11,6 +11,19 @@ use crate::{
 /// limit that several slots share. When all are taken, a further limit is refused.
 pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 
+/// The first cells after the unused one are those of background traffic: of each direction one, by
+/// [`Direction::index`](crate::traffic::Direction::index).
+pub const FIRST_BACKGROUND: u32 = 1;
+
+/// The cells from here on are everybody's.
+pub const FIRST_FREE: u32 = FIRST_BACKGROUND + 2;
+
+/// Whether a cell is one of background traffic.
+#[inline(always)]
+pub const fn is_background(index: u32) -> bool {
+    index.wrapping_sub(FIRST_BACKGROUND) < FIRST_FREE - FIRST_BACKGROUND
+}
+
 /// One direction of a limit: a rate and its virtual clock.
 ///
 /// The clock stands at `start + work`: the time at which everything admitted so far will have
@@ -307,6 +320,13 @@ mod tests {
             admit(&limit(0), 5, 1, Enforcing::Pacing, None),
             Decision::Drop
         );
+    }
+
+    #[test]
+    fn two_cells_are_those_of_background_traffic() {
+        let background: Vec<u32> = (0..10).filter(|index| is_background(*index)).collect();
+        assert_eq!(background, [1, 2]);
+        assert!(!is_background(u32::MAX));
     }
 
     #[test]

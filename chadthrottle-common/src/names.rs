@@ -84,5 +84,7 @@ pub const MAP_FAMILIES: &str = "FAMILIES";
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Array of one number: how many of these were lost, because the ring buffer was full.
 pub const MAP_LOST: &str = "LOST";
+/// Ring buffer of [`crate::round_trip::RoundTrip`].
+pub const MAP_ROUND_TRIPS: &str = "ROUND_TRIPS";
 /// Ring buffer of slots whose packets leave by a device that they are not paced on.
 pub const MAP_ROADS: &str = "ROADS";

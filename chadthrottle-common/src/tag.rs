@@ -1,6 +1,6 @@
 //! Socket tags and process slots.
 
-use crate::{address::TrafficClass, map_value, traffic::Direction};
+use crate::{address::TrafficClass, limit::is_background, map_value, traffic::Direction};
 
 /// The most slots there are (slot 0 is nobody's); [`crate::slots::slots_for`] says how many there are here.
 ///
@@ -68,6 +68,23 @@ impl SlotState {
     pub const fn passes(&self, direction: Direction) -> bool {
         let [internet, local] = self.limits[direction.index()];
         internet == 0 && local == 0 && self.metered == 0
+    }
+
+    /// Whether any of its traffic has what others leave of the link.
+    #[inline(always)]
+    pub const fn has_background(&self) -> bool {
+        let [[down, local_down], [up, local_up]] = self.limits;
+        is_background(down)
+            || is_background(up)
+            || is_background(local_down)
+            || is_background(local_up)
+    }
+
+    /// Whether what stays on this machine is let through: to others it leaves all that there is.
+    #[inline(always)]
+    pub const fn frees_loopback(&self) -> bool {
+        let [[_, down], [_, up]] = self.limits;
+        is_background(down) && is_background(up)
     }
 
     /// Whether it matters which class a packet is of.

@@ -17,6 +17,15 @@ impl Direction {
     /// Both, in the order in which arrays hold them.
     pub const BOTH: [Self; 2] = [Self::Download, Self::Upload];
 
+    /// The opposite one.
+    #[inline(always)]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Download => Self::Upload,
+            Self::Upload => Self::Download,
+        }
+    }
+
     /// The position in arrays by direction.
     #[inline(always)]
     pub const fn index(self) -> usize {
@@ -82,8 +91,12 @@ pub const MAX_DEVICES: u32 = 4096;
 pub struct DeviceBytes {
     /// Observed, whatever the throttle pair did then.
     pub seen: [u64; 2],
+    /// Of those, what the throttle pair met of background traffic.
+    pub background: [u64; 2],
+    /// Packets of background traffic that met congestion on their way here, as their marks say (RFC 3168).
+    pub marked: u64,
 }
-map_value!(DeviceBytes, 16);
+map_value!(DeviceBytes, 40);
 
 /// The counters of a slot on one CPU, by [`Direction`].
 #[repr(C)]

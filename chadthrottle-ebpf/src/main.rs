@@ -15,6 +15,7 @@
 // AtomicU64::fetch_add is not available for the BPF target; the intrinsic behind it is.
 #![feature(core_intrinsics)]
 
+mod background;
 mod count;
 mod family;
 mod landing;

@@ -10,6 +10,7 @@ use chadthrottle_common::{
     event::ProcessSeen,
     limit::{Enforced, Limit, MAX_LIMITS, MAX_MORE_PACED, Paced},
     newcomer::{Beginning, Kind, MAX_KINDS, Trees},
+    round_trip::{Probe, RoundTrip},
     send_window::SendGrant,
     tag::{MAX_CROWDS, MAX_SLOTS, SlotState, SocketTag, Tag},
     traffic::{Counters, DeviceBytes, MAX_DEVICES},
@@ -109,6 +110,15 @@ pub static EVENTS: RingBuf<ProcessSeen, { 256 * 1024 }> = RingBuf::new();
 /// Bound: one number. How many announcements were lost.
 #[btf_map]
 pub static LOST: Array<u64, 1> = Array::new();
+
+/// Bound: one a TCP socket of background traffic, memory owned by the socket. Full (no memory): its round trips are
+/// not measured.
+#[btf_map]
+pub static PROBES: Storage<Probe, NO_PREALLOC> = Storage::new();
+
+/// Bound: 64 KiB, 2,048 round trips: those of 30 flows in half a second. Full: further ones are not told.
+#[btf_map]
+pub static ROUND_TRIPS: RingBuf<RoundTrip, { 64 * 1024 }> = RingBuf::new();
 
 /// Bound: 64 KiB, 4,096 slots. Full: user space finds the device when it checks the limit, within a
 /// second.

@@ -3,6 +3,7 @@
 use aya_ebpf::{btf_maps::lpm_trie::Key, programs::SkBuffContext};
 use chadthrottle_common::{
     address::{TrafficClass, is_local_v4, is_local_v6},
+    round_trip::Timestamps,
     tag::SlotState,
     traffic::{Direction, Traffic},
 };
@@ -177,6 +178,32 @@ pub fn class(ctx: &SkBuffContext, direction: Direction, state: &SlotState) -> Tr
         return TrafficClass::Internet;
     };
     TrafficClass::of(local || (state.tells_classes() && is_on_link(address[0], address[1]) != 0))
+}
+
+/// The timestamps of a TCP segment, where its IP header is of the usual length.
+#[inline(always)]
+pub fn timestamps(ctx: &SkBuffContext) -> Option<Timestamps> {
+    let [first, ..]: [u8; 2] = read::<0, _>(ctx)?;
+    let header: [u8; Timestamps::HEADER] = match (first >> 4, first & 0xf) {
+        (4, 5) => read::<AFTER_IPV4, _>(ctx)?,
+        (6, _) => read::<AFTER_IPV6, _>(ctx)?,
+        _ => return None,
+    };
+    Timestamps::of(&header)
+}
+
+/// Whether a queue on the way marked the packet (ECN, RFC 3168, section 5).
+#[inline(always)]
+pub fn is_marked(ctx: &SkBuffContext) -> bool {
+    const CONGESTION_EXPERIENCED: u8 = 3;
+    let Some([first, second]) = read::<0, [u8; 2]>(ctx) else {
+        return false;
+    };
+    let class = match first >> 4 {
+        6 => second >> 4,
+        _ => second,
+    };
+    class & CONGESTION_EXPERIENCED == CONGESTION_EXPERIENCED
 }
 
 /// Whether an address is local by itself, and the address as one of IPv6, in network order.

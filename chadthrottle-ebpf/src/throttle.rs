@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use chadthrottle_common::{
+    address::TrafficClass,
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
     landing::{Landing, Lands},
     limit::{Decision, Enforcing, Limit, admit, more_paced},
@@ -20,7 +21,7 @@ use chadthrottle_common::{
 };
 
 use crate::{
-    PASS, count, landing,
+    PASS, background, count, landing,
     maps::{ENFORCED, LIMITS, MORE_PACED, PACED, ROADS},
     packet, send_window, tag, window,
 };
@@ -49,7 +50,18 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     if state.passes(Direction::Download) {
         return PASS;
     }
-    let amount = packet::measure(ctx).amount;
+    let packet = packet::measure(ctx);
+    let amount = packet.amount;
+    background::met(ctx, slot, Direction::Download, &packet);
+    if background::stays(ctx) && state.frees_loopback() {
+        count::admitted(
+            slot,
+            Direction::Download,
+            TrafficClass::Local,
+            amount.payload,
+        );
+        return PASS;
+    }
     // SYNs, FINs and pure ACKs cost nothing.
     if amount.payload == 0 {
         return PASS;
@@ -92,6 +104,16 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         return PASS;
     }
     let packet = packet::measure(ctx);
+    background::met(ctx, slot, Direction::Upload, &packet);
+    if background::stays(ctx) && state.frees_loopback() {
+        count::admitted(
+            slot,
+            Direction::Upload,
+            TrafficClass::Local,
+            packet.amount.payload,
+        );
+        return PASS;
+    }
     let class = packet::class(ctx, Direction::Upload, state);
     let upload = state.limit(Direction::Upload, class);
     let download = state.limit(Direction::Download, class);
@@ -134,6 +156,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
             depart(ctx, ktime + delay / TICKS_PER_NANOSECOND);
         }
     }
+    background::leaves(ctx, slot);
     count::admitted(slot, Direction::Upload, class, packet.amount.payload);
     PASS
 }
@@ -183,7 +206,7 @@ unsafe extern "C" fn answer_download(
 
 /// The present in nanoseconds of `CLOCK_MONOTONIC`, which is fq's clock, too.
 #[inline(always)]
-fn ktime() -> u64 {
+pub fn ktime() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_ns() }
 }

@@ -57,13 +57,14 @@ impl Cli {
     ///
     /// What contradicts what.
     pub fn check(&self) -> Result<(), String> {
-        let rates = match &self.action {
-            Some(Action::Limit(args)) => Some(&args.rates),
-            Some(Action::Run(args)) => Some(&args.rates),
-            Some(Action::Unattended(action)) => action.rates(),
-            _ => None,
-        };
-        rates.map_or(Ok(()), |rates| rates.limits().map(drop))
+        match &self.action {
+            Some(Action::Limit(args)) => args.rates.check_by_hand(),
+            Some(Action::Run(args)) => args.rates.check_by_hand(),
+            Some(Action::Unattended(action)) => action
+                .rates()
+                .map_or(Ok(()), |rates| rates.limits().map(drop)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -140,12 +141,9 @@ impl LimitArgs {
             targets = vec![Target::Any(targets)];
         }
         let limits = self.rates.limits()?;
-        let rule = |target| Rule {
-            scope: self.rates.scope(),
-            sharing,
-            ..Rule::by_hand(target, limits)
-        };
-        Ok(targets.into_iter().map(rule).collect())
+        Ok((targets.into_iter())
+            .map(|target| self.rates.rule(target, limits, sharing))
+            .collect())
     }
 }
 
@@ -173,11 +171,8 @@ pub struct RunArgs {
 impl RunArgs {
     /// The rule that was asked for.
     pub fn rule(&self, target: Target, limits: Limits) -> Rule {
-        Rule {
-            scope: self.rates.scope(),
-            sharing: self.sharing.or(Sharing::Shared),
-            ..Rule::by_hand(target, limits)
-        }
+        let sharing = self.sharing.or(Sharing::Shared);
+        self.rates.rule(target, limits, sharing)
     }
 }
 
@@ -333,6 +328,20 @@ mod tests {
     }
 
     #[test]
+    fn a_priority_takes_the_place_of_rates() {
+        let line = "chadthrottle limit --program rclone --priority background --traffic internet";
+        let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
+            panic!("limit")
+        };
+        let rules = limit.rules().unwrap();
+        let expected = Rule {
+            scope: Scope::Internet,
+            ..Rule::in_background(Target::program("rclone"))
+        };
+        assert_eq!(rules, [expected]);
+    }
+
+    #[test]
     fn users_of_a_limit_must_exist() {
         let line = "chadthrottle limit --user nobody-has-this-name --block";
         let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
@@ -385,6 +394,14 @@ mod tests {
             (
                 "chadthrottle limit --program curl --block --download 1M",
                 "contradict each other",
+            ),
+            (
+                "chadthrottle limit --pid 7 --priority background --download 1M",
+                "cannot be used with",
+            ),
+            (
+                "chadthrottle run --priority normal -- true",
+                "normal is what every process is",
             ),
             (
                 "chadthrottle run --block=upload --upload 1M -- true",

@@ -27,6 +27,7 @@ Examples:
   sudo chadthrottle limit --program curl --shared --download 2M
   sudo chadthrottle limit --unit backup.service --upload 8mbit --traffic internet
   sudo chadthrottle limit --user guest --block=upload
+  sudo chadthrottle limit --program rclone --priority background
 
 Exit codes: 0 the limits have ended, 1 it failed, 2 the command line is wrong.";
 
@@ -37,6 +38,7 @@ Signals are passed on. The command runs as whoever calls, which under sudo is ro
 
 Examples:
   sudo chadthrottle run --download 2M -- apt-get upgrade
+  sudo chadthrottle run --priority background -- restic backup /home
   sudo chadthrottle run --download 2M --user ada -- firefox         as another user
   sudo chadthrottle run --upload 8mbit --traffic internet -- make -j8 publish
   sudo chadthrottle run --upload 1M -- sh -c './upload & wait'     wait for what it starts

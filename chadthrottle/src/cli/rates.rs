@@ -5,7 +5,9 @@ use clap::{Args, ValueEnum};
 use crate::{
     model::{
         direction::{Limits, PerDirection},
-        rule::{Scope, Sharing},
+        priority::Priority,
+        rule::{Rule, Scope, Sharing},
+        target::Target,
     },
     rate::Rate,
 };
@@ -31,6 +33,9 @@ pub struct RateArgs {
         default_missing_value = "both"
     )]
     pub block: Option<Block>,
+    /// How important it is, in place of a rate: 'background' has what others leave of the link
+    #[arg(long, value_enum, group = "rates", value_name = "PRIORITY", conflicts_with_all = ["download", "upload", "block"])]
+    pub priority: Option<Priority>,
     /// Limit only this part of the traffic, by its remote address
     #[arg(long, value_enum, value_name = "PART")]
     pub traffic: Option<Scope>,
@@ -79,6 +84,41 @@ impl RateArgs {
         let mut limits = Limits::default();
         self.change(&mut limits)?;
         Ok(limits)
+    }
+
+    /// Whether it says how much of a direction is let through.
+    pub fn gives_limits(&self) -> bool {
+        self.download.is_some() || self.upload.is_some() || self.block.is_some()
+    }
+
+    /// What of it makes no sense for a limit that is set by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::limits`]; or it says that everything is as it is.
+    pub fn check_by_hand(&self) -> Result<(), String> {
+        if self.priority == Some(Priority::Normal) {
+            return Err(
+                "normal is what every process is that has no other priority; end the command that set the other one"
+                    .to_owned(),
+            );
+        }
+        self.limits().map(drop)
+    }
+
+    /// A rule set by hand that says this, with these [`Self::limits`], for processes that have them each or together.
+    pub fn rule(&self, target: Target, limits: Limits, sharing: Sharing) -> Rule {
+        let rule = match self.priority {
+            Some(Priority::Background) => Rule::in_background(target),
+            _ => Rule {
+                sharing,
+                ..Rule::by_hand(target, limits)
+            },
+        };
+        Rule {
+            scope: self.scope(),
+            ..rule
+        }
     }
 
     /// Which traffic they are for, if nothing else was said before.
@@ -131,6 +171,7 @@ mod tests {
             download: download.map(Rate::from_bytes_per_second),
             upload: upload.map(Rate::from_bytes_per_second),
             block,
+            priority: None,
             traffic: None,
         }
     }

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     log_sink::Format,
-    model::rule::{Scope, Sharing},
+    model::{
+        direction::Limits,
+        priority::Priority,
+        rule::{Scope, Sharing},
+    },
     rate::Rate,
     rules::{
         file::{self, FileRule},
@@ -190,6 +194,8 @@ pub enum Unset {
     Upload,
     /// The block
     Block,
+    /// The priority
+    Priority,
     /// The class of traffic
     Traffic,
     /// That all processes share the limits
@@ -270,6 +276,12 @@ impl RuleArgs {
             rule.target = target.clone();
         }
         self.rates.change(&mut rule.limits)?;
+        match self.rates.priority {
+            Some(Priority::Background) => rule.limits = Limits::default(),
+            None if self.rates.gives_limits() => rule.priority = Priority::Normal,
+            _ => {}
+        }
+        rule.priority = self.rates.priority.unwrap_or(rule.priority);
         if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
         }
@@ -328,6 +340,7 @@ impl Unset {
                 let passes = |limit: Option<Rate>| limit.filter(|rate| *rate > Rate::ZERO);
                 rule.limits = rule.limits.map(passes);
             }
+            Self::Priority => rule.priority = Priority::default(),
             Self::Traffic => rule.scope = Scope::default(),
             Self::Shared => rule.sharing = Sharing::default(),
             Self::Days => rule.schedule.days = Days::default(),
@@ -422,8 +435,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_is_about_rates_or_a_priority() {
+        let mut rule = added("add a --program rclone --priority background").unwrap();
+        assert_eq!(rule.priority, Priority::Background);
+        assert!(rule.check().is_ok());
+        for (line, priority, limited) in [
+            ("edit a --upload 3M", Priority::Normal, true),
+            ("edit a --days mon", Priority::Normal, true),
+            ("edit a --priority background", Priority::Background, false),
+            ("edit a --days tue", Priority::Background, false),
+        ] {
+            let RulesAction::Edit { rule: args, .. } = args(line).unwrap().action else {
+                panic!("{line}")
+            };
+            args.change(&mut rule).unwrap();
+            let found = (rule.priority, !rule.limits.is_unlimited());
+            assert_eq!(found, (priority, limited), "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (line, message) in [
+            (
+                "add a --program x --priority background --upload 1M",
+                "cannot be used with",
+            ),
             ("add a --download 1M", "whom is the rule about?"),
             ("add a --program x --user y", "cannot be used with"),
             ("add a --program x --then block", "belong to a quota"),

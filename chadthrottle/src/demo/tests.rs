@@ -4,6 +4,7 @@ use crate::{
         command::CommandError,
         connections::Watch,
         direction::{Limits, PerDirection},
+        priority::Priority,
         process::ProcessKey,
         rule::{Rule, Sharing},
         snapshot::ProcessRow,
@@ -113,6 +114,25 @@ fn what_shares_a_limit_has_it_together() {
         assert_eq!(in_force.effect.achieved.download.bytes_per_second(), sum);
         assert_eq!(in_force.since, since);
         assert!(in_force.members > 1);
+    }
+}
+
+#[test]
+fn background_traffic_has_what_others_leave() {
+    let mut world = world();
+    let key = busiest(&world);
+    let rule = Rule::in_background(key.pid);
+    world.apply(&Command::Set(Box::new(rule))).unwrap();
+    for _ in 0..20 {
+        world.advance(Duration::from_secs(1));
+        let row = row(&world, key);
+        if row.ended {
+            return;
+        }
+        let state = row.limit.as_ref().unwrap();
+        let left = state.limits.download.unwrap();
+        assert_eq!(state.priority, Priority::Background);
+        assert!(row.rate.download <= left, "{} of {left}", row.rate.download);
     }
 }
 

@@ -16,9 +16,10 @@ use crate::{
     model::{
         command::{Command, CommandError},
         connections::{Details, Watch, Watched},
-        direction::{PerClass, PerDirection},
+        direction::{Limits, PerClass, PerDirection},
         limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
         notice::{Notice, Severity},
+        priority::Priority,
         process::{Pid, ProcessId, ProcessKey},
         rule::Sharing,
         snapshot::{ProcessRow, Snapshot},
@@ -64,6 +65,13 @@ pub(super) struct Actor {
     quiet: bool,
     ended_since: Option<SystemTime>,
 }
+
+/// How fast the link is, in bytes a second, and what background traffic has of it in any case.
+const LINK: PerDirection<u64> = PerDirection {
+    download: 12_500_000,
+    upload: 5_000_000,
+};
+const TRICKLE: u64 = 100_000;
 
 /// The made-up world. It moves only when [`World::advance`] is called.
 pub struct World {
@@ -116,6 +124,7 @@ impl World {
         for actor in &mut self.actors {
             actor.wish(&mut self.chance);
         }
+        self.leave_to_background();
         let shares = self.shares();
         for actor in &mut self.actors {
             actor.move_on(&shares, interval, &mut self.snapshot);
@@ -127,6 +136,28 @@ impl World {
         self.usage.add(&self.rules, moved, interval);
         self.come_and_go();
         self.show();
+    }
+
+    /// Background traffic has what others don't take of the link, and a trickle in any case.
+    fn leave_to_background(&mut self) {
+        if !self.rules.have_background() {
+            return;
+        }
+        let is_background = |actor: &Actor| {
+            let limit = actor.row.limit.as_ref();
+            limit.is_some_and(|limit| limit.priority == Priority::Background)
+        };
+        let left = Limits::of(|direction| {
+            let others = self
+                .actors
+                .iter()
+                .filter(|actor| !actor.row.ended && !is_background(actor));
+            let taken: u64 = others.map(|actor| *actor.wanted.get(direction)).sum();
+            let left = LINK.get(direction).saturating_sub(taken).max(TRICKLE);
+            Some(Rate::from_bytes_per_second(left))
+        });
+        self.rules.set_background(left);
+        self.limit_all();
     }
 
     /// What each limit leaves of what its processes want, in millionths.

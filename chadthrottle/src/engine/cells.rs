@@ -1,6 +1,9 @@
 //! The kernel's cells in which the limits of rules are kept, by the rule's number.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chadthrottle_common::{limit::Enforced, traffic::Direction};
 
@@ -8,6 +11,7 @@ use crate::{
     kernel::{Cell, LimitCells, Present},
     model::{direction::PerDirection, limit::LimitId},
     policy::active::{ActiveRule, ActiveRules},
+    priority::capacity::Capacity,
     rate::{Bytes, Rate},
 };
 
@@ -47,6 +51,28 @@ impl LimitCell {
             enforced: Enforced::default(),
             present: Present::default(),
         })
+    }
+
+    /// A cell of all background traffic, of no rule in particular. It begins with a rate that is soon another.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn of_background(cells: &mut LimitCells, direction: Direction) -> anyhow::Result<Self> {
+        let rate = Capacity::FIRST;
+        Ok(Self {
+            cell: cells.background(direction, rate)?,
+            limit: LimitId(0),
+            direction,
+            rate,
+            enforced: Enforced::default(),
+            present: Present::default(),
+        })
+    }
+
+    /// What it lets through.
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// Lets it have another rate.
@@ -129,36 +155,49 @@ struct OfRule {
 
 /// The cells that the processes of each rule have in common.
 #[derive(Default)]
-pub struct RuleCells(HashMap<LimitId, OfRule>);
+pub struct RuleCells {
+    of_rules: HashMap<LimitId, OfRule>,
+    /// Those of all background traffic, and the rules about it.
+    background: Vec<LimitCell>,
+    about_background: BTreeSet<LimitId>,
+}
 
 impl RuleCells {
     /// The cell that a rule's processes share in a direction.
     pub fn shared(&self, id: LimitId, direction: Direction) -> Option<&LimitCell> {
-        find(&self.0.get(&id)?.shared, direction)
+        if self.about_background.contains(&id) {
+            return find(&self.background, direction);
+        }
+        find(&self.of_rules.get(&id)?.shared, direction)
+    }
+
+    /// The cells of all background traffic, to be changed.
+    pub fn background_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
+        self.background.iter_mut()
     }
 
     /// The cell with which new processes of a rule begin.
     pub fn of_newcomers(&self, active: &ActiveRule, direction: Direction) -> Option<&LimitCell> {
-        let cells = self.0.get(&active.id)?;
-        find(
-            if active.is_each() {
-                &cells.newcomers
-            } else {
-                &cells.shared
-            },
-            direction,
-        )
+        if active.is_each() {
+            find(&self.of_rules.get(&active.id)?.newcomers, direction)
+        } else {
+            self.shared(active.id, direction)
+        }
     }
 
     /// Adds a cell with which new processes begin.
     pub fn add_for_newcomers(&mut self, cell: LimitCell) {
-        self.0.entry(cell.limit).or_default().newcomers.push(cell);
+        self.of_rules
+            .entry(cell.limit)
+            .or_default()
+            .newcomers
+            .push(cell);
     }
 
     /// Takes out all cells with which new processes begin.
     pub fn take_from_newcomers(&mut self) -> Vec<LimitCell> {
         let mut taken = Vec::new();
-        for cells in self.0.values_mut() {
+        for cells in self.of_rules.values_mut() {
             for cell in cells.newcomers.drain(..) {
                 cells.before.take_over(&cell);
                 taken.push(cell);
@@ -169,31 +208,34 @@ impl RuleCells {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &LimitCell> {
-        let all = self.0.values();
-        all.flat_map(|cells| cells.shared.iter().chain(&cells.newcomers))
+        let all = self.of_rules.values();
+        let of_rules = all.flat_map(|cells| cells.shared.iter().chain(&cells.newcomers));
+        of_rules.chain(&self.background)
     }
 
     /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
-        let all = self.0.values_mut();
-        all.flat_map(|cells| cells.shared.iter_mut().chain(&mut cells.newcomers))
+        let all = self.of_rules.values_mut();
+        let of_rules = all.flat_map(|cells| cells.shared.iter_mut().chain(&mut cells.newcomers));
+        of_rules.chain(&mut self.background)
     }
 
     /// What a rule's cells did, with those that are not in use any more.
     pub fn done(&self, id: LimitId) -> Done {
-        let Some(cells) = self.0.get(&id) else {
-            return Done::default();
-        };
-        let mut done = cells.before;
-        for cell in cells.shared.iter().chain(&cells.newcomers) {
-            done.add(cell);
+        let mut done = Done::default();
+        if self.about_background.contains(&id) {
+            self.background.iter().for_each(|cell| done.add(cell));
+        } else if let Some(cells) = self.of_rules.get(&id) {
+            done = cells.before;
+            let all = cells.shared.iter().chain(&cells.newcomers);
+            all.for_each(|cell| done.add(cell));
         }
         done
     }
 
     /// Remembers what a cell did that is not in use any more.
     pub fn take_over(&mut self, cell: &LimitCell) {
-        if let Some(cells) = self.0.get_mut(&cell.limit) {
+        if let Some(cells) = self.of_rules.get_mut(&cell.limit) {
             cells.before.take_over(cell);
         }
     }
@@ -204,7 +246,11 @@ impl RuleCells {
     ///
     /// [`crate::kernel::CellsExhausted`], or the kernel's.
     pub fn allocate(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
-        let own = self.0.entry(active.id).or_default();
+        if active.rule.is_background() {
+            self.about_background.insert(active.id);
+            return self.allocate_background(cells);
+        }
+        let own = self.of_rules.entry(active.id).or_default();
         for (direction, rate) in wanted(active) {
             if find(&own.shared, direction).is_none() {
                 let cell = LimitCell::allocate(cells, active.id, direction, rate)?;
@@ -214,13 +260,23 @@ impl RuleCells {
         Ok(())
     }
 
-    /// Brings the cells of a rule to its rates.
+    fn allocate_background(&mut self, cells: &mut LimitCells) -> anyhow::Result<()> {
+        for direction in Direction::BOTH {
+            if find(&self.background, direction).is_none() {
+                self.background
+                    .push(LimitCell::of_background(cells, direction)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the cells of a rule to its rates. Those of background traffic have their own.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn set_rates(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
-        let shared = self.0.get_mut(&active.id).map(|own| &mut own.shared);
+        let shared = self.of_rules.get_mut(&active.id).map(|own| &mut own.shared);
         for cell in shared.into_iter().flatten() {
             if let Some(rate) = *active.rule.limits.get(cell.direction) {
                 cell.set_rate(cells, rate)?;
@@ -232,8 +288,17 @@ impl RuleCells {
     /// Takes the cells out that these rules have no use for. Slots may still name them.
     pub fn take_surplus(&mut self, rules: &ActiveRules) -> Vec<LimitCell> {
         let mut surplus = Vec::new();
-        self.0.retain(|id, own| {
-            let Some(active) = rules.get(*id) else {
+        let background = |id| {
+            rules
+                .get(id)
+                .is_some_and(|active| active.rule.is_background())
+        };
+        self.about_background.retain(|id| background(*id));
+        if self.about_background.is_empty() {
+            surplus.append(&mut self.background);
+        }
+        self.of_rules.retain(|id, own| {
+            let Some(active) = rules.get(*id).filter(|active| !active.rule.is_background()) else {
                 surplus.append(&mut own.shared);
                 surplus.append(&mut own.newcomers);
                 return false;

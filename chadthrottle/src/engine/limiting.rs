@@ -7,7 +7,6 @@ use crate::{
     kernel::{CellsExhausted, SlotsExhausted},
     model::{
         command::{Command, CommandError},
-        direction::Limits,
         limit::LimitId,
         process::{ProcessId, ProcessKey},
         rule::Rule,
@@ -44,8 +43,7 @@ impl Engine {
             self.look_at(process.pid);
         }
         for active in changed() {
-            let Rule { target, limits, .. } = &active.rule;
-            log::info!("{target}: {}", described(*limits));
+            log::info!("{}: {}", active.rule.target, described(&active.rule));
         }
         for active in changes.removed.iter().filter_map(|id| self.rules.get(*id)) {
             log::info!("{}: not limited any more", active.rule.target);
@@ -174,7 +172,11 @@ fn kernel_error(error: anyhow::Error) -> CommandError {
     }
 }
 
-fn described(limits: Limits) -> String {
+fn described(rule: &Rule) -> String {
+    if rule.is_background() {
+        return "has what others leave".to_owned();
+    }
+    let limits = rule.limits;
     let shown = |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
     format!(
         "download {}, upload {}",

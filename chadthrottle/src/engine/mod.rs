@@ -4,6 +4,7 @@
 mod admission;
 mod assignment;
 mod attribution;
+mod background;
 mod cells;
 mod checking;
 mod enforcement;
@@ -43,6 +44,7 @@ use crate::{
     rate::Rate,
 };
 use attribution::Attribution;
+use background::Background;
 use cells::RuleCells;
 use enforcement::Enforcement;
 use escapes::Escapes;
@@ -93,6 +95,7 @@ struct Engine {
     usage: Usage,
     /// The cells that their processes share.
     cells: RuleCells,
+    background: Background,
     prewarmed: Prewarmed,
     attribution: Attribution,
     notices: Notices,
@@ -123,6 +126,7 @@ impl Engine {
             rules: ActiveRules::default(),
             usage: Usage::default(),
             cells: RuleCells::default(),
+            background: Background::default(),
             prewarmed: Prewarmed::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),

@@ -21,6 +21,9 @@ use crate::{
 /// The time between turns: how soon ended processes and missed bytes are noticed.
 const TURN: Duration = Duration::from_millis(100);
 
+/// The time between two looks at background traffic while there is any: how soon it yields to others.
+const TEND: Duration = Duration::from_millis(20);
+
 /// How many commands may wait; a person can't type as fast as they are carried out.
 const WAITING_COMMANDS: usize = 64;
 
@@ -133,8 +136,10 @@ impl Running {
             publish,
         } = self;
         let mut samples = sampling(every);
-        let mut turns = interval(TURN);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut turns, mut tends] = [TURN, TEND].map(interval);
+        for ticks in [&mut turns, &mut tends] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -156,6 +161,7 @@ impl Running {
                     // Whoever asked may be gone.
                     let _ = answer.send(result);
                 }
+                _ = tends.tick(), if engine.has_background() => engine.tend_background(),
                 _ = samples.tick() => {
                     publish.send_replace(Arc::new(engine.sample()));
                 }

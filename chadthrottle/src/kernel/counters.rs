@@ -9,7 +9,7 @@ use aya::{
 };
 use chadthrottle_common::{
     names::{MAP_COUNTERS, MAP_DEVICES},
-    traffic::{Counters, DeviceBytes, Direction},
+    traffic::{Counters, DeviceBytes},
 };
 
 use crate::model::direction::PerDirection;
@@ -68,6 +68,31 @@ impl CounterMap {
     }
 }
 
+/// What sockets moved by a device, in bytes on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTraffic {
+    /// All of it.
+    pub seen: PerDirection<u64>,
+    /// What of it is background traffic.
+    pub background: PerDirection<u64>,
+    /// Packets of background traffic that had met congestion on their way here.
+    pub marked: u64,
+}
+
+impl DeviceTraffic {
+    /// What came since an earlier reading.
+    pub fn since(&self, before: &Self) -> Self {
+        let difference = |now: &PerDirection<u64>, before: &PerDirection<u64>| {
+            PerDirection::of(|direction| now.get(direction).wrapping_sub(*before.get(direction)))
+        };
+        Self {
+            seen: difference(&self.seen, &before.seen),
+            background: difference(&self.background, &before.background),
+            marked: self.marked.wrapping_sub(before.marked),
+        }
+    }
+}
+
 /// What sockets sent and received by devices.
 pub struct DeviceMap {
     map: PerCpuArray<MapData, DeviceBytes>,
@@ -86,12 +111,23 @@ impl DeviceMap {
     ///
     /// The kernel's; the index is not below [`MAX_DEVICES`](chadthrottle_common::traffic::MAX_DEVICES).
     pub fn read(&self, index: u32) -> anyhow::Result<PerDirection<u64>> {
+        Ok(self.traffic(index)?.seen)
+    }
+
+    /// The same, and what of it is background traffic.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn traffic(&self, index: u32) -> anyhow::Result<DeviceTraffic> {
         let values =
             (self.map.get(&index, 0)).with_context(|| format!("bytes of device {index}"))?;
-        let sum = |direction: Direction| {
-            let seen = values.iter().map(|cpu| cpu.seen[direction.index()]);
-            seen.fold(0, u64::wrapping_add)
-        };
-        Ok(PerDirection::of(sum))
+        let sum =
+            |of: &dyn Fn(&DeviceBytes) -> u64| values.iter().map(of).fold(0, u64::wrapping_add);
+        Ok(DeviceTraffic {
+            seen: PerDirection::of(|direction| sum(&|cpu| cpu.seen[direction.index()])),
+            background: PerDirection::of(|direction| sum(&|cpu| cpu.background[direction.index()])),
+            marked: sum(&|cpu| cpu.marked),
+        })
     }
 }

@@ -15,7 +15,8 @@ use aya::{
 use aya_log::EbpfLogger;
 use chadthrottle_common::{
     event::ProcessSeen,
-    names::{MAP_EVENTS, MAP_LOST, MAP_ROADS},
+    names::{MAP_EVENTS, MAP_LOST, MAP_ROADS, MAP_ROUND_TRIPS},
+    round_trip::RoundTrip,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -66,6 +67,24 @@ impl Iterator for Roads {
     fn next(&mut self) -> Option<u32> {
         let record = self.0.next()?;
         record.first_chunk().copied().map(u32::from_ne_bytes)
+    }
+}
+
+/// The round trips of background traffic. They are looked for, not waited for.
+pub struct RoundTrips(RingBuf<MapData>);
+
+impl RoundTrips {
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        super::take_map(ebpf, MAP_ROUND_TRIPS).map(Self)
+    }
+}
+
+impl Iterator for RoundTrips {
+    type Item = RoundTrip;
+
+    /// The next of them. When there is none, that is known without a system call.
+    fn next(&mut self) -> Option<RoundTrip> {
+        RoundTrip::from_bytes(&self.0.next()?)
     }
 }
 

@@ -10,7 +10,7 @@ use aya::{
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
     landing,
-    limit::{Enforced, Limit, Paced, more_paced},
+    limit::{Enforced, FIRST_BACKGROUND, FIRST_FREE, Limit, Paced, is_background, more_paced},
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_MORE_PACED, MAP_PACED},
     traffic::Direction,
 };
@@ -190,7 +190,7 @@ impl LimitCells {
             paced: super::take_map(ebpf, MAP_PACED)?,
             more_paced: super::take_map(ebpf, MAP_MORE_PACED)?,
             more: HashMap::new(),
-            free: (1..count).rev().collect(),
+            free: (FIRST_FREE..count).rev().collect(),
         })
     }
 
@@ -201,27 +201,40 @@ impl LimitCells {
     /// [`CellsExhausted`], or the kernel's.
     pub fn allocate(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
         let index = self.free.pop().ok_or(CellsExhausted(self.count - 1))?;
+        let cell = self.begin(index, direction, rate);
+        if cell.is_err() {
+            self.free.push(index);
+        }
+        cell
+    }
+
+    /// The cell of all background traffic of a direction, as if it had done nothing yet. There is one, and whoever has
+    /// it is the only one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn background(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
+        self.begin(FIRST_BACKGROUND + direction.index() as u32, direction, rate)
+    }
+
+    fn begin(&mut self, index: u32, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
         let cell = Cell {
             index,
             allowed: Allowed::default(),
         };
-        let cleared = self
-            .enforced
+        self.enforced
             .set(index, Enforced::default(), 0)
-            .with_context(|| format!("limit {index}"))
-            .and_then(|()| self.write(&cell, anew(direction, rate, &Limit::default())));
-        match cleared {
-            Ok(()) => Ok(cell),
-            Err(error) => {
-                self.free.push(index);
-                Err(error)
-            }
-        }
+            .with_context(|| format!("limit {index}"))?;
+        self.write(&cell, anew(direction, rate, &Limit::default()))?;
+        Ok(cell)
     }
 
     /// Takes a cell back that no slot names any more.
     pub fn release(&mut self, cell: Cell) {
-        self.free.push(cell.index);
+        if !is_background(cell.index) {
+            self.free.push(cell.index);
+        }
     }
 
     /// Changes the rate of a limit: one map write, whatever the number of sockets. `kept_debt`

@@ -35,7 +35,8 @@ use aya::{
 use chadthrottle_common::traffic::Direction;
 
 pub use attach::cgroup_root;
-pub use events::{Announcements, Events, Roads, WatchedEvents};
+pub use counters::DeviceTraffic;
+pub use events::{Announcements, Events, Roads, RoundTrips, WatchedEvents};
 pub use limits::{Cell, CellsExhausted, LimitCells, Present};
 pub use newcomers::Newcomers;
 pub use prefixes::LocalPrefixes;
@@ -69,6 +70,8 @@ pub struct Kernel {
     pub newcomers: Newcomers,
     /// Whose packets came to leave by a device without pacing.
     pub roads: Roads,
+    /// How long packets of background traffic are on their way.
+    pub round_trips: RoundTrips,
     attachments: Attachments,
     forks: Forks,
     /// The program that sees who accepts a connection, or why it does not.
@@ -127,6 +130,7 @@ impl Kernel {
             newcomers: Newcomers::take(&mut ebpf)?,
             forks: Forks::new(forks),
             roads,
+            round_trips: RoundTrips::take(&mut ebpf)?,
             attachments: {
                 attachments.observe(&mut ebpf)?;
                 attachments

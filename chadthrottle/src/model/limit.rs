@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     direction::{Limits, PerClass, PerDirection},
+    priority::Priority,
     rule::{Rule, Scope, Sharing},
 };
 use crate::rate::{Bytes, Rate};
@@ -129,8 +130,11 @@ impl Effect {
 /// all processes that share the limits. Which they are is in its row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitState {
-    /// What was asked for.
+    /// What was asked for; of background traffic, what it has at present.
     pub limits: Limits,
+    /// How important its traffic is.
+    #[serde(default)]
+    pub priority: Priority,
     /// For which of its traffic.
     pub scope: Scope,
     /// Whether it has the limits for itself.
@@ -144,6 +148,7 @@ impl LimitState {
     pub fn new(limits: Limits, mechanism: Mechanism) -> Self {
         Self {
             limits,
+            priority: Priority::Normal,
             scope: Scope::All,
             sharing: Sharing::Each,
             effect: Effect::none(mechanism),

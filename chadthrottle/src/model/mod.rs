@@ -9,6 +9,7 @@ pub mod limit;
 pub mod notice;
 pub mod pattern;
 pub mod prefix;
+pub mod priority;
 pub mod process;
 pub mod rule;
 pub mod snapshot;

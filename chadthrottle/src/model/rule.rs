@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use chadthrottle_common::address::TrafficClass;
+use chadthrottle_common::{address::TrafficClass, traffic::Direction};
 use serde::{Deserialize, Serialize};
 
-use super::{direction::Limits, target::Target};
+use super::{direction::Limits, priority::Priority, target::Target};
 
 /// Which traffic a rule is about.
 #[derive(
@@ -75,8 +75,12 @@ pub struct Rule {
     pub target: Target,
     /// To which of its traffic.
     pub scope: Scope,
-    /// The limits; without any, the rule only counts.
+    /// The limits; without any, the rule only counts. Of background traffic, what it has at present, which the engine
+    /// writes here.
     pub limits: Limits,
+    /// How important its traffic is.
+    #[serde(default)]
+    pub priority: Priority,
     /// How they are shared.
     pub sharing: Sharing,
     /// Whether its traffic is counted even where another rule's limit applies, or none: for quotas.
@@ -91,9 +95,29 @@ impl Rule {
             target: target.into(),
             scope: Scope::All,
             limits,
+            priority: Priority::Normal,
             sharing: Sharing::Each,
             metered: false,
         }
+    }
+
+    /// What others leave is for these processes together, by hand and for all their traffic.
+    pub fn in_background(target: impl Into<Target>) -> Self {
+        Self {
+            priority: Priority::Background,
+            sharing: Sharing::Shared,
+            ..Self::by_hand(target, Limits::default())
+        }
+    }
+
+    /// Whether its processes have what others leave.
+    pub fn is_background(&self) -> bool {
+        self.priority == Priority::Background
+    }
+
+    /// Whether traffic of a direction is limited.
+    pub fn limits_any(&self, direction: Direction) -> bool {
+        self.is_background() || self.limits.get(direction).is_some()
     }
 
     /// Whether a rule with the same origin, about the same traffic of the same target, takes its

@@ -8,6 +8,7 @@ use std::{
 use chadthrottle_common::newcomer::{MAX_TREES, Trees};
 
 use crate::model::{
+    direction::Limits,
     limit::LimitId,
     process::{Pid, ProcessId, ProcessKey},
     rule::{Origin, Rule, Sharing},
@@ -36,7 +37,7 @@ pub struct ActiveRule {
 impl ActiveRule {
     /// Whether each of its processes has its limits for itself.
     pub fn is_each(&self) -> bool {
-        self.rule.sharing == Sharing::Each
+        self.rule.sharing == Sharing::Each && !self.rule.is_background()
     }
 
     /// Whether none is left of the processes that it is for.
@@ -167,6 +168,20 @@ impl ActiveRules {
     fn sort(&mut self) {
         self.rules
             .sort_by_key(|rule| (rule.rule.precedence(), rule.place));
+    }
+
+    /// Whether any is about background traffic.
+    pub fn have_background(&self) -> bool {
+        self.rules.iter().any(|active| active.rule.is_background())
+    }
+
+    /// Background traffic has so much at present.
+    pub fn set_background(&mut self, present: Limits) {
+        let background = self
+            .rules
+            .iter_mut()
+            .filter(|active| active.rule.is_background());
+        background.for_each(|active| active.rule.limits = present);
     }
 
     /// Takes all of them out.

@@ -77,7 +77,7 @@ impl ActiveRules {
     ) -> Result<Option<LimitId>, CommandError> {
         rule.target = rule.target.resolved(resolve)?;
         let replaced = self.replaced_by(&rule);
-        if rule.limits.is_unlimited() && !rule.metered {
+        if rule.limits.is_unlimited() && !rule.is_background() && !rule.metered {
             if let Some(id) = replaced {
                 self.remove(id);
                 removed.push(id);
@@ -86,6 +86,9 @@ impl ActiveRules {
         }
         Ok(Some(match replaced.and_then(|id| self.get_mut(id)) {
             Some(active) => {
+                if rule.is_background() && active.rule.is_background() {
+                    rule.limits = active.rule.limits;
+                }
                 active.rule = rule;
                 active.id
             }
@@ -126,6 +129,24 @@ mod tests {
         let (after, changes) = rules.after(&command, UNIX_EPOCH, &resolve)?;
         *rules = after;
         Ok(changes)
+    }
+
+    #[test]
+    fn background_traffic_keeps_what_it_has_when_its_rule_is_set_again() {
+        let mut rules = ActiveRules::default();
+        let set = || Command::Set(Box::new(Rule::in_background(Pid(1))));
+        let [id] = apply(&mut rules, set()).unwrap().set[..] else {
+            panic!()
+        };
+        rules.set_background(limits(3, 4));
+        apply(&mut rules, set()).unwrap();
+        assert_eq!(rules.get(id).unwrap().rule.limits, limits(3, 4));
+        // A number in its place.
+        apply(&mut rules, Command::limit(Pid(1), limits(1, 1))).unwrap();
+        let rule = &rules.get(id).unwrap().rule;
+        assert_eq!((rule.limits, rule.is_background()), (limits(1, 1), false));
+        apply(&mut rules, set()).unwrap();
+        assert_eq!(rules.get(id).unwrap().rule.limits, Limits::default());
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::active::{ActiveRule, ActiveRules};
 use crate::model::{
     direction::{Limits, PerClass, PerDirection},
     limit::{Effect, EffectiveLimits, LimitId, LimitState},
+    priority::Priority,
     process::{Identity, Pid, ProcessId},
-    rule::{Scope, Sharing},
+    rule::{Rule, Scope, Sharing},
 };
 
 /// What counts for a process.
@@ -39,7 +40,7 @@ impl Choice {
             self.meters.push(active.id);
         }
         for direction in Direction::BOTH {
-            if active.rule.limits.get(direction).is_none() {
+            if !active.rule.limits_any(direction) {
                 continue;
             }
             let by = self.limits.get_mut(direction);
@@ -127,15 +128,19 @@ impl ActiveRules {
     ) -> Option<LimitState> {
         let rule = by.map(|id| self.get(id?).map(|active| &active.rule));
         let limits = Limits::of(|direction| *(*rule.get(direction))?.limits.get(direction));
-        let mut rules = [rule.download, rule.upload].into_iter().flatten();
-        let shared = rules.any(|rule| rule.sharing == Sharing::Shared);
-        (!limits.is_unlimited()).then(|| LimitState {
+        let any =
+            |is: fn(&Rule) -> bool| [rule.download, rule.upload].into_iter().flatten().any(is);
+        let background = any(Rule::is_background);
+        (background || !limits.is_unlimited()).then(|| LimitState {
             limits,
+            priority: match background {
+                true => Priority::Background,
+                false => Priority::Normal,
+            },
             scope,
-            sharing: if shared {
-                Sharing::Shared
-            } else {
-                Sharing::Each
+            sharing: match any(|rule| rule.sharing == Sharing::Shared) {
+                true => Sharing::Shared,
+                false => Sharing::Each,
             },
             effect: effect(scope),
         })
@@ -245,6 +250,31 @@ mod tests {
         assert_eq!(choice.limits, PerDirection::of(|_| by));
         assert_eq!(choice.meters, [meter]);
         assert_eq!(choice.ids(), BTreeSet::from([meter, limit]));
+    }
+
+    #[test]
+    fn background_traffic_is_limited_both_ways_though_no_rate_was_given() {
+        let mut rules = ActiveRules::default();
+        let rule = Rule::in_background(Target::program("rclone"));
+        let id = rules.insert(rule, UNIX_EPOCH);
+        let choice = rules.choose(&process(1, "rclone"), Vec::new);
+        assert_eq!(
+            choice.limits,
+            PerDirection::of(|_| PerClass::of(|_| Some(id)))
+        );
+        assert!(rules.have_background());
+        assert!(!rules.get(id).unwrap().is_each());
+        // Before it is known what it has.
+        let [all, local] = shown(&rules, &choice);
+        let all = all.unwrap();
+        assert_eq!(
+            (all.priority, all.sharing),
+            (Priority::Background, Sharing::Shared)
+        );
+        assert_eq!((all.limits, local), (Limits::default(), None));
+        rules.set_background(limits(3, 4));
+        let [all, _] = shown(&rules, &choice);
+        assert_eq!(all.unwrap().limits, limits(3, 4));
     }
 
     #[test]

@@ -18,15 +18,17 @@ use super::{
 };
 use crate::rate::Rate;
 
-/// What a link is taken for at first: that of a poor telephone line.
-const FIRST: f64 = 32_000.0;
-
 /// Even while it yields, the background has so much: bytes a second, some packets each round trip. Without them it
 /// would not know when it need not yield any more.
 const TRICKLE: f64 = 8_000.0;
 
-/// And this part of what the link carries.
-const TRICKLE_PART: f64 = 0.01;
+/// And this part of what the link carries, or up to that part if there are many flows...
+const TRICKLE_PART: [f64; 2] = [0.01, 0.03];
+
+/// ... each of which has two segments on its way that are to arrive in this time: what is held for longer comes too
+/// late when the others have gone.
+const TRICKLE_BYTES: f64 = 2.0 * 1448.0;
+const TRICKLE_TIME: f64 = 0.6;
 
 /// A queue is aimed at that is no longer than this...
 const TARGET: Duration = Duration::from_millis(4);
@@ -38,7 +40,7 @@ const TARGET_BYTES: f64 = 1514.0;
 const DRAIN: Duration = Duration::from_millis(300);
 
 /// The least and the most that a queue costs of the capacity.
-const LEAST_CUT: f64 = 0.04;
+const LEAST_CUT: f64 = 0.08;
 const MOST_CUT: f64 = 0.5;
 
 /// What packets that were lost or marked cost.
@@ -50,6 +52,9 @@ const OWN_PART: f64 = 0.25;
 /// The capacity is looked at so often, or each round trip if that is longer.
 const PERIOD: Duration = Duration::from_millis(100);
 const LONGEST_PERIOD: Duration = Duration::from_millis(600);
+
+/// Fewer round trips are too few to decide by, as long as a decision can wait.
+const ENOUGH: usize = 3;
 
 /// How many periods a queue may outlast what was done about it before the background yields.
 const PATIENCE: u32 = 3;
@@ -71,6 +76,10 @@ const TRIAL_AFTER_AT_MOST: Duration = Duration::from_secs(5);
 /// ... with this part of the capacity, for so long or two round trips.
 const TRIAL_PART: f64 = 0.1;
 const TRIAL_PART_AT_LEAST: f64 = TRIAL_PART / 8.0;
+
+/// A way that has become longer is longer by the same, to within this or that part of it.
+const STEADY: Duration = Duration::from_millis(4);
+const STEADY_PART: f64 = 0.1;
 
 /// After each trial that finds somebody else there, so much is left of the speed found last.
 const FORGETTING: f64 = 0.8;
@@ -130,11 +139,42 @@ enum Phase {
     Yield {
         since: Duration,
         clear: Option<Duration>,
+        range: Range,
     },
     /// A small part, since then: somebody may have the rest, in a queue of his own.
     Polite { since: Duration },
     /// Somewhat more than a trickle, since then; the queue was `before`.
-    Try { since: Duration, before: Duration },
+    Try {
+        since: Duration,
+        before: Duration,
+        range: Range,
+    },
+}
+
+/// Between which lengths a queue was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Range {
+    shortest: Duration,
+    longest: Duration,
+}
+
+impl Range {
+    const NONE: Self = Self {
+        shortest: Duration::MAX,
+        longest: Duration::ZERO,
+    };
+
+    fn with(self, queue: Duration) -> Self {
+        Self {
+            shortest: self.shortest.min(queue),
+            longest: self.longest.max(queue),
+        }
+    }
+
+    /// A longer way is always the same, and a queue is not, even if it is full.
+    fn is_steady(self) -> bool {
+        self.longest.saturating_sub(self.shortest) <= STEADY.max(self.longest.mul_f64(STEADY_PART))
+    }
 }
 
 /// A queue that is waited out.
@@ -156,7 +196,10 @@ struct Drain {
 struct Seen {
     now: Duration,
     period: Duration,
+    /// As it was heard of last.
     queue: Duration,
+    /// Whether that was in this period. While nothing is heard nothing is known, and nothing becomes more.
+    heard: bool,
     /// Whether the queue is longer than it is to be.
     waits: bool,
     /// Whether packets were lost or marked.
@@ -198,12 +241,15 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// What a link is taken for at first: that of a poor telephone line.
+    pub const FIRST: Rate = Rate::from_bytes_per_second(32_000);
+
     /// Nothing is known yet.
     pub fn new(now: Duration) -> Self {
         Self {
             delays: Delays::new(2 * TRIAL_AFTER),
             phase: Phase::Begin,
-            capacity: FIRST,
+            capacity: Self::FIRST.bytes_per_second() as f64,
             knee: 0.0,
             best: (0.0, now),
             round_trip: PERIOD,
@@ -232,12 +278,16 @@ impl Capacity {
         if now < self.decided + period {
             return;
         }
-        // While nothing is heard, nothing is known: as it was.
+        // Of a trickle little is heard, and one round trip may be long because its sender waited for a timer.
+        let few = self.delays.count(now.saturating_sub(period)) < ENOUGH;
+        if few && now < self.decided + LONGEST_PERIOD {
+            return;
+        }
+        let period = now.saturating_sub(self.decided);
         let heard = self.delays.queueing(now.saturating_sub(period));
-        let queue = heard.unwrap_or(self.queue);
-        self.decide(now, period, queue);
+        self.queue = heard.unwrap_or(self.queue);
+        self.decide(now, period, heard);
         self.decided = now;
-        self.queue = queue;
         self.marked = 0;
         self.held = false;
         self.delays.forget(now);
@@ -278,7 +328,9 @@ impl Capacity {
     }
 
     fn least(&self) -> f64 {
-        (self.knee * TRICKLE_PART).max(TRICKLE)
+        let [part, most] = TRICKLE_PART.map(|part| part * self.knee);
+        let for_flows = self.delays.flows() as f64 * TRICKLE_BYTES / TRICKLE_TIME;
+        for_flows.min(most).max(part).max(TRICKLE)
     }
 
     /// A longer queue is too long.
@@ -288,17 +340,21 @@ impl Capacity {
         ))
     }
 
-    fn decide(&mut self, now: Duration, period: Duration, queue: Duration) {
+    fn decide(&mut self, now: Duration, period: Duration, heard: Option<Duration>) {
         let seen = Seen {
             now,
             period,
-            queue,
-            waits: queue > self.target(),
+            queue: self.queue,
+            heard: heard.is_some(),
+            waits: heard.is_some_and(|queue| queue > self.target()),
             marked: self.marked > 0,
         };
-        if seen.waits && self.knee > 0.0 && self.passed.others(now, period) > OWN_PART * self.knee {
+        log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
+        // What they left in the queue outlasts them by as long as it is.
+        let lately = (period + seen.queue).min(2 * LONGEST_PERIOD);
+        if seen.waits && self.knee > 0.0 && self.passed.others(now, lately) > OWN_PART * self.knee {
             // They have what they take, and the background the rest, until they end.
-            self.capacity = (self.knee * (1.0 - self.cut_for(queue))).max(self.least());
+            self.capacity = (self.knee * (1.0 - self.cut_for(seen.queue))).max(self.least());
             self.resume(now);
             return;
         }
@@ -307,8 +363,16 @@ impl Capacity {
             Phase::Curve { since } => self.follow_curve(seen, since),
             Phase::Drain(drain) => self.drain(seen, drain),
             Phase::Polite { since } => self.be_polite(seen, since),
-            Phase::Yield { since, clear } => self.wait_for_others(seen, since, clear),
-            Phase::Try { since, before } => self.try_out(seen, since, before),
+            Phase::Yield {
+                since,
+                clear,
+                range,
+            } => self.wait_for_others(seen, since, clear, range),
+            Phase::Try {
+                since,
+                before,
+                range,
+            } => self.try_out(seen, since, before, range),
         }
     }
 
@@ -316,7 +380,7 @@ impl Capacity {
         if seen.is_signal() {
             self.knee = self.carried(seen);
             self.cut(seen, self.knee);
-        } else if self.held {
+        } else if self.held && seen.heard {
             self.capacity *= 2.0;
         }
     }
@@ -328,7 +392,7 @@ impl Capacity {
                 false => self.knee,
             };
             self.cut(seen, carried);
-        } else if self.held {
+        } else if self.held && seen.heard {
             // Far beyond what it was, the curve would be too slow.
             let faster = match self.capacity > FAR * self.knee {
                 true => self.capacity * FASTER,
@@ -345,7 +409,7 @@ impl Capacity {
 
     fn drain(&mut self, seen: Seen, drain: Drain) {
         let passed = seen.now.saturating_sub(drain.since + self.round_trip);
-        if passed < seen.period {
+        if passed < seen.period || !seen.heard {
             // What was done is felt only after a round trip.
         } else if !seen.waits {
             self.drained(seen, drain);
@@ -414,9 +478,28 @@ impl Capacity {
         }
     }
 
-    fn wait_for_others(&mut self, seen: Seen, since: Duration, clear: Option<Duration>) {
-        let clear = (!seen.is_signal()).then(|| clear.unwrap_or(seen.now));
-        self.phase = Phase::Yield { since, clear };
+    fn wait_for_others(
+        &mut self,
+        seen: Seen,
+        since: Duration,
+        clear: Option<Duration>,
+        range: Range,
+    ) {
+        // What was there before the trickle is on its way for a round trip.
+        let is_its_own = seen.now < since + seen.period + self.round_trip;
+        let range = match seen.heard && !is_its_own {
+            true => range.with(seen.queue),
+            false => range,
+        };
+        let clear = match seen.is_signal() {
+            true => None,
+            false => clear.or(seen.heard.then_some(seen.now)),
+        };
+        self.phase = Phase::Yield {
+            since,
+            clear,
+            range,
+        };
         if clear.is_some_and(|clear| seen.now >= clear + CLEAR) {
             self.resume(seen.now);
         } else if clear.is_none() && seen.now >= since + self.trial_after {
@@ -424,18 +507,20 @@ impl Capacity {
             self.phase = Phase::Try {
                 since: seen.now,
                 before: seen.queue,
+                range,
             };
         }
     }
 
-    fn try_out(&mut self, seen: Seen, since: Duration, before: Duration) {
+    fn try_out(&mut self, seen: Seen, since: Duration, before: Duration, range: Range) {
         let passed = seen.now.saturating_sub(since);
-        if passed < TRIAL.max(2 * self.round_trip) {
+        if passed < TRIAL.max(2 * self.round_trip) || !seen.heard {
             return;
         }
         // Of a queue, more makes more; and whoever else fills it moves by himself.
         let moved = seen.queue.abs_diff(before);
-        if moved > passed.mul_f64(self.trial_part / 4.0) || seen.marked {
+        let is_moved = moved > passed.mul_f64(self.trial_part / 4.0);
+        if is_moved || !range.is_steady() || seen.marked {
             self.trial_after = (self.trial_after * 3 / 2).min(TRIAL_AFTER_AT_MOST);
             // Of a link that has become much slower, it may have been too much; a trickle, too.
             self.trial_part = (self.trial_part / 2.0).max(TRIAL_PART_AT_LEAST);
@@ -450,7 +535,8 @@ impl Capacity {
 
     /// Packets wait: less, until they do no more.
     fn cut(&mut self, seen: Seen, carried: f64) {
-        self.capacity = (carried * (1.0 - self.cut_for(seen.queue))).max(self.least());
+        let had = carried.min(self.capacity);
+        self.capacity = (had * (1.0 - self.cut_for(seen.queue))).max(self.least());
         self.phase = Phase::Drain(Drain {
             since: seen.now,
             from: seen.queue,
@@ -471,6 +557,7 @@ impl Capacity {
         self.phase = Phase::Yield {
             since: now,
             clear: None,
+            range: Range::NONE,
         };
     }
 

@@ -94,6 +94,23 @@ impl Delays {
         self.flows.values().filter_map(waits).min()
     }
 
+    /// How many round trips were heard of since then.
+    pub fn count(&self, since: Duration) -> usize {
+        let heard = |flow: &Flow| {
+            flow.latest
+                .iter()
+                .rev()
+                .take_while(|(at, _)| *at >= since)
+                .count()
+        };
+        self.flows.values().map(heard).sum()
+    }
+
+    /// How many flows there are.
+    pub fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
     /// The shortest base of a flow.
     pub fn base(&self) -> Option<Duration> {
         self.flows.values().filter_map(Flow::base).min()

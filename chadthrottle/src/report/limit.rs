@@ -12,6 +12,7 @@ use crate::{
         direction::{Limits, PerDirection},
         handle::EngineHandle,
         limit::{Effect, LimitRow},
+        priority::Priority,
         process::{Pid, ProcessId},
         rule::Rule,
         snapshot::{ProcessRow, Snapshot},
@@ -74,14 +75,20 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
     apply(&engine, &rules)
         .await
         .context("nothing was limited")?;
-    let limit = rules.first().map(|rule| rule.limits).unwrap_or_default();
+    let first = rules.first();
+    let limit = first.map(|rule| rule.limits).unwrap_or_default();
+    let priority = first.map(|rule| rule.priority).unwrap_or_default();
     let applied = Event::Applied {
         time: super::timestamp(SystemTime::now()),
         targets: rules.iter().map(|rule| rule.target.to_string()).collect(),
         pids: &pids,
         limit,
     };
-    let words = format!("limited to {}; Ctrl-C to end", describe(limit));
+    let words = match priority {
+        Priority::Background => "in the background: has what others leave of the link".to_owned(),
+        Priority::Normal => format!("limited to {}", describe(limit, priority)),
+    };
+    let words = format!("{words}; Ctrl-C to end");
     say(json, &applied, || words)?;
     let mut hinted = false;
     // Until all processes of `--pid` have been told as ended, and all else is gone.

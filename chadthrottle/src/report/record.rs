@@ -9,6 +9,7 @@ use crate::{
     model::{
         direction::{Limits, PerDirection},
         limit::{Effect, LimitRow, LimitState, Mechanism},
+        priority::Priority,
         process::Pid,
         rule::{Scope, Sharing},
         snapshot::ProcessRow,
@@ -72,6 +73,7 @@ fn milliseconds(duration: Duration) -> f64 {
 pub struct LimitRecord<'a> {
     #[serde(flatten)]
     limits: Limits,
+    priority: Priority,
     traffic: Scope,
     sharing: Sharing,
     #[serde(flatten)]
@@ -82,6 +84,7 @@ impl<'a> From<&'a LimitState> for LimitRecord<'a> {
     fn from(limit: &'a LimitState) -> Self {
         Self {
             limits: limit.limits,
+            priority: limit.priority,
             traffic: limit.scope,
             sharing: limit.sharing,
             effect: (&limit.effect).into(),
@@ -95,6 +98,7 @@ pub struct RuleRecord<'a> {
     target: String,
     #[serde(flatten)]
     limits: Limits,
+    priority: Priority,
     traffic: Scope,
     sharing: Sharing,
     since: String,
@@ -110,6 +114,7 @@ impl<'a> From<&'a LimitRow> for RuleRecord<'a> {
         Self {
             target: row.rule.target.to_string(),
             limits: row.rule.limits,
+            priority: row.rule.priority,
             traffic: row.rule.scope,
             sharing: row.rule.sharing,
             since: super::timestamp(row.since),
@@ -205,8 +210,11 @@ impl<'a> From<&'a Row> for GroupRecord<'a> {
     }
 }
 
-/// Limits in a few words.
-pub fn describe(limits: Limits) -> String {
+/// Limits in a few words. Those of background traffic are never the same for long.
+pub fn describe(limits: Limits, priority: Priority) -> String {
+    if priority == Priority::Background {
+        return priority.to_string();
+    }
     let one = |word: &str, rate: Option<Rate>| match rate {
         None => None,
         Some(Rate::ZERO) => Some(format!("{word} blocked")),
@@ -252,6 +260,6 @@ mod tests {
             download: None,
             upload: Some(Rate::ZERO),
         };
-        assert_eq!(describe(blocked), "up blocked");
+        assert_eq!(describe(blocked, Priority::Normal), "up blocked");
     }
 }

@@ -133,7 +133,9 @@ fn cell(column: Column, row: &Row, snapshot: &Snapshot) -> String {
         (Total(direction), _) => row.bytes.get(direction).to_string(),
         (Limit, Subject::Process(_)) => {
             let limit = lead.and_then(limit_of);
-            let words = limit.map_or("-".to_owned(), |limit| describe(limit.limits));
+            let words = limit.map_or("-".to_owned(), |limit| {
+                describe(limit.limits, limit.priority)
+            });
             let ended = lead.is_some_and(|lead| lead.ended);
             format!("{words}{}", if ended { " (ended)" } else { "" })
         }

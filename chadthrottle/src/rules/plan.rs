@@ -13,6 +13,7 @@ use super::{
 use crate::{
     model::{
         direction::Limits,
+        priority::Priority,
         rule::{Origin, Rule},
     },
     rate::{Bytes, Rate},
@@ -114,11 +115,13 @@ pub fn plan(
         if state == State::InForce
             && let Some(target) = target
         {
+            let (limits, priority) = limits(rule, quota.as_ref());
             plan.rules.push(Rule {
                 origin: Origin::File(Arc::clone(&rule.name)),
                 target,
                 scope: rule.scope,
-                limits: limits(rule, quota.as_ref()),
+                limits,
+                priority,
                 sharing: rule.sharing,
                 metered: quota.is_some(),
             });
@@ -132,15 +135,16 @@ pub fn plan(
     plan
 }
 
-/// The limits of a rule with so much of its quota used.
-fn limits(rule: &FileRule, quota: Option<&Used>) -> Limits {
+/// The limits and the priority of a rule with so much of its quota used.
+fn limits(rule: &FileRule, quota: Option<&Used>) -> (Limits, Priority) {
+    let blocked = Limits {
+        download: Some(Rate::ZERO),
+        upload: Some(Rate::ZERO),
+    };
     match quota {
-        Some(quota) if quota.then == Then::Limit && !quota.is_up() => Limits::default(),
-        Some(quota) if quota.then == Then::Block && quota.is_up() => Limits {
-            download: Some(Rate::ZERO),
-            upload: Some(Rate::ZERO),
-        },
-        _ => rule.limits,
+        Some(quota) if quota.then == Then::Limit && !quota.is_up() => Default::default(),
+        Some(quota) if quota.then == Then::Block && quota.is_up() => (blocked, Priority::Normal),
+        _ => (rule.limits, rule.priority),
     }
 }
 
@@ -172,6 +176,14 @@ mod tests {
         upload = "3M"
         quota = "100B/day"
         then = "notify"
+
+        [[rule]]
+        name = "mirror"
+        program = "m"
+        priority = "background"
+        quota = "100B/day"
+        from = "01:00"
+        until = "02:00"
 
         [[rule]]
         name = "night"
@@ -257,6 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_that_is_up_sends_to_the_background() {
+        let file = read(TEXT).unwrap();
+        let now: Zoned = "2026-11-22T01:30[UTC]".parse().unwrap();
+        let priority = |ledger: &Ledger| {
+            let plan = plan(&file, ledger, &SystemUsers, &BTreeSet::new(), &now);
+            let mut rules = plan.rules.into_iter();
+            let mirror = Origin::File("mirror".into());
+            rules.find(|rule| rule.origin == mirror).unwrap().priority
+        };
+        let mut ledger = Ledger::default();
+        assert_eq!(priority(&ledger), Priority::Normal);
+        let moved = PerDirection {
+            download: 60,
+            upload: 40,
+        };
+        let today = "2026-11-22".parse().unwrap();
+        ledger.add(&"mirror".into(), Period::Day, today, moved);
+        assert_eq!(priority(&ledger), Priority::Background);
+    }
+
+    #[test]
     fn how_each_rule_stands() {
         let file = read(TEXT).unwrap();
         let now: Zoned = "2026-11-22T12:00[UTC]".parse().unwrap();
@@ -269,6 +302,7 @@ mod tests {
                 State::Paused,
                 State::InForce,
                 State::InForce,
+                State::OffSchedule,
                 State::OffSchedule,
                 State::Disabled,
                 State::NoSuchUser

@@ -9,6 +9,7 @@ use super::shown::Keeper;
 use crate::model::{
     command::Command,
     limit::{LimitId, LimitRow},
+    priority::Priority,
     process::ProcessKey,
     rule::Rule,
     snapshot::Snapshot,
@@ -25,6 +26,8 @@ pub enum Action {
     Throttle,
     /// The same, filled in to block.
     Block,
+    /// Gives the selected row, or what is tagged, a priority in place of a limit.
+    Prioritize(Priority),
     /// Removes the limits of the selected row, or of what is tagged.
     RemoveLimit,
     /// Removes all limits, after asking.

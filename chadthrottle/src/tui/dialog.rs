@@ -10,6 +10,7 @@ use crate::{
     model::{
         direction::{Limits, PerDirection},
         limit::LimitRow,
+        priority::Priority,
         process::ProcessKey,
         rule::{Origin, Rule, Scope, Sharing},
         snapshot::{ProcessRow, Snapshot},
@@ -180,8 +181,10 @@ impl Dialog {
             },
             changes,
         };
-        let rule = dialog.changes.as_ref().map(|limit| limit.rule.limits);
-        dialog.fill(rule.unwrap_or_default());
+        // What background traffic has at present is nobody's choice.
+        let rule = dialog.changes.as_ref().map(|limit| &limit.rule);
+        let limits = rule.filter(|rule| !rule.is_background());
+        dialog.fill(limits.map(|rule| rule.limits).unwrap_or_default());
         dialog
     }
 
@@ -449,7 +452,10 @@ impl Dialog {
             1 => "; 1 runs now".into(),
             count => format!("; {count} run now"),
         };
-        Some(format!("{whom} {}{over}{count}.", may(&limits, units)))
+        Some(format!(
+            "{whom} {}{over}{count}.",
+            may(&limits, Priority::Normal, units)
+        ))
     }
 
     /// The rows of those that are meant.

@@ -7,6 +7,7 @@ use super::{
     action::{Action, Step},
     shown::Keeper,
 };
+use crate::model::priority::Priority;
 
 /// What the keys go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,6 +176,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[Details], &[ESC, ENTER], Action::Back, Some("back"), "back to the table"),
     bind(ROWS, &[char('t')], Action::Throttle, Some("throttle"), "limit it, or all that is tagged"),
     bind(ROWS, &[char('b')], Action::Block, None, "the same, filled in to block"),
+    bind(ROWS, &[char('1')], Action::Prioritize(Priority::Background), None, "in the background: what others leave"),
+    bind(ROWS, &[char('2')], Action::Prioritize(Priority::Normal), None, "as everybody again"),
     bind(&[Limits], &[ENTER, char('t')], Action::Throttle, Some("change"), "change it"),
     bind(LIMITED, &[char('r')], Action::RemoveLimit, Some("remove"), "remove what limits it"),
     bind(LIMITED, &[char('u')], Action::Undo, Some("undo"), "take the last change back"),

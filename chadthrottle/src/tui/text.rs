@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use chadthrottle_common::traffic::Direction;
 
 use crate::{
-    model::{direction::Limits, snapshot::ProcessRow},
+    model::{direction::Limits, priority::Priority, snapshot::ProcessRow},
     rate::{Rate, Units},
 };
 
@@ -23,7 +23,10 @@ pub fn counted(count: usize, one: &str, more: &str) -> String {
 }
 
 /// Limits in words, to follow the name of a process: ` to 500 KB/s down; upload unlimited`.
-pub fn terms(limits: &Limits, units: Units) -> String {
+pub fn terms(limits: &Limits, priority: Priority, units: Units) -> String {
+    if priority == Priority::Background {
+        return format!(": has what others leave{}", at_present(limits, units));
+    }
     let (mut rates, mut others) = (Vec::new(), Vec::new());
     for (direction, way, noun) in [
         (Direction::Download, "down", "download"),
@@ -46,9 +49,22 @@ pub fn terms(limits: &Limits, units: Units) -> String {
     }
 }
 
+/// What background traffic has now, as far as that is known: `, 1.20 MB/s down and 300 KB/s up now`.
+fn at_present(limits: &Limits, units: Units) -> String {
+    match (limits.download, limits.upload) {
+        (Some(down), Some(up)) => {
+            format!(", {} down and {} up now", units.rate(down), units.rate(up))
+        }
+        _ => String::new(),
+    }
+}
+
 /// What limits leave to those that have them: `may download 500 KB/s`.
-pub fn may(limits: &Limits, units: Units) -> String {
+pub fn may(limits: &Limits, priority: Priority, units: Units) -> String {
     let rate = |rate: Rate| units.rate(rate);
+    if priority == Priority::Background {
+        return format!("may have what others leave{}", at_present(limits, units));
+    }
     match (limits.download, limits.upload) {
         (None, None) => "may download and upload what they like".into(),
         (Some(Rate::ZERO), Some(Rate::ZERO)) => "may neither download nor upload".into(),
@@ -99,6 +115,18 @@ mod tests {
     }
 
     #[test]
+    fn background_in_words() {
+        let (priority, units) = (Priority::Background, Units::default());
+        let mut limits = Limits::default();
+        assert_eq!(may(&limits, priority, units), "may have what others leave");
+        limits = Limits::of(|_| Some(Rate::from_bytes_per_second(500_000)));
+        assert_eq!(
+            terms(&limits, priority, units),
+            ": has what others leave, 500 KB/s down and 500 KB/s up now"
+        );
+    }
+
+    #[test]
     fn limits_in_words() {
         let rate = |bytes| Some(Rate::from_bytes_per_second(bytes));
         for (download, upload, words) in [
@@ -119,7 +147,14 @@ mod tests {
             ),
             (None, rate(0), "may not upload"),
         ] {
-            assert_eq!(may(&Limits { download, upload }, Units::default()), words);
+            assert_eq!(
+                may(
+                    &Limits { download, upload },
+                    Priority::Normal,
+                    Units::default()
+                ),
+                words
+            );
         }
         for (download, upload, words) in [
             (rate(500_000), None, " to 500 KB/s down; upload unlimited"),
@@ -134,7 +169,14 @@ mod tests {
             (rate(0), None, ": download blocked; upload unlimited"),
             (None, None, ": download unlimited; upload unlimited"),
         ] {
-            assert_eq!(terms(&Limits { download, upload }, Units::default()), words);
+            assert_eq!(
+                terms(
+                    &Limits { download, upload },
+                    Priority::Normal,
+                    Units::default()
+                ),
+                words
+            );
         }
     }
 }

@@ -66,6 +66,7 @@ fn act(state: &mut State, action: Action) -> Option<Effect> {
         Action::Move(step) => move_by(state, step),
         Action::Details => details(state),
         Action::Throttle => limiting::open(state, None),
+        Action::Prioritize(priority) => return limiting::prioritize(state, priority),
         Action::Block => limiting::open(state, Some(super::dialog::BLOCKED)),
         Action::RemoveLimit => return limiting::remove(state),
         Action::RemoveAll => limiting::remove_all(state),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     model::{
         direction::PerDirection,
+        priority::Priority,
         rule::{Scope, Sharing},
     },
     rate::Rate,
@@ -361,6 +362,13 @@ fn groups(rule: &FileRule) -> Vec<Group> {
             ("block", block),
         ],
         vec![(
+            "priority",
+            word(
+                rule.priority.to_string(),
+                rule.priority == Priority::default(),
+            ),
+        )],
+        vec![(
             "shared",
             (rule.sharing == Sharing::Shared).then(|| true.into()),
         )],
@@ -387,7 +395,7 @@ fn groups(rule: &FileRule) -> Vec<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::file::FileTarget;
+    use crate::{model::direction::Limits, rules::file::FileTarget};
     use proptest::prelude::*;
 
     const TEXT: &str = r#"# Our rules.
@@ -526,7 +534,7 @@ upload = "0"
         let rate = || prop::option::of(0..Rate::MAX.bytes_per_second());
         let time = || prop::option::of((0..24i8, 0..60i8));
         (
-            (target, rate(), rate(), any::<[bool; 2]>()),
+            (target, rate(), rate(), any::<[bool; 3]>()),
             (0..3usize, 0..128u8, time(), time()),
             prop::option::of((1..1u64 << 50, 0..3usize, 0..3usize, 0..3usize)),
         )
@@ -539,6 +547,10 @@ upload = "0"
                     rule.enabled = flags[0];
                     if flags[1] {
                         rule.sharing = Sharing::Shared;
+                    }
+                    if flags[2] {
+                        rule.priority = Priority::Background;
+                        rule.limits = Limits::default();
                     }
                     rule.scope = [Scope::All, Scope::Internet, Scope::Local][scope];
                     for day in 0..7 {

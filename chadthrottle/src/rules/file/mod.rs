@@ -18,6 +18,7 @@ use crate::{
     model::{
         direction::{Limits, PerDirection},
         pattern::Pattern,
+        priority::Priority,
         rule::{Scope, Sharing},
         target::{ProgramField, Target},
         unit,
@@ -200,6 +201,8 @@ pub struct FileRule {
     pub scope: Scope,
     /// Their limits.
     pub limits: Limits,
+    /// How important their traffic is, in place of limits.
+    pub priority: Priority,
     /// How they share them.
     pub sharing: Sharing,
     /// When it is in force.
@@ -217,6 +220,7 @@ impl FileRule {
             target,
             scope: Scope::default(),
             limits: Limits::default(),
+            priority: Priority::default(),
             sharing: Sharing::default(),
             schedule: Schedule::default(),
             quota: None,
@@ -230,17 +234,23 @@ impl FileRule {
     /// The key to blame, and what to do.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         check_name(&self.name).map_err(|error| ("name", error))?;
+        let is_background = self.priority == Priority::Background;
+        if is_background && !self.limits.is_unlimited() {
+            let what = "background traffic has what others leave, and no rate besides; leave out one of the two";
+            return Err(("priority", what.to_owned()));
+        }
+        let does_nothing = self.limits.is_unlimited() && !is_background;
         match &self.quota {
-            None if self.limits.is_unlimited() => Err((
+            None if does_nothing => Err((
                 "name",
                 format!(
-                    "rule '{}' limits nothing; add download, upload, block or quota",
+                    "rule '{}' limits nothing; add download, upload, block, priority or quota",
                     self.name
                 ),
             )),
-            Some(quota) if quota.then == Then::Limit && self.limits.is_unlimited() => Err((
+            Some(quota) if quota.then == Then::Limit && does_nothing => Err((
                 "quota",
-                "the quota is to limit, but to what? Add download or upload, or write then = \
+                "the quota is to limit, but to what? Add download, upload or priority, or write then = \
                  \"block\" or \"notify\""
                     .to_owned(),
             )),

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     model::{
         direction::{Limits, PerDirection},
+        priority::Priority,
         rule::{Scope, Sharing},
     },
     rate::Rate,
@@ -27,9 +28,10 @@ const SECTIONS: [&str; 2] = ["rule", "metrics"];
 pub(super) const TARGETS: [&str; 6] = ["program", "path", "command", "cgroup", "unit", "user"];
 
 /// All keys of a rule, in the order in which they are written.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "name", "enabled", "program", "path", "command", "cgroup", "unit", "user", "traffic",
-    "download", "upload", "block", "shared", "days", "from", "until", "quota", "then", "count",
+    "download", "upload", "block", "priority", "shared", "days", "from", "until", "quota", "then",
+    "count",
 ];
 
 /// The keys of `[metrics]`.
@@ -155,6 +157,7 @@ impl Reader<'_> {
         let enabled = self.bool(table, "enabled");
         let scope = self.word(table, "traffic", &SCOPES);
         let limits = self.limits(table);
+        let priority = self.word(table, "priority", &PRIORITIES);
         let shared = self.bool(table, "shared");
         let schedule = self.schedule(table);
         let quota = self.quota(table);
@@ -162,6 +165,7 @@ impl Reader<'_> {
             enabled: enabled.unwrap_or(true),
             scope: scope.unwrap_or_default(),
             limits,
+            priority: priority.unwrap_or_default(),
             sharing: match shared {
                 Some(true) => Sharing::Shared,
                 _ => Sharing::Each,
@@ -387,6 +391,11 @@ const SCOPES: [(&str, Scope); 3] = [
     ("local", Scope::Local),
 ];
 
+const PRIORITIES: [(&str, Priority); 2] = [
+    ("background", Priority::Background),
+    ("normal", Priority::Normal),
+];
+
 const THENS: [(&str, Then); 3] = [
     ("limit", Then::Limit),
     ("block", Then::Block),
@@ -491,15 +500,22 @@ mod tests {
             download = 1000
             block = "upload"
 
+            [[rule]]
+            name = "mirror"
+            program = "rclone"
+            priority = "background"
+
             [metrics]
             listen = "127.0.0.1:9184"
             "#,
         )
         .unwrap();
         assert_eq!(file.metrics, Some("127.0.0.1:9184".parse().unwrap()));
-        let [backup, updates, guest] = &file.rules[..] else {
+        let [backup, updates, guest, mirror] = &file.rules[..] else {
             panic!("{file:?}")
         };
+        assert_eq!(mirror.priority, Priority::Background);
+        assert_eq!(backup.priority, Priority::Normal);
         assert_eq!(backup.limits.upload, Some("1M".parse().unwrap()));
         assert_eq!(
             (backup.scope, backup.sharing),
@@ -542,6 +558,14 @@ mod tests {
             (
                 rule("download = \"8Mbps\""),
                 "4:12: 'Mbps' can mean bits or bytes; type 8MB for bytes or 8mbit for bits a second",
+            ),
+            (
+                rule("priority = \"backgruond\""),
+                "4:12: 'priority' can't be 'backgruond'; did you mean 'background'?",
+            ),
+            (
+                rule("upload = \"1M\"\npriority = \"background\""),
+                "5:12: background traffic has what others leave, and no rate besides; leave out one of the two",
             ),
             (
                 rule("download = true"),

@@ -14,6 +14,7 @@ use crate::{
         command::Command,
         direction::Limits,
         limit::LimitRow,
+        priority::Priority,
         rule::{Origin, Rule},
         snapshot::ProcessRow,
         target::Target,
@@ -102,13 +103,7 @@ pub(super) fn open(state: &mut State, filled: Option<Limits>) {
             return;
         };
         if reaches.is_empty() {
-            say(
-                state,
-                match rows.is_empty() {
-                    true => format!("{words} has ended: there is nothing to limit"),
-                    false => format!("{words} can't be limited as one; its processes can"),
-                },
-            );
+            say(state, nothing_to_limit(&words, rows.is_empty()));
             return;
         }
         let changes = present(&reaches, &rows, &state.snapshot.limits);
@@ -124,6 +119,42 @@ pub(super) fn open(state: &mut State, filled: Option<Limits>) {
     // From here on this row is meant, whatever overtakes it.
     state.select(state.line());
     state.lay_over(Overlay::Dialog(Box::new(dialog)));
+}
+
+/// Gives what is meant a priority in place of a limit that was set here.
+pub(super) fn prioritize(state: &mut State, priority: Priority) -> Option<Effect> {
+    let (rows, subject) = meant(state)?;
+    let Some(reach) = reaches(state).into_iter().next() else {
+        say(state, nothing_to_limit(&subject, rows.is_empty()));
+        return None;
+    };
+    // One for each: it takes the place of a limit, and all background traffic is together in any case.
+    let rule = |target| match priority {
+        Priority::Background => Rule::in_background(target),
+        Priority::Normal => Rule::by_hand(target, Limits::default()),
+    };
+    let rules = reach.targets.into_iter().map(rule);
+    let done = match priority {
+        Priority::Background => format!("{subject}: in the background, has what others leave"),
+        Priority::Normal => format!("{subject}: as everybody again"),
+    };
+    let set = rules.map(|rule| Command::Set(Box::new(rule)));
+    Some(Effect::Ask(Ask {
+        commands: set.collect(),
+        done,
+        before: undoing::before(state),
+        dialog: None,
+        on_probation: false,
+        subject,
+    }))
+}
+
+/// Why what is meant can't be limited.
+fn nothing_to_limit(words: &str, have_ended: bool) -> String {
+    match have_ended {
+        true => format!("{words} has ended: there is nothing to limit"),
+        false => format!("{words} can't be limited as one; its processes can"),
+    }
 }
 
 /// The rule that limits what is meant, if the dialog can change it; of tagged processes with the
@@ -217,7 +248,10 @@ fn apply(state: &mut State) -> Option<Effect> {
         commands: set.chain(moved).collect(),
         done: match limits.is_unlimited() {
             true => format!("{subject}: unlimited"),
-            false => format!("limited {subject}{}", terms(&limits, units)),
+            false => format!(
+                "limited {subject}{}",
+                terms(&limits, Priority::Normal, units)
+            ),
         },
         before,
         dialog: Some(dialog.id),

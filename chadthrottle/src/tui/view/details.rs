@@ -20,6 +20,7 @@ use crate::{
     model::{
         connections::Connection,
         limit::{LimitId, LimitRow, LimitState},
+        priority::Priority,
         rule::{Origin, Scope, Sharing},
         snapshot::ProcessRow,
         target::Target,
@@ -278,8 +279,12 @@ fn truth(
                     0 => String::new(),
                     _ => format!(", adds {delay} ms"),
                 };
+                let held = match limit.priority {
+                    Priority::Background => "in the background, has now",
+                    Priority::Normal => "limited to",
+                };
                 format!(
-                    "{name} limited to {}: gets {} ({:.0} %){adds}",
+                    "{name} {held} {}: gets {} ({:.0} %){adds}",
                     units.rate(rate),
                     units.rate(achieved),
                     part * 100.0

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{text::cut, theme::Theme};
 use crate::{
     listing::rows::{Subject, limit_of},
-    model::{limit::LimitState, notice::Severity, snapshot::ProcessRow},
+    model::{limit::LimitState, notice::Severity, priority::Priority, snapshot::ProcessRow},
     rate::Units,
     tui::{
         action::Action,
@@ -112,15 +112,24 @@ fn selected_limit(state: &State, theme: &Theme) -> Option<(String, Style)> {
 
 fn limit(row: &ProcessRow, units: Units, theme: &Theme) -> Option<(String, Style)> {
     let limit = limit_of(row).filter(|_| !row.ended)?;
-    let LimitState { limits, effect, .. } = limit;
+    let LimitState {
+        limits,
+        priority,
+        effect,
+        ..
+    } = limit;
     Some(match &effect.not_enforced {
         Some(why) => (
             format!("! {} not enforced: {why}", subject(row)),
             theme.warning,
         ),
         None => {
-            let (subject, terms, how) = (subject(row), terms(limits, units), effect.manner());
-            let text = format!(" {subject} limited{terms} · {how}");
+            let terms = terms(limits, *priority, units);
+            let word = match priority {
+                Priority::Background => "in the background",
+                Priority::Normal => "limited",
+            };
+            let text = format!(" {} {word}{terms} · {}", subject(row), effect.manner());
             (text, theme.faint)
         }
     })

@@ -239,7 +239,11 @@ pub fn in_full(state: &State, limit: &LimitRow, theme: &Theme) -> (String, Style
     }
     let reach = Reach::of_rule(&limit.rule, &state.snapshot.processes);
     let whom = reach.whom(limit.rule.sharing);
-    let may = may(&limit.rule.limits, state.preferences.units);
+    let may = may(
+        &limit.rule.limits,
+        limit.rule.priority,
+        state.preferences.units,
+    );
     let how = limit.effect.manner();
     (format!(" {whom} {may} · {how}"), theme.faint)
 }

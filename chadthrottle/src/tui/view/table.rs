@@ -20,7 +20,7 @@ use crate::{
         column::Column,
         rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
     },
-    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow, unit},
+    model::{direction::Limits, limit::LimitState, priority::Priority, snapshot::ProcessRow, unit},
     rate::{Rate, Units},
     tui::{
         Phase,
@@ -251,6 +251,9 @@ fn limit_text(row: &ProcessRow, width: u16, units: Units) -> String {
     let Some(state) = limit_of(row) else {
         return String::new();
     };
+    if state.priority == Priority::Background {
+        return state.priority.to_string();
+    }
     let Limits { download, upload } = state.limits;
     if download == Some(Rate::ZERO) && upload == Some(Rate::ZERO) {
         return "blocked".into();

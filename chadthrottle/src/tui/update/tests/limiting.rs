@@ -24,6 +24,25 @@ fn keys_typed_before_the_answer_are_not_lost() {
 }
 
 #[test]
+fn a_key_sends_to_the_background_and_back() {
+    let mut state = state();
+    let ask = asked(press(&mut state, KeyCode::Char('1')));
+    let [Command::Set(rule)] = &ask.commands[..] else {
+        panic!("{ask:?}")
+    };
+    assert!(rule.is_background());
+    assert!(
+        ask.done
+            .ends_with("in the background, has what others leave")
+    );
+    let target = rule.target.clone();
+    agree(&mut state, ask);
+    let ask = asked(press(&mut state, KeyCode::Char('2')));
+    let back = Command::limit(target, Limits::default());
+    assert_eq!(ask.commands, [back]);
+}
+
+#[test]
 fn a_wrong_entry_asks_nothing_and_stays() {
     let mut state = state();
     press(&mut state, KeyCode::Char('t'));

@@ -1,0 +1,225 @@
+//! Round trips of background traffic, by TCP's timestamps.
+//!
+//! What a socket sends carries a timestamp, and the peer's answer carries it back (RFC 7323, section 3). From the
+//! moment that the packet leaves this machine, which may be later than TCP made it, until the first answer to it comes,
+//! is a round trip: of what is sent and of what is received alike, and without the time for which this machine itself held
+//! the packet. It is what RFC 9840 measures for downloads.
+
+use crate::map_value;
+
+/// The next round trip is measured so long after the last one, in nanoseconds.
+const PAUSE: u64 = 15_000_000;
+
+/// A timestamp that nobody answered for so long is given up.
+const LOST: u64 = 2_000_000_000;
+
+/// The timestamps of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamps {
+    /// The sender's own.
+    pub value: u32,
+    /// The one that it answers.
+    pub echo: u32,
+}
+
+impl Timestamps {
+    /// So many bytes of a TCP header are looked at.
+    pub const HEADER: usize = 32;
+
+    /// The timestamps in a TCP header; nothing if it has none where all but the first segments have them, before any
+    /// other option (RFC 7323, appendix A).
+    #[inline(always)]
+    pub const fn of(header: &[u8; Self::HEADER]) -> Option<Self> {
+        // Two options of no operation, then kind 8 of ten bytes; the header is as long as that, at least.
+        if header[12] >> 4 < 8
+            || header[20] != 1
+            || header[21] != 1
+            || header[22] != 8
+            || header[23] != 10
+        {
+            return None;
+        }
+        Some(Self {
+            value: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
+            echo: u32::from_be_bytes([header[28], header[29], header[30], header[31]]),
+        })
+    }
+}
+
+/// What is known of a socket's timestamps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// When the packet with the timestamp `value` leaves, in nanoseconds of `CLOCK_MONOTONIC`; 0 if none is waited for.
+    pub departs: u64,
+    /// Not before this time is the next one measured.
+    pub next: u64,
+    /// The timestamp whose answer is waited for.
+    pub value: u32,
+    /// The last that was sent.
+    pub last: u32,
+}
+map_value!(Probe, 24);
+
+impl Probe {
+    /// A packet with this timestamp is sent at `now`, and leaves the machine at `departs`. Of several with the same
+    /// timestamp only the first counts: the answer may be to any of them.
+    #[inline(always)]
+    pub const fn sent(&mut self, value: u32, now: u64, departs: u64) {
+        let is_first = value != self.last;
+        self.last = value;
+        let is_waiting = self.departs != 0 && now < self.departs + LOST;
+        if is_first && !is_waiting && now >= self.next {
+            self.value = value;
+            self.departs = departs;
+        }
+    }
+
+    /// What came at `now` answers this timestamp: the round trip in nanoseconds if it is the one that is waited for.
+    #[inline(always)]
+    pub const fn answered(&mut self, echo: u32, now: u64) -> Option<u64> {
+        let later = echo.wrapping_sub(self.value);
+        // Of an earlier one.
+        if self.departs == 0 || later > u32::MAX / 2 {
+            return None;
+        }
+        let departed = self.departs;
+        self.departs = 0;
+        // A later one's answer says nothing of when this one would have been answered.
+        if later != 0 || now <= departed {
+            return None;
+        }
+        self.next = now + PAUSE;
+        Some(now - departed)
+    }
+}
+
+/// A round trip that was measured.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// The flow: its socket's cookie.
+    pub flow: u64,
+    /// How long it took, in nanoseconds.
+    pub nanoseconds: u64,
+    /// The interface index of the device by which the answer came.
+    pub device: u32,
+    /// Nothing.
+    pub reserved: u32,
+}
+map_value!(RoundTrip, 24);
+
+impl RoundTrip {
+    /// Reads a record of the ring buffer; nothing if it has another size.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (flow, rest) = bytes.split_first_chunk()?;
+        let (nanoseconds, rest) = rest.split_first_chunk()?;
+        let (device, rest) = rest.split_first_chunk()?;
+        (rest.len() == size_of::<u32>()).then_some(Self {
+            flow: u64::from_ne_bytes(*flow),
+            nanoseconds: u64::from_ne_bytes(*nanoseconds),
+            device: u32::from_ne_bytes(*device),
+            reserved: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_round_trip_is_from_departure_to_the_first_answer() {
+        let mut probe = Probe::default();
+        // Sent at 5 ms, held until 25 ms.
+        probe.sent(100, 5 * MS, 25 * MS);
+        probe.sent(100, 5 * MS, 45 * MS);
+        assert_eq!(probe.answered(99, 30 * MS), None, "an earlier one");
+        assert_eq!(probe.answered(100, 65 * MS), Some(40 * MS));
+        assert_eq!(probe.answered(100, 70 * MS), None, "once");
+    }
+
+    #[test]
+    fn an_answer_to_a_later_one_tells_nothing() {
+        let mut probe = Probe::default();
+        probe.sent(100, MS, MS);
+        probe.sent(101, 2 * MS, 2 * MS);
+        assert_eq!(probe.answered(101, 40 * MS), None);
+        // The next one is measured.
+        probe.sent(102, 41 * MS, 41 * MS);
+        assert_eq!(probe.answered(102, 61 * MS), Some(20 * MS));
+    }
+
+    #[test]
+    fn the_second_of_a_timestamp_is_not_measured() {
+        let mut probe = Probe::default();
+        probe.sent(100, MS, MS);
+        assert_eq!(probe.answered(100, 21 * MS), Some(20 * MS));
+        // Within the pause.
+        probe.sent(130, 30 * MS, 30 * MS);
+        // The pause is over, but which of the two is answered nobody can say.
+        probe.sent(130, 37 * MS, 37 * MS);
+        assert_eq!(probe.answered(130, 50 * MS), None);
+        probe.sent(140, 51 * MS, 51 * MS);
+        assert_eq!(probe.answered(140, 75 * MS), Some(24 * MS));
+    }
+
+    #[test]
+    fn timestamps_turn_over_and_lost_ones_are_given_up() {
+        let mut probe = Probe::default();
+        probe.sent(u32::MAX, MS, MS);
+        assert_eq!(probe.answered(u32::MAX - 1, 10 * MS), None);
+        assert_eq!(probe.answered(u32::MAX, 11 * MS), Some(10 * MS));
+        probe.sent(30, 100 * MS, 100 * MS);
+        probe.sent(31, 500 * MS, 500 * MS);
+        assert_eq!(probe.value, 30);
+        probe.sent(3000, 3000 * MS, 3000 * MS);
+        assert_eq!(probe.answered(3000, 3010 * MS), Some(10 * MS));
+    }
+
+    #[test]
+    fn an_answer_before_the_departure_is_none() {
+        let mut probe = Probe::default();
+        probe.sent(7, MS, 50 * MS);
+        assert_eq!(probe.answered(7, 40 * MS), None);
+    }
+
+    #[test]
+    fn timestamps_are_read_where_they_usually_are() {
+        let mut header = [0; Timestamps::HEADER];
+        header[12] = 8 << 4;
+        header[20..24].copy_from_slice(&[1, 1, 8, 10]);
+        header[24..28].copy_from_slice(&77u32.to_be_bytes());
+        header[28..32].copy_from_slice(&99u32.to_be_bytes());
+        let there = Timestamps {
+            value: 77,
+            echo: 99,
+        };
+        assert_eq!(Timestamps::of(&header), Some(there));
+        // Five words: what follows is payload.
+        header[12] = 5 << 4;
+        assert_eq!(Timestamps::of(&header), None);
+        header[12] = 8 << 4;
+        header[22] = 5;
+        assert_eq!(Timestamps::of(&header), None);
+    }
+
+    #[test]
+    fn a_record_is_read_field_by_field() {
+        let mut bytes = [0; 24];
+        for (at, value) in [(0, 7u64), (8, 20_000_000)] {
+            bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        }
+        bytes[16..20].copy_from_slice(&3u32.to_ne_bytes());
+        let read = RoundTrip {
+            flow: 7,
+            nanoseconds: 20_000_000,
+            device: 3,
+            reserved: 0,
+        };
+        assert_eq!(RoundTrip::from_bytes(&bytes), Some(read));
+        assert_eq!(RoundTrip::from_bytes(&bytes[1..]), None);
+    }
+}

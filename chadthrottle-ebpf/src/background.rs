@@ -1,0 +1,145 @@
+//! What background traffic tells of the link: how much of it there is, how long its round trips are, and which packets
+//! met congestion.
+
+use aya_ebpf::{
+    bindings::__sk_buff, helpers::generated::bpf_get_socket_cookie, programs::SkBuffContext,
+};
+use chadthrottle_common::{
+    round_trip::{Probe, RoundTrip},
+    tag::SlotState,
+    traffic::Direction,
+};
+
+use crate::{
+    maps::{DEVICES, PROBES, ROUND_TRIPS, SLOTS},
+    packet::{self, Packet},
+    socket,
+    throttle::ktime,
+};
+
+/// The interface index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
+
+/// Takes note of a packet that a slot sends or receives, whatever becomes of it, if it has background traffic.
+#[inline(always)]
+pub fn met(ctx: &SkBuffContext, slot: u32, direction: Direction, packet: &Packet) {
+    // SAFETY: the context is valid.
+    unsafe {
+        background_met(
+            ctx.skb.skb,
+            slot,
+            direction.index() as u32,
+            packet.amount.wire,
+        )
+    };
+}
+
+/// Takes note of one that such a slot sends, and that leaves the machine now or when it has to depart.
+#[inline(always)]
+pub fn leaves(ctx: &SkBuffContext, slot: u32) {
+    // SAFETY: the context is valid.
+    unsafe { background_left(ctx.skb.skb, slot) };
+}
+
+#[inline(always)]
+fn has_background(slot: u32) -> bool {
+    SLOTS.get(slot).is_some_and(SlotState::has_background)
+}
+
+/// Whether a packet stays on this machine.
+#[inline(always)]
+pub fn stays(ctx: &SkBuffContext) -> bool {
+    device(ctx) == LOOPBACK
+}
+
+#[inline(always)]
+fn device(ctx: &SkBuffContext) -> u32 {
+    // SAFETY: a field of a valid context.
+    unsafe { (*ctx.skb.skb).ifindex }
+}
+
+/// A global function, as [`crate::throttle::answer_download`]. It finds out by itself whether there is anything to do: of
+/// a branch the caller's verifier would go both ways, and its stack has no room for the answer.
+///
+/// # Safety
+///
+/// The context must be valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn background_met(
+    skb: *mut __sk_buff,
+    slot: u32,
+    direction: u32,
+    wire: u64,
+) -> u32 {
+    if !has_background(slot) {
+        return 0;
+    }
+    let ctx = &SkBuffContext::new(skb);
+    let Some(bytes) = DEVICES.get_ptr_mut(device(ctx)) else {
+        return 0;
+    };
+    // SAFETY: the pointer is this CPU's own, existing element. By a variable index the verifier would not let it be
+    // reached.
+    unsafe {
+        if direction != 0 {
+            (*bytes).background[1] = (*bytes).background[1].wrapping_add(wire);
+            return 0;
+        }
+        (*bytes).background[0] = (*bytes).background[0].wrapping_add(wire);
+        if packet::is_marked(ctx) {
+            (*bytes).marked = (*bytes).marked.wrapping_add(1);
+        }
+    }
+    answered(ctx).is_some().into()
+}
+
+#[inline(always)]
+fn answered(ctx: &SkBuffContext) -> Option<()> {
+    let socket = socket::of_packet(&ctx.skb).filter(|socket| socket::is_tcp(*socket))?;
+    // SAFETY: a full socket.
+    let probe = unsafe { PROBES.get(socket.as_ptr().cast()) }?;
+    let timestamps = packet::timestamps(ctx)?;
+    // SAFETY: the socket's own storage: who sends for it at the same time overwrites it with as good.
+    let nanoseconds = unsafe { (*probe.as_ptr()).answered(timestamps.echo, ktime()) }?;
+    let mut entry = ROUND_TRIPS.reserve(0)?;
+    entry.write(RoundTrip {
+        // SAFETY: a valid context.
+        flow: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
+        nanoseconds,
+        device: device(ctx),
+        reserved: 0,
+    });
+    entry.submit(0);
+    Some(())
+}
+
+/// The same for what leaves.
+///
+/// # Safety
+///
+/// As of [`background_met`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn background_left(skb: *mut __sk_buff, slot: u32) -> u32 {
+    if !has_background(slot) {
+        return 0;
+    }
+    left(&SkBuffContext::new(skb)).is_some().into()
+}
+
+#[inline(always)]
+fn left(ctx: &SkBuffContext) -> Option<()> {
+    let socket = socket::of_packet(&ctx.skb).filter(|socket| socket::is_tcp(*socket))?;
+    let timestamps = packet::timestamps(ctx)?;
+    let now = ktime();
+    // SAFETY: a field of a valid context. TCP gives each segment the time at which it is to depart.
+    let tstamp = unsafe { (*ctx.skb.skb).tstamp };
+    let departs = if tstamp > now { tstamp } else { now };
+    // SAFETY: a full socket, and its own storage as in `answered`.
+    unsafe {
+        let probe = PROBES.get_or_insert(socket.as_ptr().cast(), Probe::default())?;
+        (*probe.as_ptr()).sent(timestamps.value, now, departs);
+    }
+    Some(())
+}
