@@ -45,14 +45,15 @@ pub struct Lab {
 pub struct End {
     network: OwnedFd,
     cgroup: Cgroup,
+    subnet: u8,
     host: u8,
 }
 
 impl Lab {
     /// Sets up a lab.
     pub fn new() -> Result<Self> {
-        let near = End::new(1)?;
-        let far = End::new(2)?;
+        let near = End::new(0, 1)?;
+        let far = End::new(0, 2)?;
         near.ip(&format!(
             "link add name lab address {} type veth peer name lab address {} netns /proc/{}/fd/{}",
             near.link_address(),
@@ -106,20 +107,32 @@ impl Lab {
 }
 
 impl End {
-    fn new(host: u8) -> Result<Self> {
+    /// One with a number of its own in a subnet; nothing leads there yet.
+    pub(crate) fn new(subnet: u8, host: u8) -> Result<Self> {
         Ok(Self {
             network: new_network()?,
             cgroup: Cgroup::new()?,
+            subnet,
             host,
         })
     }
 
     /// Its address on the veth pair.
     pub fn address(&self, family: Family) -> IpAddr {
+        let (subnet, host) = (self.subnet, self.host);
         match family {
-            Family::V4 => Ipv4Addr::new(10, 77, 0, self.host).into(),
-            Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, self.host.into()).into(),
+            Family::V4 => Ipv4Addr::new(10, 77, subnet, host).into(),
+            Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, subnet.into(), 0, 0, 0, host.into()).into(),
         }
+    }
+
+    /// Joins it to another by a veth pair, whose devices have these names there.
+    pub(crate) fn join(&self, name: &str, other: &Self, others_name: &str) -> Result<()> {
+        self.ip(&format!(
+            "link add name {name} type veth peer name {others_name} netns /proc/{}/fd/{}",
+            process::id(),
+            other.network.as_raw_fd()
+        ))
     }
 
     /// Its Ethernet address.

@@ -7,6 +7,7 @@
 //! leaves the machine: traffic stays in network namespaces that go away with the test.
 //!
 //! - [`lab`]: two network namespaces joined by a veth pair
+//! - [`bottleneck`]: two machines behind a slow link
 //! - [`cgroup`]: cgroups that go away with their owner
 //! - [`home`]: a daemon, and everything it has on disk
 //! - [`process`]: child processes that end with their owner
@@ -23,6 +24,7 @@
 //! - [`machine`], [`results`], [`table`], [`document`]: what was measured on what, kept, and shown in a document
 //! - [`outcome`]: a test's name, its turn on the machine, figures and skips
 
+pub mod bottleneck;
 pub mod cgroup;
 pub mod clients;
 pub mod document;

@@ -20,6 +20,7 @@ mod pacing;
 mod peers;
 mod plot;
 mod policing;
+mod priority;
 mod quic;
 mod reaction;
 mod target;
@@ -71,7 +72,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 26] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -101,6 +102,7 @@ const PARTS: [Part; 25] = [
     part("policing", Place::Here, policing::measure),
     part("quic-policed", Place::Here, quic::measure_policed),
     part("quic-paced", Place::Virtual, quic::measure_paced),
+    part("priority", Place::Virtual, priority::measure),
     part("cost", Place::Here, cost::measure),
     part("monitors", Place::Here, monitors::measure),
     part("accepting", Place::Here, accepting::measure),

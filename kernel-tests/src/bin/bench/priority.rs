@@ -1,0 +1,359 @@
+//! Background traffic on a link that nobody told chadthrottle of: how much of it is used while nobody else is there, how
+//! long others' packets wait then, and what somebody else has of it.
+
+use std::{ops::Range, time::Duration};
+
+use anyhow::{Context, Result};
+use kernel_tests::{
+    bottleneck::{Bottleneck, Link, Queue},
+    flow::Direction,
+    lab::{End, Family},
+    moment::Moment,
+    peer::{Job, Peer},
+    process::Place,
+    product::Limiter,
+    queue::RoundTrips,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    progress,
+    results::{self, Output, Part},
+    table::{Table, mean},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// What is measured of the link while it is empty, and of a plain flow alone.
+const PLAIN: u32 = 7;
+/// The first seconds of a plain flow are not judged.
+const PLAIN_FROM: u32 = 2;
+/// How long queues have to drain.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Background traffic has this time to find the link…
+const FINDING: u32 = 6;
+/// …and is judged for this long while it is alone.
+const ALONE: u32 = 10;
+/// Somebody else is there for so long.
+const BESIDE: u32 = 8;
+/// And so long is looked how it comes back.
+const AFTER: u32 = 6;
+
+/// Payload in a packet of a link, which counts Ethernet's header.
+const PAYLOAD: f64 = 1448.0 / 1514.0;
+
+/// The least that background traffic is to have of a link alone, and others beside it: of this machine, and of others
+/// behind a queue that is first in, first out or not.
+const LEAST_ALONE: f64 = 0.90;
+const LEAST_OWN: f64 = 0.95;
+const LEAST_OTHER: [f64; 2] = [0.90, 0.80];
+/// The most that a ping waits longer, in milliseconds: of 20 one, and of 100.
+const MOST_WAIT: [f64; 2] = [10.0, 30.0];
+/// It is to be back after so many seconds.
+const BACK: usize = 3;
+
+/// Who else is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Beside {
+    /// Nobody; a ping tells how long packets wait.
+    Ping,
+    /// A CUBIC flow of this machine.
+    Own,
+    /// One of another machine behind the same link.
+    Other,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Case {
+    link: Link,
+    direction: Direction,
+    flows: u32,
+    beside: Beside,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Outcome {
+    /// What a plain flow has alone, in bytes a second.
+    plain: f64,
+    /// Bytes a second that background traffic had, by seconds.
+    background: Vec<f64>,
+    /// The same of who else was there.
+    normal: Vec<f64>,
+    /// How much longer pings took beside it than on an empty link, in milliseconds: the middle one, of 20 one, of 100.
+    waits: Option<[f64; 3]>,
+}
+
+/// A measured case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    case: Case,
+    outcome: Result<Outcome, String>,
+}
+
+fn cases() -> Vec<Case> {
+    let link = |down, up, round_trip, queue| Link {
+        down,
+        up,
+        round_trip,
+        queue,
+    };
+    let links = [
+        link(10, 2, 40, Queue::Bloated),
+        link(10, 2, 40, Queue::RoundTrip),
+        link(10, 2, 40, Queue::FqCodel),
+        link(10, 2, 40, Queue::Cake),
+        link(10, 2, 10, Queue::Bloated),
+        link(10, 2, 100, Queue::Bloated),
+        link(50, 10, 40, Queue::Bloated),
+    ];
+    let mut cases = Vec::new();
+    for link in links {
+        for (direction, flows, beside) in [
+            (Direction::Download, 1, Beside::Ping),
+            (Direction::Download, 8, Beside::Ping),
+            (Direction::Upload, 1, Beside::Ping),
+            (Direction::Download, 1, Beside::Own),
+            (Direction::Download, 8, Beside::Own),
+            (Direction::Upload, 8, Beside::Own),
+            (Direction::Download, 8, Beside::Other),
+        ] {
+            cases.push(Case {
+                link,
+                direction,
+                flows,
+                beside,
+            });
+        }
+    }
+    cases
+}
+
+/// Measures all.
+pub fn measure(out: &Output) -> Result<()> {
+    for case in cases() {
+        let outcome = outcome(&case).map_err(|error| format!("{error:#}"));
+        progress(&format!("    {case:?}: {outcome:.2?}"));
+        out.keep(&Measured { case, outcome })?;
+    }
+    Ok(())
+}
+
+/// A transfer between two ends, and who of them counts.
+struct Transfer {
+    near: Peer,
+    far: Peer,
+    direction: Direction,
+}
+
+impl Transfer {
+    fn start(lab: &Bottleneck, place: Place<'_>, case: &Case, flows: u32) -> Result<Self> {
+        let job = || Job::tcp().at_most(Duration::from_secs(120));
+        let listen = job().listen(lab.far().any_port(Family::V4));
+        let download = case.direction == Direction::Download;
+        let far = lab
+            .far()
+            .traffic(if download { listen.send() } else { listen })?;
+        let connect = job().connect(far.address()?).connections(flows);
+        let near = if download { connect } else { connect.send() };
+        Ok(Self {
+            near: Peer::start(near, place)?,
+            far,
+            direction: case.direction,
+        })
+    }
+
+    /// Bytes a second that arrived in each of these seconds since then.
+    fn seconds(&self, begin: Moment, seconds: Range<u32>) -> Result<Vec<f64>> {
+        let receiver = match self.direction {
+            Direction::Download => &self.near,
+            Direction::Upload => &self.far,
+        };
+        let end = begin + SECOND * seconds.end;
+        let arrived = receiver.received_until(end)?;
+        seconds
+            .map(|second| {
+                let from = begin + SECOND * second;
+                arrived.rate(from, from + SECOND)
+            })
+            .collect()
+    }
+}
+
+fn pings(from: &End, echo: &Peer, count: u32) -> Result<RoundTrips> {
+    let ping = from.traffic(Job::ping(count).connect(echo.address()?))?;
+    ping.round_trips(Duration::from_secs(60))
+}
+
+fn outcome(case: &Case) -> Result<Outcome> {
+    let lab = Bottleneck::new(case.link)?;
+    let echo = Job::echo().listen(lab.far().any_port(Family::V4));
+    let echo = lab.far().traffic(echo)?;
+    let empty = pings(lab.near(), &echo, 50)?;
+    let begin = Moment::now();
+    let flow = Transfer::start(&lab, lab.near().place(), case, 1)?;
+    let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
+    drop(flow);
+    (Moment::now() + PAUSE).wait();
+    let group = lab.near().cgroup().child("background")?;
+    let name = group.name()?;
+    let _limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
+    let begin = Moment::now();
+    let background = Transfer::start(&lab, lab.near().place_in(Some(&group)), case, case.flows)?;
+    let judged = begin + SECOND * FINDING;
+    judged.wait();
+    if case.beside == Beside::Ping {
+        let count = u64::from(ALONE) * 1000 / (case.link.round_trip + 10);
+        let beside = pings(lab.near(), &echo, count as u32)?;
+        let longer = |share| (beside.quantile(share) - empty.median()) * 1e3;
+        return Ok(Outcome {
+            plain,
+            background: background.seconds(judged, 0..ALONE)?,
+            normal: Vec::new(),
+            waits: Some([0.5, 0.95, 0.99].map(longer)),
+        });
+    }
+    let place = match case.beside {
+        Beside::Other => lab.other().place(),
+        _ => lab.near().place(),
+    };
+    let normal = Transfer::start(&lab, place, case, 1)?;
+    let its = normal.seconds(judged, 0..BESIDE).context("normal")?;
+    drop(normal);
+    Ok(Outcome {
+        plain,
+        background: background.seconds(judged, 0..BESIDE + AFTER)?,
+        normal: its,
+        waits: None,
+    })
+}
+
+impl Case {
+    /// The payload that the link carries, in bytes a second.
+    fn speed(&self) -> f64 {
+        let megabits = match self.direction {
+            Direction::Download => self.link.down,
+            Direction::Upload => self.link.up,
+        };
+        f64::from(megabits) * 125_000.0 * PAYLOAD
+    }
+
+    fn link(&self) -> String {
+        let Link {
+            down,
+            up,
+            round_trip,
+            queue,
+        } = self.link;
+        format!("{down}/{up} Mbit/s, {round_trip} ms, {queue}")
+    }
+
+    fn traffic(&self) -> String {
+        let direction = match self.direction {
+            Direction::Download => "download",
+            Direction::Upload => "upload",
+        };
+        match self.flows {
+            1 => direction.to_owned(),
+            flows => format!("{flows} {direction}s"),
+        }
+    }
+}
+
+fn shown(figure: String, is_met: bool) -> String {
+    match is_met {
+        true => figure,
+        false => format!("**{figure}**"),
+    }
+}
+
+/// The text.
+pub fn render(parts: &[Part<Measured>]) -> String {
+    let all = results::of_all(parts);
+    let mut alone = Table::new(&[
+        "link",
+        "background",
+        "of the link",
+        "ping + (p50)",
+        "+ (p95)",
+        "+ (p99)",
+    ]);
+    let mut beside = Table::new(&[
+        "link",
+        "background",
+        "beside it",
+        "that has of what it has alone",
+        "least second",
+        "background meanwhile",
+        "is back after",
+    ]);
+    let mut failed = String::new();
+    for Measured { case, outcome } in &all {
+        match (outcome, case.beside) {
+            (Err(error), _) => failed += &format!("\n- {case:?} failed: {error}"),
+            (Ok(outcome), Beside::Ping) => row_alone(&mut alone, case, outcome),
+            (Ok(outcome), _) => row_beside(&mut beside, case, outcome),
+        }
+    }
+    let alone = alone.below(&format!(
+        "Nobody tells chadthrottle how fast the link is. `chadthrottle limit --priority background` is in force when the \
+         traffic begins; it is judged from the {FINDING}th second on, for {ALONE} s. In parts of the payload that the link \
+         carries, at least {LEAST_ALONE}; and how much longer a ping beside it takes than on the empty link, in ms: at most \
+         {} at the 95th percentile and {} at the 99th.",
+        MOST_WAIT[0], MOST_WAIT[1],
+    ));
+    let beside = beside.below(&format!(
+        "Somebody else's CUBIC flow comes for {BESIDE} s, of this machine (own) or of another behind the same link (other). Judged from \
+         its second second on, or, on another machine, from its fourth: at least {LEAST_OWN} of what it has alone, {} on \
+         another machine, {} there with fq_codel or cake. Background traffic is to be back at {LEAST_ALONE} of the link \
+         {BACK} s after it at the latest.",
+        LEAST_OTHER[0], LEAST_OTHER[1],
+    ));
+    format!("{alone}\n{beside}{failed}")
+}
+
+fn row_alone(table: &mut Table, case: &Case, outcome: &Outcome) {
+    let used = mean(&outcome.background) / case.speed();
+    let [p50, p95, p99] = outcome.waits.unwrap_or([f64::NAN; 3]);
+    let is_fifo = matches!(case.link.queue, Queue::Bloated | Queue::RoundTrip);
+    table.row(&[
+        case.link(),
+        case.traffic(),
+        shown(format!("{used:.2}"), !is_fifo || used >= LEAST_ALONE),
+        format!("{p50:.1}"),
+        shown(format!("{p95:.1}"), p95 <= MOST_WAIT[0]),
+        shown(format!("{p99:.1}"), p99 <= MOST_WAIT[1]),
+    ]);
+}
+
+fn row_beside(table: &mut Table, case: &Case, outcome: &Outcome) {
+    let is_own = case.beside == Beside::Own;
+    let is_fifo = matches!(case.link.queue, Queue::Bloated | Queue::RoundTrip);
+    let (from, least) = match (is_own, is_fifo) {
+        (true, _) => (1, LEAST_OWN),
+        (false, true) => (3, LEAST_OTHER[0]),
+        (false, false) => (3, LEAST_OTHER[1]),
+    };
+    let judged = outcome.normal.get(from..).unwrap_or_default();
+    let has = mean(judged) / outcome.plain;
+    let worst = judged.iter().copied().fold(f64::INFINITY, f64::min) / outcome.plain;
+    let meanwhile = outcome.background.get(from..BESIDE as usize);
+    let after = outcome
+        .background
+        .get(BESIDE as usize..)
+        .unwrap_or_default();
+    let is_back = |rate: &f64| rate / case.speed() >= LEAST_ALONE;
+    let back = after.iter().position(is_back);
+    table.row(&[
+        case.link(),
+        case.traffic(),
+        if is_own { "own" } else { "other" }.to_owned(),
+        shown(format!("{has:.2}"), has >= least),
+        format!("{worst:.2}"),
+        format!("{:.2}", mean(meanwhile.unwrap_or_default()) / case.speed()),
+        match back {
+            Some(seconds) => shown(format!("{} s", seconds + 1), seconds < BACK),
+            None => format!("**more than {AFTER} s**"),
+        },
+    ]);
+}

@@ -1,0 +1,186 @@
+//! Two machines behind a router, and the rest of the world behind a link that is slower than all else.
+
+use std::{fmt, process::Command, time::Duration};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::lab::End;
+
+/// What waits at either end of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Queue {
+    /// A second of the link, first in, first out, as in many modems.
+    Bloated,
+    /// A round trip of it.
+    RoundTrip,
+    /// fq_codel: flows are served in turn, and none waits long.
+    FqCodel,
+    /// cake: the same, and hosts are served in turn.
+    Cake,
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bloated => "fifo of 1 s",
+            Self::RoundTrip => "fifo of a round trip",
+            Self::FqCodel => "fq_codel",
+            Self::Cake => "cake",
+        })
+    }
+}
+
+/// How the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Towards the router, in Mbit/s.
+    pub down: u32,
+    /// From it, in Mbit/s.
+    pub up: u32,
+    /// What a packet takes there and back when nothing waits, in milliseconds.
+    pub round_trip: u64,
+    /// What waits at its ends.
+    pub queue: Queue,
+}
+
+/// No queue holds less, in bytes.
+const LEAST_QUEUE: u64 = 15_000;
+
+/// Machines behind a link.
+pub struct Bottleneck {
+    near: End,
+    other: End,
+    router: End,
+    exchange: End,
+    far: End,
+}
+
+impl Bottleneck {
+    /// Sets it up. The kernel must have netem, tbf and the queue.
+    pub fn new(link: Link) -> Result<Self> {
+        let lab = Self {
+            near: End::new(1, 1)?,
+            other: End::new(2, 1)?,
+            router: End::new(1, 2)?,
+            exchange: End::new(3, 2)?,
+            far: End::new(4, 2)?,
+        };
+        // In a namespace of their own all devices would have the same numbers, by which the observers count.
+        for (count, end) in lab.ends().into_iter().enumerate() {
+            for _ in 0..count * 7 {
+                end.ip("link add name spare type dummy\nlink delete dev spare")?;
+            }
+        }
+        lab.near.join("lab", &lab.router, "near")?;
+        lab.other.join("lab", &lab.router, "other")?;
+        lab.router.join("wan", &lab.exchange, "wan")?;
+        lab.exchange.join("far", &lab.far, "lab")?;
+        for (end, addresses) in [
+            (&lab.near, &["lab 1.1"][..]),
+            (&lab.other, &["lab 2.1"]),
+            (&lab.router, &["near 1.2", "other 2.2", "wan 3.1"]),
+            (&lab.exchange, &["wan 3.2", "far 4.1"]),
+            (&lab.far, &["lab 4.2"]),
+        ] {
+            end.ip("link set lo up")?;
+            for address in addresses {
+                if let Some((device, host)) = address.split_once(' ') {
+                    end.ip(&format!(
+                        "address add 10.77.{host}/24 dev {device}\nlink set {device} up"
+                    ))?;
+                }
+            }
+        }
+        lab.near.ip("route add default via 10.77.1.2")?;
+        lab.other.ip("route add default via 10.77.2.2")?;
+        lab.router.ip("route add default via 10.77.3.2")?;
+        lab.exchange.ip("route add 10.77.0.0/16 via 10.77.3.1")?;
+        lab.far.ip("route add default via 10.77.4.1")?;
+        for end in [&lab.router, &lab.exchange] {
+            end.set("ipv4/ip_forward", "1")?;
+        }
+        if link.round_trip > 0 {
+            let delay = link.round_trip;
+            lab.far.tc(&format!(
+                "qdisc add dev lab root netem delay {delay}ms limit 100000"
+            ))?;
+        }
+        lab.narrow(&lab.exchange, link.down, link)?;
+        lab.narrow(&lab.router, link.up, link)?;
+        Ok(lab)
+    }
+
+    fn ends(&self) -> [&End; 5] {
+        [
+            &self.near,
+            &self.other,
+            &self.router,
+            &self.exchange,
+            &self.far,
+        ]
+    }
+
+    /// Makes one end of the link as slow as it is to be.
+    fn narrow(&self, end: &End, megabits: u32, link: Link) -> Result<()> {
+        let bytes_a_second = u64::from(megabits) * 125_000;
+        let round_trip = (bytes_a_second * link.round_trip / 1000).max(LEAST_QUEUE);
+        let tbf = |limit: u64| {
+            format!(
+                "qdisc replace dev wan root handle 1: tbf rate {megabits}mbit burst 3200 limit {limit}"
+            )
+        };
+        match link.queue {
+            Queue::Bloated => end.tc(&tbf(bytes_a_second)),
+            Queue::RoundTrip => end.tc(&tbf(round_trip)),
+            Queue::FqCodel => {
+                end.tc(&tbf(10_000_000))?;
+                end.tc("qdisc replace dev wan parent 1:1 handle 2: fq_codel")
+            }
+            Queue::Cake => end.tc(&format!(
+                "qdisc replace dev wan root cake bandwidth {megabits}mbit"
+            )),
+        }
+    }
+
+    /// The machine whose background traffic is looked at.
+    pub fn near(&self) -> &End {
+        &self.near
+    }
+
+    /// The other one behind the same router.
+    pub fn other(&self) -> &End {
+        &self.other
+    }
+
+    /// The rest of the world.
+    pub fn far(&self) -> &End {
+        &self.far
+    }
+
+    /// Gives the link another speed or length; its queues begin empty.
+    pub fn change(&self, link: Link) -> Result<()> {
+        let delay = Duration::from_millis(link.round_trip).as_millis();
+        self.far.tc(&format!(
+            "qdisc replace dev lab root netem delay {delay}ms limit 100000"
+        ))?;
+        self.narrow(&self.exchange, link.down, link)?;
+        self.narrow(&self.router, link.up, link)
+    }
+
+    /// Why this kernel can't have it; nothing if it can.
+    pub fn missing(link: Link) -> Option<String> {
+        // Modules are loaded by the kernel itself.
+        Self::new(link).err().map(|error| format!("{error:#}"))
+    }
+
+    /// What the queues hold and dropped, for who wants to look.
+    pub fn queues(&self) -> Result<String> {
+        let show = || {
+            let mut tc = Command::new("tc");
+            tc.args(["-s", "qdisc", "show", "dev", "wan"]);
+            tc
+        };
+        Ok(self.exchange.run(show())? + &self.router.run(show())?)
+    }
+}

@@ -1,0 +1,124 @@
+//! Background traffic: it has what others leave of a link that nobody told of, and no more. Wide bounds; the bench has
+//! the figures.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::ensure;
+use kernel_tests::{
+    TestResult,
+    bottleneck::{Bottleneck, Link, Queue},
+    cgroup::Cgroup,
+    kernel_test,
+    lab::{End, Family, Lab},
+    moment::Moment,
+    outcome::{figure, skipped},
+    peer::{Job, Peer},
+    process::Place,
+    product::Limiter,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const LINK: Link = Link {
+    down: 10,
+    up: 2,
+    round_trip: 20,
+    queue: Queue::Bloated,
+};
+/// What it carries, in bytes a second.
+const DOWN: f64 = 1.19e6;
+
+/// A download of so many flows; its receiver, and who sends, who ends with it.
+fn download(from: &End, place: Place<'_>, flows: u32) -> anyhow::Result<[Peer; 2]> {
+    let job = || Job::tcp().at_most(Duration::from_secs(90));
+    let far = from.traffic(job().listen(from.any_port(Family::V4)).send())?;
+    let near = Peer::start(job().connect(far.address()?).connections(flows), place)?;
+    Ok([near, far])
+}
+
+/// A cgroup at an end whose processes are in the background, for as long as the limiter runs.
+fn in_background(end: &End) -> anyhow::Result<(Cgroup, Limiter)> {
+    let group = end.cgroup().child("background")?;
+    let name = group.name()?;
+    let limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
+    Ok((group, limiter))
+}
+
+fn share(receiver: &Peer, from: Moment, seconds: u32) -> anyhow::Result<f64> {
+    let until = from + SECOND * seconds;
+    Ok(receiver.received_until(until)?.rate(from, until)? / DOWN)
+}
+
+/// A kernel without these queueing disciplines has no bottleneck.
+fn bottleneck() -> Option<Bottleneck> {
+    match Bottleneck::new(LINK) {
+        Ok(lab) => Some(lab),
+        Err(error) => {
+            skipped(&format!("no slow link: {error:#}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn background_traffic_uses_a_link_and_leaves_it_at_once_to_a_download_of_this_machine() -> TestResult
+{
+    kernel_test!(alone);
+    let Some(lab) = bottleneck() else {
+        return Ok(());
+    };
+    let (group, _limiter) = in_background(lab.near())?;
+    let [background, _sender] = download(lab.far(), lab.near().place_in(Some(&group)), 4)?;
+    let begin = Moment::now() + 5 * SECOND;
+    let alone = share(&background, begin, 5)?;
+    let [normal, _its_sender] = download(lab.far(), lab.near().place(), 1)?;
+    let from = Moment::now() + 2 * SECOND;
+    let (beside, meanwhile) = (share(&normal, from, 4)?, share(&background, from, 4)?);
+    drop(normal);
+    let back = share(&background, Moment::now() + 4 * SECOND, 3)?;
+    figure(&format!(
+        "of the link: alone {alone:.2}; beside it {beside:.2}, and {meanwhile:.2} for it; then {back:.2}"
+    ));
+    ensure!(alone > 0.6, "{alone} alone");
+    ensure!(
+        beside > 0.75 && meanwhile < 0.15,
+        "{beside} and {meanwhile}"
+    );
+    ensure!(back > 0.5, "{back} back");
+    Ok(())
+}
+
+#[test]
+fn background_traffic_leaves_the_link_to_a_download_of_another_machine() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = bottleneck() else {
+        return Ok(());
+    };
+    let (group, _limiter) = in_background(lab.near())?;
+    let [background, _sender] = download(lab.far(), lab.near().place_in(Some(&group)), 4)?;
+    (Moment::now() + 6 * SECOND).wait();
+    let [normal, _its_sender] = download(lab.far(), lab.other().place(), 1)?;
+    let from = Moment::now() + 4 * SECOND;
+    let (beside, meanwhile) = (share(&normal, from, 4)?, share(&background, from, 4)?);
+    figure(&format!("of the link: {beside:.2} beside {meanwhile:.2}"));
+    ensure!(beside > 0.6 && meanwhile < 0.35, "{beside} and {meanwhile}");
+    Ok(())
+}
+
+#[test]
+fn what_background_traffic_does_on_this_machine_is_let_through() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let (group, _limiter) = in_background(lab.near())?;
+    let place = || lab.near().place_in(Some(&group));
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    let sender = Peer::start(Job::tcp().listen(address).send(), place())?;
+    let receiver = Peer::start(Job::tcp().connect(sender.address()?), place())?;
+    let from = Moment::now() + SECOND / 5;
+    let until = from + SECOND;
+    let rate = receiver.received_until(until)?.rate(from, until)?;
+    figure(&format!("{:.0} MB/s over loopback", rate / 1e6));
+    // A link that nobody knows begins with 32 kB/s, and has some megabytes a second by then.
+    ensure!(rate > 30e6, "{rate}");
+    Ok(())
+}
