@@ -262,8 +262,9 @@ fn a_limit_of_10_gigabytes_a_second_is_not_felt() -> TestResult {
         let limited = fastest(&flow)?;
         limiter.end(Signal::TERM)?;
         let free = free.min(fastest(&flow)?);
-        // Others may use the machine. An overflow would be a small part, or nothing.
-        expect_ratio(&format!("{direction:?}"), limited, free, 0.5..=10.0)?;
+        // Others may use the machine, and the same upload has 1.5 GB/s in one run and 4.3 in another, as its ends share a
+        // processor or not. An overflow would be a hundredth, or nothing.
+        expect_ratio(&format!("{direction:?}"), limited, free, 0.2..=10.0)?;
     }
     Ok(())
 }
