@@ -1,6 +1,6 @@
 //! Two machines behind a router, and the rest of the world behind a link that is slower than all else.
 
-use std::{fmt, process::Command, time::Duration};
+use std::fmt;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -68,9 +68,7 @@ impl Bottleneck {
         };
         // In a namespace of their own all devices would have the same numbers, by which the observers count.
         for (count, end) in lab.ends().into_iter().enumerate() {
-            for _ in 0..count * 7 {
-                end.ip("link add name spare type dummy\nlink delete dev spare")?;
-            }
+            end.ip(&"link add name spare type dummy\nlink delete dev spare\n".repeat(count * 7))?;
         }
         lab.near.join("lab", &lab.router, "near")?;
         lab.other.join("lab", &lab.router, "other")?;
@@ -156,31 +154,5 @@ impl Bottleneck {
     /// The rest of the world.
     pub fn far(&self) -> &End {
         &self.far
-    }
-
-    /// Gives the link another speed or length; its queues begin empty.
-    pub fn change(&self, link: Link) -> Result<()> {
-        let delay = Duration::from_millis(link.round_trip).as_millis();
-        self.far.tc(&format!(
-            "qdisc replace dev lab root netem delay {delay}ms limit 100000"
-        ))?;
-        self.narrow(&self.exchange, link.down, link)?;
-        self.narrow(&self.router, link.up, link)
-    }
-
-    /// Why this kernel can't have it; nothing if it can.
-    pub fn missing(link: Link) -> Option<String> {
-        // Modules are loaded by the kernel itself.
-        Self::new(link).err().map(|error| format!("{error:#}"))
-    }
-
-    /// What the queues hold and dropped, for who wants to look.
-    pub fn queues(&self) -> Result<String> {
-        let show = || {
-            let mut tc = Command::new("tc");
-            tc.args(["-s", "qdisc", "show", "dev", "wan"]);
-            tc
-        };
-        Ok(self.exchange.run(show())? + &self.router.run(show())?)
     }
 }

@@ -16,11 +16,9 @@ use crate::{
         limit::LimitId,
     },
     priority::capacity::{Capacity, Traffic},
+    process::links::LOOPBACK,
     rate::Rate,
 };
-
-/// The loopback device, by which packets stay on this machine.
-const LOOPBACK: u32 = 1;
 
 /// What others use is what they used in the longer or in the shorter of these times, whichever is more: it yields at
 /// once, and comes back when they have paused for as long as a page's next object may take.
@@ -215,9 +213,7 @@ impl Engine {
         }
         self.rules.set_background(present);
         self.tell_if_blind(now, held);
-        if log::log_enabled!(log::Level::Trace) {
-            self.trace_background(now, held);
-        }
+        self.trace_background(now, held);
         Ok(())
     }
 
