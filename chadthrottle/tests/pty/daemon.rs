@@ -135,6 +135,10 @@ fn the_interface_shows_and_changes_a_daemons_limits_and_survives_its_death() -> 
     first.type_in("\r")?;
     first.wait_for_text("2 limits")?;
     daemon.wait_until("limited", |status| set_by_hand(status) == 1);
+    // The limit is on the screen before its answer is, and until then keys are the dialog's.
+    first.wait_for("closed dialog", |screen| {
+        !screen.contents().contains("may download 500 KB/s")
+    })?;
     first.type_in("r")?;
     daemon.wait_until("free again", |status| set_by_hand(status) == 0);
     first.wait_for_text("1 limit ")?;

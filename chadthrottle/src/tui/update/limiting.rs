@@ -88,6 +88,11 @@ fn reaches(state: &State) -> Vec<Reach> {
     vec![Reach::of_tagged(all, processes)]
 }
 
+/// From here on the selected row is meant, whatever overtakes it.
+fn hold_on(state: &mut State) {
+    state.select(state.line());
+}
+
 /// Opens the dialog.
 pub(super) fn open(state: &mut State, filled: Option<Limits>) {
     let last_used = &state.preferences.last_used;
@@ -116,13 +121,13 @@ pub(super) fn open(state: &mut State, filled: Option<Limits>) {
     dialog.meet(&state.snapshot);
     dialog.changed = false;
     state.next_dialog += 1;
-    // From here on this row is meant, whatever overtakes it.
-    state.select(state.line());
+    hold_on(state);
     state.lay_over(Overlay::Dialog(Box::new(dialog)));
 }
 
 /// Gives what is meant a priority in place of a limit that was set here.
 pub(super) fn prioritize(state: &mut State, priority: Priority) -> Option<Effect> {
+    hold_on(state);
     let (rows, subject) = meant(state)?;
     let Some(reach) = reaches(state).into_iter().next() else {
         say(state, nothing_to_limit(&subject, rows.is_empty()));

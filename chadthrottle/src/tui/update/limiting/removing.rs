@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{super::say, meant, reaches, undoing::before};
+use super::{super::say, hold_on, meant, reaches, undoing::before};
 use crate::{
     model::{command::Command, limit::LimitRow, notice::Severity, rule::Origin, target::Target},
     tui::{
@@ -22,6 +22,7 @@ pub(in super::super) fn remove(state: &mut State) -> Option<Effect> {
             let words = Reach::of_rule(&limit.rule, &state.snapshot.processes).words;
             (vec![limit], vec![true], words)
         } else {
+            hold_on(state);
             let (rows, words) = meant(state)?;
             let mut seen = HashSet::new();
             let all = rows

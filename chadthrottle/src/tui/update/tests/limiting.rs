@@ -43,6 +43,19 @@ fn a_key_sends_to_the_background_and_back() {
 }
 
 #[test]
+fn the_row_that_a_key_was_for_stays_selected() {
+    for key in ['1', '2', 'b', 't', 'r'] {
+        let mut state = state();
+        let meant = selected(&state);
+        press(&mut state, KeyCode::Char(key));
+        let message = changed(&state, meant, |row| row.rate = PerDirection::default());
+        update(&mut state, message, UNIX_EPOCH);
+        assert_eq!(selected(&state), meant, "{key}");
+        assert_ne!(state.line(), 0, "{key}: nothing overtook it");
+    }
+}
+
+#[test]
 fn a_wrong_entry_asks_nothing_and_stays() {
     let mut state = state();
     press(&mut state, KeyCode::Char('t'));
