@@ -254,6 +254,38 @@ fn a_process_whose_announcement_was_lost_is_limited() -> TestResult {
     expect_ratio("not announced", arrived, 2e5, 0.7..=1.2)
 }
 
+/// When no slot is left, each cgroup and user has one together, of which there are 256. Containers come and go.
+#[test]
+fn slots_of_cgroups_that_are_gone_go_to_others() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let options = ["--user", UID, "--upload", "500K"];
+    let _limiter = limiter_with(FEW_SLOTS, &options)?;
+    let sink = lab.far().any_port(Family::V4);
+    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
+    let others = Job::many_processes(400).connect(sink.address()?);
+    let others = lab.near().traffic(others)?;
+    others.event("started")?;
+    let cgroup = lab.near().cgroup().path().display().to_string();
+    let address = lab.far().any_port(Family::V4).ip();
+    let mut bash = Command::new("bash");
+    let many = format!(
+        "for i in {{1..300}}; do c={cgroup}/gone-$i; mkdir $c; (echo $BASHPID > $c/cgroup.procs; \
+         exec 3<>/dev/udp/{address}/9; echo >&3); rmdir $c; done"
+    );
+    bash.args(["-c", &many]);
+    lab.near().run(bash)?;
+    // It looks each five seconds which are gone, and for some seconds more what they had is shown.
+    (Moment::now() + Duration::from_secs(20)).wait();
+    let late = lab.near().cgroup().child("late")?;
+    let job = Job::busy().connect(sink.address()?).send().command()?;
+    let _late = Peer::from_command(as_user(UID, &job), lab.near().place_in(Some(&late)))?;
+    let from = Moment::now() + Duration::from_secs(2);
+    let until = from + Duration::from_secs(3);
+    let arrived = sink.received_until(until)?.rate(from, until)?;
+    expect_ratio("in a new cgroup", arrived, 5e5, 0.7..=1.2)
+}
+
 /// Slots are kept for those that a limit is for.
 #[test]
 fn a_program_is_limited_when_no_slot_is_left() -> TestResult {

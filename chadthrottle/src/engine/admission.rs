@@ -1,7 +1,10 @@
 //! How processes become known: each meets the rules, and what counts for it is what the next of its
 //! kind begin with.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use chadthrottle_common::{
@@ -10,7 +13,7 @@ use chadthrottle_common::{
     tag::Tag,
 };
 
-use super::{Engine, cells::LimitCell};
+use super::{Engine, cells::LimitCell, owners::Owner};
 use crate::{
     kernel::SlotsExhausted,
     model::process::{Identity, Pid},
@@ -20,6 +23,9 @@ use crate::{
     },
     process::{ancestry, cgroups, descriptors},
 };
+
+/// How long it may take until it is noticed that a cgroup whose processes share a slot is gone.
+const LOOK_AT_CROWDS: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Takes in the processes that the kernel gave slots, each with what counts for it, and the
@@ -170,6 +176,28 @@ impl Engine {
         ));
         self.owners.insert(owner);
         self.admit(tag, pid, Some(kind));
+    }
+
+    /// Processes that shared a slot are gone when their cgroup is.
+    pub(super) fn end_crowds(&mut self, now: Instant) {
+        let is_due = now.duration_since(self.looked_at_crowds) >= LOOK_AT_CROWDS;
+        if !is_due || !self.owners.iter().any(Owner::is_crowd) {
+            return;
+        }
+        self.looked_at_crowds = now;
+        let Some(there) = cgroups::ids(self.kernel.cgroup_root()) else {
+            return;
+        };
+        let crowds = self.kernel.slots.crowds();
+        let gone: Vec<(Kind, Tag)> = crowds
+            .filter(|(kind, _)| !there.contains(&kind.cgroup))
+            .collect();
+        for (kind, tag) in gone {
+            self.kernel.slots.forget_crowd(kind);
+            if let Some(owner) = self.owners.of_slot_mut(tag.slot) {
+                owner.ended = Some(now);
+            }
+        }
     }
 
     /// Takes in a process that has a slot. Whichever way it was found, it becomes known here and nowhere

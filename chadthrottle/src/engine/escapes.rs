@@ -30,6 +30,9 @@ const BUDGET: Duration = Duration::from_millis(20);
 /// Two looks at a process are at least this far apart.
 const APART: Duration = Duration::from_millis(400);
 
+/// A look this old says nothing any more: its process has ended, or is not limited now.
+const OLD: Duration = Duration::from_secs(10);
+
 /// Why a limit does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escape {
@@ -51,6 +54,17 @@ impl fmt::Display for Escape {
             Self::PacketSocket => "it has a packet socket, which no limit reaches",
         })
     }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// It is too early to say.
+    Early,
+    /// The limit holds.
+    Holds,
+    /// It does not.
+    Escapes(Escape),
 }
 
 /// A look at the connections of a limited process.
@@ -115,6 +129,7 @@ impl Engine {
         if !grows {
             self.escapes.looks.clear();
         }
+        self.escapes.looks.retain(|_, look| look.at.elapsed() < OLD);
         for slot in self.owners.slots() {
             let Some(owner) = self.owners.of_slot(slot).filter(|owner| !owner.is_crowd()) else {
                 continue;
@@ -123,45 +138,46 @@ impl Engine {
             let Some(limit) = owner.enforcement.as_ref().filter(|limit| is_due(limit)) else {
                 continue;
             };
-            let escape = if carried
+            let finding = if carried
                 && running
                 && limit.limits(Direction::Upload)
                 && descriptors::holds_packet_socket(key.pid)
             {
-                Some(Some(Escape::PacketSocket))
+                Finding::Escapes(Escape::PacketSocket)
             } else if !grows || !running {
-                Some(None)
+                Finding::Holds
             } else if now.elapsed() < BUDGET {
                 self.compare(slot, key, nobodys)
             } else {
-                None
+                Finding::Early
             };
-            if let Some(escape) = escape {
-                self.tell_of_escape(slot, escape);
+            match finding {
+                Finding::Early => {}
+                Finding::Holds => self.tell_of_escape(slot, None),
+                Finding::Escapes(escape) => self.tell_of_escape(slot, Some(escape)),
             }
         }
     }
 
-    /// Compares what a process's connections moved since the last look with what its limits met. Nothing if it is
-    /// too early to say.
-    fn compare(&mut self, slot: u32, key: ProcessKey, nobodys: u64) -> Option<Option<Escape>> {
+    /// Compares what a process's connections moved since the last look with what its limits met.
+    fn compare(&mut self, slot: u32, key: ProcessKey, nobodys: u64) -> Finding {
         let before = self.escapes.looks.get(&key);
         if before.is_some_and(|before| before.at.elapsed() < APART) {
-            return None;
+            return Finding::Early;
         }
         let (readings, _) = match sockets::read(key.pid, MOST, &mut || self.attend()) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Some(Some(Escape::Forbidden));
+                return Finding::Escapes(Escape::Forbidden);
             }
             // It has ended.
-            Err(_) => return Some(None),
+            Err(_) => return Finding::Holds,
         };
         let met = match self.kernel.counters.read(slot) {
             Ok(counters) => PerDirection::of(|direction| counters.met(direction)),
             Err(error) => {
                 log::warn!("{error:#}");
-                return None;
+                return Finding::Early;
             }
         };
         let moved = (readings.into_iter())
@@ -172,12 +188,19 @@ impl Engine {
             met,
             nobodys,
         };
-        let owner = self.owners.of_slot(slot)?;
-        let limit = owner.enforcement.as_ref()?;
-        let escape = (self.escapes.looks.get(&key))
-            .map(|before| escaped(before, &after, |direction| limit.limits(direction)));
+        let owner = self.owners.of_slot(slot);
+        let Some(limit) = owner.and_then(|owner| owner.enforcement.as_ref()) else {
+            return Finding::Early;
+        };
+        let finding = match self.escapes.looks.get(&key) {
+            None => Finding::Early,
+            Some(before) if escaped(before, &after, |direction| limit.limits(direction)) => {
+                Finding::Escapes(Escape::Unseen)
+            }
+            Some(_) => Finding::Holds,
+        };
         self.escapes.looks.insert(key, after);
-        escape.map(|escaped| escaped.then_some(Escape::Unseen))
+        finding
     }
 
     fn tell_of_escape(&mut self, slot: u32, escape: Option<Escape>) {

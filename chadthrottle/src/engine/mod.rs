@@ -111,6 +111,7 @@ struct Engine {
     totals: Totals,
     sampled: Instant,
     looked_at_all: Instant,
+    looked_at_crowds: Instant,
     look_at_all_after: Duration,
 }
 
@@ -141,6 +142,7 @@ impl Engine {
             totals: Totals::default(),
             sampled: now,
             looked_at_all: now,
+            looked_at_crowds: now,
             look_at_all_after: LOOK_AT_ALL[0],
         };
         let tagged = engine.look_at_all();
@@ -243,6 +245,7 @@ impl Engine {
             }),
         };
         let snapshot = self.picture();
+        self.end_crowds(now);
         self.retire_departed(now);
         // Who came when no slot was left, and is to be limited, is one of a crowd until it is found.
         let hidden = crowds_moved && self.rules.iter().next().is_some();

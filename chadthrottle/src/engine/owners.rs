@@ -77,7 +77,7 @@ impl Owner {
         }
     }
 
-    /// The processes of a user and cgroup for which no slot was left. They are never gone.
+    /// The processes of a user and cgroup for which no slot was left. They are gone with the cgroup.
     pub fn of_crowd(identity: Identity, tag: Tag) -> Self {
         let now = Instant::now();
         let mut crowd = Self::new(identity, tag, None, now);

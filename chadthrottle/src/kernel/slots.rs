@@ -87,12 +87,8 @@ impl Slots {
             slot,
             generation: 0,
         };
-        for slot in UNATTRIBUTED + 1..slots.count {
+        for slot in UNATTRIBUTED + 1..count {
             slots.release(first(slot))?;
-        }
-        for slot in slots.count..count {
-            (slots.free_for_crowds.push(first(slot), 0))
-                .with_context(|| format!("keeping slot {slot}"))?;
         }
         Ok(slots)
     }
@@ -196,6 +192,13 @@ impl Slots {
         }
     }
 
+    /// Forgets the slot that processes of a cgroup and user share: there are none any more. Sockets that they left to
+    /// others keep it.
+    pub fn forget_crowd(&mut self, kind: Kind) {
+        // As above.
+        let _ = self.crowds.remove(&kind);
+    }
+
     /// Writes what the kernel looks at for every packet of a slot: the cell of each direction and
     /// class, and whether its traffic is told apart by class in any case.
     ///
@@ -233,12 +236,16 @@ impl Slots {
         Ok(next)
     }
 
-    /// Makes a slot free for the next process, or keeps it.
+    /// Makes a slot free for the next process, or keeps it; one that is shared for the next cgroup and user.
     ///
     /// # Errors
     ///
     /// The kernel's.
     pub fn release(&mut self, tag: Tag) -> anyhow::Result<()> {
+        if tag.slot >= self.count {
+            return (self.free_for_crowds.push(tag, 0))
+                .with_context(|| format!("freeing slot {}", tag.slot));
+        }
         if self.reserve.len() < self.reserved {
             self.reserve.push(tag);
             return Ok(());
