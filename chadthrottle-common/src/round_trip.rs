@@ -1,9 +1,12 @@
-//! Round trips of background traffic, by TCP's timestamps.
+//! What the sockets of background traffic tell of the link: round trips, by TCP's timestamps, and losses.
 //!
 //! What a socket sends carries a timestamp, and the peer's answer carries it back (RFC 7323, section 3). From the
 //! moment that the packet leaves this machine, which may be later than TCP made it, until the first answer to it comes,
 //! is a round trip: of what is sent and of what is received alike, and without the time for which this machine itself held
 //! the packet. It is what RFC 9840 measures for downloads.
+//!
+//! What is lost on its way here leaves a hole in the stream: a segment comes before an earlier one has. What is lost of
+//! what is sent, TCP sends again.
 
 use crate::map_value;
 
@@ -13,9 +16,11 @@ const PAUSE: u64 = 15_000_000;
 /// A timestamp that nobody answered for so long is given up.
 const LOST: u64 = 2_000_000_000;
 
-/// The timestamps of a segment.
+/// The timestamps of a segment, and where in the stream it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamps {
+    /// The number of its first byte.
+    pub sequence: u32,
     /// The sender's own.
     pub value: u32,
     /// The one that it answers.
@@ -40,13 +45,14 @@ impl Timestamps {
             return None;
         }
         Some(Self {
+            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
             value: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
             echo: u32::from_be_bytes([header[28], header[29], header[30], header[31]]),
         })
     }
 }
 
-/// What is known of a socket's timestamps.
+/// What is known of a socket's timestamps and losses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
@@ -58,10 +64,69 @@ pub struct Probe {
     pub value: u32,
     /// The last that was sent.
     pub last: u32,
+    /// The number of the byte that is expected next, if [`Self::EXPECTS`] says so.
+    pub expected: u32,
+    /// How many segments were sent again, if [`Self::COUNTS`] says so.
+    pub resent: u32,
+    /// How many bytes were acknowledged, if [`Self::HEARS`] says so.
+    pub acknowledged: u64,
+    /// Which of these are known.
+    pub known: u32,
+    /// Nothing.
+    pub reserved: u32,
 }
-map_value!(Probe, 24);
+map_value!(Probe, 48);
 
 impl Probe {
+    /// [`Self::expected`] is known.
+    pub const EXPECTS: u32 = 1;
+    /// [`Self::resent`] is known.
+    pub const COUNTS: u32 = 2;
+    /// [`Self::acknowledged`] is known.
+    pub const HEARS: u32 = 4;
+
+    /// So many bytes of the stream came: whether there is a hole before them that was not there.
+    #[inline(always)]
+    pub const fn arrived(&mut self, sequence: u32, bytes: u32) -> bool {
+        if bytes == 0 {
+            return false;
+        }
+        let end = sequence.wrapping_add(bytes);
+        let is_first = self.known & Self::EXPECTS == 0;
+        let expected = if is_first { sequence } else { self.expected };
+        self.known |= Self::EXPECTS;
+        if is_first || is_after(end, expected) {
+            self.expected = end;
+        }
+        is_after(sequence, expected)
+    }
+
+    /// So many segments of the socket were sent again in all: how many more than before.
+    #[inline(always)]
+    pub const fn sent_again(&mut self, resent: u32) -> u32 {
+        let before = if self.known & Self::COUNTS == 0 {
+            resent
+        } else {
+            self.resent
+        };
+        self.known |= Self::COUNTS;
+        self.resent = resent;
+        resent.wrapping_sub(before)
+    }
+
+    /// So many bytes of the socket were acknowledged in all: how many more than before.
+    #[inline(always)]
+    pub const fn heard(&mut self, acknowledged: u64) -> u64 {
+        let before = if self.known & Self::HEARS == 0 {
+            acknowledged
+        } else {
+            self.acknowledged
+        };
+        self.known |= Self::HEARS;
+        self.acknowledged = acknowledged;
+        acknowledged.wrapping_sub(before)
+    }
+
     /// A packet with this timestamp is sent at `now`, and leaves the machine at `departs`. Of several with the same
     /// timestamp only the first counts: the answer may be to any of them.
     #[inline(always)]
@@ -92,6 +157,13 @@ impl Probe {
         self.next = now + PAUSE;
         Some(now - departed)
     }
+}
+
+/// Whether a number of the stream is after another (RFC 9293, section 3.4).
+#[inline(always)]
+const fn is_after(number: u32, other: u32) -> bool {
+    let ahead = number.wrapping_sub(other);
+    ahead != 0 && ahead <= u32::MAX / 2
 }
 
 /// A round trip that was measured.
@@ -167,6 +239,38 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_counts_once() {
+        let mut probe = Probe::default();
+        let near_end = u32::MAX - 999;
+        for (sequence, bytes, is_hole) in [
+            (near_end, 1000, false),
+            // The handshake's and acknowledgements have no bytes.
+            (70, 0, false),
+            (0, 1000, false),
+            // From 1000 on 500 are missing.
+            (1500, 500, true),
+            (2000, 500, false),
+            (1000, 500, false),
+            (2500, 500, false),
+            // Sent again though it was there.
+            (1000, 3000, false),
+            (4100, 10, true),
+        ] {
+            assert_eq!(probe.arrived(sequence, bytes), is_hole, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn what_was_before_does_not_count() {
+        let mut probe = Probe::default();
+        let counts = [(70, 0), (70, 0), (73, 3), (73, 0)];
+        for (all, more) in counts {
+            assert_eq!(probe.sent_again(all), more);
+            assert_eq!(probe.heard(all.into()), more.into());
+        }
+    }
+
+    #[test]
     fn timestamps_turn_over_and_lost_ones_are_given_up() {
         let mut probe = Probe::default();
         probe.sent(u32::MAX, MS, MS);
@@ -191,9 +295,11 @@ mod tests {
         let mut header = [0; Timestamps::HEADER];
         header[12] = 8 << 4;
         header[20..24].copy_from_slice(&[1, 1, 8, 10]);
+        header[4..8].copy_from_slice(&55u32.to_be_bytes());
         header[24..28].copy_from_slice(&77u32.to_be_bytes());
         header[28..32].copy_from_slice(&99u32.to_be_bytes());
         let there = Timestamps {
+            sequence: 55,
             value: 77,
             echo: 99,
         };

@@ -81,6 +81,9 @@ impl Traffic {
     }
 }
 
+/// The interface index of the loopback device in every network namespace (`LOOPBACK_IFINDEX` of the kernel).
+pub const LOOPBACK: u32 = 1;
+
 /// So many devices are counted by their interface index; of those behind, nobody can say who used them.
 pub const MAX_DEVICES: u32 = 4096;
 
@@ -93,10 +96,12 @@ pub struct DeviceBytes {
     pub seen: [u64; 2],
     /// Of those, what the throttle pair met of background traffic.
     pub background: [u64; 2],
-    /// Packets of background traffic that met congestion on their way here, as their marks say (RFC 3168).
-    pub marked: u64,
+    /// Packets of background traffic that met congestion: lost, or marked by a queue (RFC 3168).
+    pub congested: [u64; 2],
+    /// Payload bytes of background traffic that were acknowledged: what is sent was not carried yet.
+    pub acknowledged: u64,
 }
-map_value!(DeviceBytes, 40);
+map_value!(DeviceBytes, 56);
 
 /// The counters of a slot on one CPU, by [`Direction`].
 #[repr(C)]

@@ -1,5 +1,5 @@
-//! What background traffic tells of the link: how much of it there is, how long its round trips are, and which packets
-//! met congestion.
+//! What background traffic tells of the link: how much of it there is, how long its round trips are, and how many
+//! packets met congestion.
 
 use aya_ebpf::{
     bindings::__sk_buff, helpers::generated::bpf_get_socket_cookie, programs::SkBuffContext,
@@ -7,7 +7,7 @@ use aya_ebpf::{
 use chadthrottle_common::{
     round_trip::{Probe, RoundTrip},
     tag::SlotState,
-    traffic::Direction,
+    traffic::{DeviceBytes, Direction, LOOPBACK},
 };
 
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
     socket,
     throttle::ktime,
 };
-
-/// The interface index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`).
-pub const LOOPBACK: u32 = 1;
 
 /// Takes note of a packet that a slot sends or receives, whatever becomes of it, if it has background traffic.
 #[inline(always)]
@@ -30,6 +27,7 @@ pub fn met(ctx: &SkBuffContext, slot: u32, direction: Direction, packet: &Packet
             slot,
             direction.index() as u32,
             packet.amount.wire,
+            packet.amount.payload,
         )
     };
 }
@@ -71,6 +69,7 @@ unsafe extern "C" fn background_met(
     slot: u32,
     direction: u32,
     wire: u64,
+    payload: u64,
 ) -> u32 {
     if !has_background(slot) {
         return 0;
@@ -88,20 +87,31 @@ unsafe extern "C" fn background_met(
         }
         (*bytes).background[0] = (*bytes).background[0].wrapping_add(wire);
         if packet::is_marked(ctx) {
-            (*bytes).marked = (*bytes).marked.wrapping_add(1);
+            (*bytes).congested[0] = (*bytes).congested[0].wrapping_add(1);
         }
     }
-    answered(ctx).is_some().into()
+    answered(ctx, bytes, payload as u32).is_some().into()
 }
 
 #[inline(always)]
-fn answered(ctx: &SkBuffContext) -> Option<()> {
-    let socket = socket::of_packet(&ctx.skb).filter(|socket| socket::is_tcp(*socket))?;
+fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, payload: u32) -> Option<()> {
+    let socket = socket::of_packet(&ctx.skb)?;
     // SAFETY: a full socket.
     let probe = unsafe { PROBES.get(socket.as_ptr().cast()) }?;
     let timestamps = packet::timestamps(ctx)?;
-    // SAFETY: the socket's own storage: who sends for it at the same time overwrites it with as good.
-    let nanoseconds = unsafe { (*probe.as_ptr()).answered(timestamps.echo, ktime()) }?;
+    let probe = probe.as_ptr();
+    let tcp = socket::tcp(socket)?;
+    // SAFETY: the socket's own storage: who sends for it at the same time overwrites it with as good. And this CPU's own
+    // element.
+    let nanoseconds = unsafe {
+        // As of the packet before.
+        let more = (*probe).heard((*tcp.as_ptr()).bytes_acked);
+        (*bytes).acknowledged = (*bytes).acknowledged.wrapping_add(more);
+        if (*probe).arrived(timestamps.sequence, payload) {
+            (*bytes).congested[0] = (*bytes).congested[0].wrapping_add(1);
+        }
+        (*probe).answered(timestamps.echo, ktime())
+    }?;
     let mut entry = ROUND_TRIPS.reserve(0)?;
     entry.write(RoundTrip {
         // SAFETY: a valid context.
@@ -130,16 +140,27 @@ unsafe extern "C" fn background_left(skb: *mut __sk_buff, slot: u32) -> u32 {
 
 #[inline(always)]
 fn left(ctx: &SkBuffContext) -> Option<()> {
-    let socket = socket::of_packet(&ctx.skb).filter(|socket| socket::is_tcp(*socket))?;
+    let socket = socket::of_packet(&ctx.skb)?;
     let timestamps = packet::timestamps(ctx)?;
     let now = ktime();
     // SAFETY: a field of a valid context. TCP gives each segment the time at which it is to depart.
     let tstamp = unsafe { (*ctx.skb.skb).tstamp };
     let departs = if tstamp > now { tstamp } else { now };
-    // SAFETY: a full socket, and its own storage as in `answered`.
+    let tcp = socket::tcp(socket)?;
+    // SAFETY: a full socket, and its own storage as in `answered`. And this CPU's own element.
     unsafe {
         let probe = PROBES.get_or_insert(socket.as_ptr().cast(), Probe::default())?;
-        (*probe.as_ptr()).sent(timestamps.value, now, departs);
+        let probe = probe.as_ptr();
+        (*probe).sent(timestamps.value, now, departs);
+        let tcp = tcp.as_ptr();
+        // What is sent again after a timeout may have waited here. Of a loss the peer tells: it has what came after it.
+        let more = (*probe).sent_again((*tcp).total_retrans);
+        if more != 0
+            && (*tcp).sacked_out != 0
+            && let Some(bytes) = DEVICES.get_ptr_mut(device(ctx))
+        {
+            (*bytes).congested[1] = (*bytes).congested[1].wrapping_add(more.into());
+        }
     }
     Some(())
 }

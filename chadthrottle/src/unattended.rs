@@ -32,7 +32,9 @@ pub fn run(action: Unattended) -> anyhow::Result<()> {
             super::run_to_end(report::status::apply(&socket, named))
         }
         Unattended::Rules(args) => report::rules::run(&args),
-        Unattended::Status { json } => super::run_to_end(report::status::status(&socket, json)),
+        Unattended::Status { json, link } => {
+            super::run_to_end(report::status::status(&socket, json, link))
+        }
         Unattended::Clear { limits, all } => {
             super::run_to_end(report::status::clear(&socket, &limits, all))
         }

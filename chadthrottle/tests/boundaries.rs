@@ -29,7 +29,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const USES_ONLY: &[(&str, &[&str])] = &[
     ("model", &["model", "rate"]),
     ("policy", &["model", "policy", "rate"]),
-    ("priority", &["priority", "rate"]),
+    ("priority", &["model", "priority", "rate"]),
 ];
 
 /// What must not stand below a folder or in a file.

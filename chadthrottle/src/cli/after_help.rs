@@ -134,6 +134,7 @@ Limits of `chadthrottle limit` and `run` are not the daemon's, and are not shown
 Examples:
   sudo chadthrottle status
   sudo chadthrottle status --json | jq '.'
+  sudo chadthrottle status --link     how fast the link is, and why background traffic has what it has
 
 Exit codes: 0 a daemon answered, 1 no daemon runs, or it failed.";
 

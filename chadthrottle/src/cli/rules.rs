@@ -42,6 +42,9 @@ pub enum Unattended {
         /// Print one line of JSON
         #[arg(long)]
         json: bool,
+        /// Show only what is known of the link by which background traffic goes
+        #[arg(long)]
+        link: bool,
     },
     /// End limits in a running daemon; without a name, all that were set by hand
     #[command(after_help = after_help::CLEAR)]

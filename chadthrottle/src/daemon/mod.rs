@@ -373,6 +373,7 @@ impl Running {
             mechanism: snapshot.mechanism,
             coverage: snapshot.coverage(),
             devices: snapshot.devices.clone(),
+            link: snapshot.link.clone(),
             metrics: self.exporter.as_ref().map(|exporter| exporter.address),
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     model::{
         command::Command,
         limit::{LimitId, LimitRow, Mechanism},
+        link::Link,
         snapshot::Snapshot,
         uplink::Devices,
     },
@@ -166,6 +167,9 @@ pub struct Status {
     /// What devices carried.
     #[serde(default)]
     pub devices: Devices,
+    /// The link by which background traffic goes, if there is any.
+    #[serde(default)]
+    pub link: Option<Link>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
 }

@@ -18,6 +18,7 @@ use crate::{
         connections::{Details, Watch, Watched},
         direction::{Limits, PerClass, PerDirection},
         limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
+        link::{Link, LinkDirection, Why},
         notice::{Notice, Severity},
         priority::Priority,
         process::{Pid, ProcessId, ProcessKey},
@@ -72,6 +73,7 @@ const LINK: PerDirection<u64> = PerDirection {
     upload: 5_000_000,
 };
 const TRICKLE: u64 = 100_000;
+const ROUND_TRIP: Duration = Duration::from_millis(23);
 
 /// The made-up world. It moves only when [`World::advance`] is called.
 pub struct World {
@@ -140,6 +142,7 @@ impl World {
 
     /// Background traffic has what others don't take of the link, and a trickle in any case.
     fn leave_to_background(&mut self) {
+        self.snapshot.link = None;
         if !self.rules.have_background() {
             return;
         }
@@ -147,16 +150,30 @@ impl World {
             let limit = actor.row.limit.as_ref();
             limit.is_some_and(|limit| limit.priority == Priority::Background)
         };
+        let mut others_use = PerDirection::default();
         let left = Limits::of(|direction| {
             let others = self
                 .actors
                 .iter()
                 .filter(|actor| !actor.row.ended && !is_background(actor));
             let taken: u64 = others.map(|actor| *actor.wanted.get(direction)).sum();
+            let seen = taken.min(*LINK.get(direction));
+            *others_use.get_mut(direction) = Rate::from_bytes_per_second(seen);
             let left = LINK.get(direction).saturating_sub(taken).max(TRICKLE);
             Some(Rate::from_bytes_per_second(left))
         });
         self.rules.set_background(left);
+        self.snapshot.link = Some(Link {
+            device: "eth0".into(),
+            directions: PerDirection::of(|direction| LinkDirection {
+                carries: Some(Rate::from_bytes_per_second(*LINK.get(direction))),
+                others: *others_use.get(direction),
+                background: left.get(direction).unwrap_or_default(),
+                queue: Duration::ZERO,
+                round_trip: Some(ROUND_TRIP),
+                why: Why::Shares,
+            }),
+        });
         self.limit_all();
     }
 

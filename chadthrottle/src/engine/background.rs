@@ -2,27 +2,26 @@
 //! second while there is any.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::{round_trip::RoundTrip, traffic::Direction};
+use chadthrottle_common::{
+    round_trip::RoundTrip,
+    traffic::{Direction, LOOPBACK},
+};
 
-use super::Engine;
+use super::{Engine, uplinks::Uplinks};
 use crate::{
     kernel::DeviceTraffic,
     model::{
+        self,
         direction::{Limits, PerDirection},
         limit::LimitId,
     },
     priority::capacity::{Capacity, Traffic},
-    process::links::LOOPBACK,
     rate::Rate,
 };
-
-/// What others use is what they used in the longer or in the shorter of these times, whichever is more: it yields at
-/// once, and comes back when they have paused for as long as a page's next object may take.
-const OTHERS_LATELY: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(250)];
 
 /// How often it is found out by which devices background traffic goes.
 const DEVICES_AGAIN: Duration = Duration::from_millis(500);
@@ -33,6 +32,9 @@ const ACKNOWLEDGEMENTS: u64 = 12;
 
 /// This part of the bytes on the wire is payload: a segment of 1448 bytes in 1500.
 const PAYLOAD: f64 = 1448.0 / 1500.0;
+
+/// For so long after the limit dropped or marked something itself it is not known whose losses are whose.
+const OWN_LOSSES: Duration = Duration::from_secs(1);
 
 /// After so long without a round trip it is told that there are none.
 const BLIND: Duration = Duration::from_secs(3);
@@ -52,6 +54,8 @@ pub struct Background {
     said_blind: bool,
     /// What background traffic had moved by each device when that was looked at last.
     moved: HashMap<u32, u64>,
+    /// How many packets the limit itself had dropped or marked, and when it did last.
+    enforced: PerDirection<(u64, Option<Duration>)>,
 }
 
 impl Default for Background {
@@ -63,7 +67,32 @@ impl Default for Background {
             blind_since: None,
             said_blind: false,
             moved: HashMap::new(),
+            enforced: PerDirection::default(),
         }
+    }
+}
+
+impl Background {
+    /// The link by which it goes, if there is any, and what is known of it.
+    pub fn link(&self, uplinks: &Uplinks) -> Option<model::link::Link> {
+        let (link, now) = (self.link.as_ref()?, self.began.elapsed());
+        let name = uplinks.name(link.device);
+        Some(model::link::Link {
+            device: name.unwrap_or_else(|| format!("device {}", link.device).into()),
+            directions: PerDirection::of(|direction| link.directions.get(direction).state(now)),
+        })
+    }
+
+    /// Whether the limit itself dropped or marked packets lately: what is lost then tells nothing of the link.
+    fn done_lately(&mut self, now: Duration, enforced: PerDirection<u64>) -> PerDirection<bool> {
+        PerDirection::of(|direction| {
+            let (before, last) = self.enforced.get_mut(direction);
+            let enforced = *enforced.get(direction);
+            if std::mem::replace(before, enforced) != enforced {
+                *last = Some(now);
+            }
+            last.is_some_and(|last| now < last + OWN_LOSSES)
+        })
     }
 }
 
@@ -71,55 +100,18 @@ impl Default for Background {
 struct Link {
     device: u32,
     read: DeviceTraffic,
-    directions: PerDirection<Way>,
+    directions: PerDirection<Capacity>,
 }
 
-/// One direction of it.
-#[derive(Clone)]
-struct Way {
-    capacity: Capacity,
-    /// Bytes of others, and until when, the latest last.
-    others: VecDeque<(Duration, u64)>,
-}
-
-impl Way {
-    fn new(now: Duration) -> Self {
-        Self {
-            capacity: Capacity::new(now),
-            others: VecDeque::new(),
-        }
-    }
-
-    /// What others use lately, in bytes a second on the wire.
-    fn others(&self, now: Duration) -> f64 {
-        let rate = |lately: Duration| {
-            let since = now.saturating_sub(lately);
-            let latest = self.others.iter().rev().take_while(|(at, _)| *at > since);
-            latest.map(|(_, bytes)| *bytes).sum::<u64>() as f64 / lately.as_secs_f64()
-        };
-        OTHERS_LATELY.map(rate).into_iter().fold(0.0, f64::max)
-    }
-
-    fn add_others(&mut self, now: Duration, bytes: u64) {
-        self.others.push_back((now, bytes));
-        let old = |(at, _): &(Duration, u64)| *at + OTHERS_LATELY[1] < now;
-        while self.others.front().is_some_and(old) {
-            self.others.pop_front();
-        }
-    }
-
-    /// What background traffic may have now, in bytes of payload.
-    fn left(&self, now: Duration) -> Rate {
-        let capacity = self.capacity.capacity().bytes_per_second() as f64;
-        let trickle = self.capacity.trickle().bytes_per_second() as f64;
-        let left = (capacity - self.others(now)).max(trickle);
-        Rate::from_bytes_per_second((left * PAYLOAD) as u64)
-    }
+/// What background traffic may have now, in bytes of payload.
+fn left(way: &Capacity, now: Duration) -> Rate {
+    let left = way.left(now).bytes_per_second() as f64;
+    Rate::from_bytes_per_second((left * PAYLOAD) as u64)
 }
 
 impl Link {
     fn new(device: u32, read: DeviceTraffic, now: Duration) -> Self {
-        let way = || Way::new(now);
+        let way = || Capacity::new(now);
         Self {
             device,
             read,
@@ -136,6 +128,7 @@ impl Link {
         now: Duration,
         read: DeviceTraffic,
         held: PerDirection<bool>,
+        done: PerDirection<bool>,
         round_trips: &[RoundTrip],
     ) {
         let passed = read.since(&self.read);
@@ -144,23 +137,27 @@ impl Link {
             let way = self.directions.get_mut(direction);
             let background = *passed.background.get(direction);
             let others = passed.seen.get(direction).saturating_sub(background);
-            way.add_others(now, others);
             let back = *passed.background.get(direction.other());
             if background < back / ACKNOWLEDGEMENTS && !held.get(direction) {
                 continue;
             }
             for trip in round_trips {
                 let trip_took = Duration::from_nanos(trip.nanoseconds);
-                way.capacity.round_trip(now, trip.flow, trip_took);
+                way.round_trip(now, trip.flow, trip_took);
             }
-            way.capacity.look(
+            // What is sent may wait in a queue still.
+            let carried = match direction {
+                Direction::Download => background,
+                Direction::Upload => (passed.acknowledged as f64 / PAYLOAD) as u64,
+            };
+            way.look(
                 now,
                 Traffic {
-                    background,
+                    background: carried,
                     others,
-                    marked: match direction {
-                        Direction::Download => passed.marked as u32,
-                        Direction::Upload => 0,
+                    congested: match done.get(direction) {
+                        true => 0,
+                        false => *passed.congested.get(direction) as u32,
                     },
                     held: *held.get(direction),
                 },
@@ -187,21 +184,28 @@ impl Engine {
         let round_trips: Vec<RoundTrip> = self.kernel.round_trips.by_ref().collect();
         self.find_link(now, &round_trips)?;
         let mut held = PerDirection::default();
+        let mut enforced = PerDirection::<u64>::default();
         for cell in self.cells.background_mut() {
             let present = self.kernel.limits.present(&cell.cell)?;
             *held.get_mut(cell.direction) = !present.delay.is_zero();
+            let cell_did = self.kernel.limits.enforced(&cell.cell)?;
+            *enforced.get_mut(cell.direction) += cell_did.dropped_packets + cell_did.marked_packets;
         }
-        let Some(link) = &mut self.background.link else {
+        let Some(link) = &self.background.link else {
             return Ok(());
         };
         let read = self.kernel.devices.traffic(link.device)?;
         let by_it: Vec<RoundTrip> = (round_trips.into_iter())
             .filter(|trip| trip.device == link.device)
             .collect();
-        link.look(now, read, held, &by_it);
+        let done = self.background.done_lately(now, enforced);
+        let Some(link) = &mut self.background.link else {
+            return Ok(());
+        };
+        link.look(now, read, held, done, &by_it);
         let mut present = Limits::default();
         for cell in self.cells.background_mut() {
-            let left = link.directions.get(cell.direction).left(now);
+            let left = left(link.directions.get(cell.direction), now);
             let (old, new) = (
                 cell.rate().bytes_per_second() as f64,
                 left.bytes_per_second() as f64,
@@ -224,7 +228,7 @@ impl Engine {
         };
         let blind = |direction| {
             let way = link.directions.get(direction);
-            *held.get(direction) && way.capacity.base().is_none()
+            *held.get(direction) && way.base().is_none()
         };
         if !Direction::BOTH.into_iter().any(blind) {
             self.background.blind_since = None;
@@ -247,16 +251,28 @@ impl Engine {
         for direction in Direction::BOTH {
             let way = link.directions.get(direction);
             log::trace!(
-                "background {direction} at {:.3} s: {:?}, capacity {}, others {:.0}, queue {:?}, base {:?}, held {}",
+                "background {direction} at {:.3} s: {:?}, held {}",
                 now.as_secs_f64(),
-                way.capacity.why(),
-                way.capacity.capacity(),
-                way.others(now),
-                way.capacity.queue(),
-                way.capacity.base(),
+                way.state(now),
                 held.get(direction)
             );
         }
+    }
+
+    /// By which devices background traffic ever went, by its processes' own counters.
+    fn devices_of_background(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let is_background = |id: LimitId| {
+            let active = self.rules.get(id);
+            active.is_some_and(|active| active.rule.is_background())
+        };
+        let mut devices = BTreeSet::new();
+        for owner in self.owners.iter() {
+            let limited = owner.enforcement.as_ref();
+            if limited.is_some_and(|limit| limit.choice.ids().into_iter().any(is_background)) {
+                devices.extend(self.kernel.counters.devices(owner.tag.slot)?);
+            }
+        }
+        Ok(devices)
     }
 
     /// The link is the device by which most background traffic went lately.
@@ -267,17 +283,8 @@ impl Engine {
             return Ok(());
         }
         self.background.looked_for_devices = Some(Instant::now());
-        let mut devices: BTreeSet<u32> = round_trips.iter().map(|trip| trip.device).collect();
-        let about = |id: LimitId| {
-            let active = self.rules.get(id);
-            active.is_some_and(|active| active.rule.is_background())
-        };
-        for owner in self.owners.iter() {
-            let limited = owner.enforcement.as_ref();
-            if limited.is_some_and(|limit| limit.choice.ids().into_iter().any(about)) {
-                devices.extend(self.kernel.counters.devices(owner.tag.slot)?);
-            }
-        }
+        let mut devices = self.devices_of_background()?;
+        devices.extend(round_trips.iter().map(|trip| trip.device));
         devices.remove(&LOOPBACK);
         let current = self.background.link.as_ref().map(|link| link.device);
         devices.extend(current);

@@ -40,6 +40,10 @@ impl Engine {
             total: self.totals.bytes.map(Bytes::new),
             total_rate: self.totals.rate,
             devices: self.uplinks.devices(),
+            link: match self.has_background() {
+                true => self.background.link(&self.uplinks),
+                false => None,
+            },
             unattributed: PerDirection::of(|direction| {
                 Bytes::new(self.unattributed.passed(direction).payload)
             }),

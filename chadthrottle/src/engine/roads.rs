@@ -8,10 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chadthrottle_common::traffic::LOOPBACK;
+
 use super::Engine;
 use crate::{
     model::process::Pid,
-    process::{addresses, links::LOOPBACK, network, sockets},
+    process::{addresses, network, sockets},
 };
 
 /// How long the addresses of a network namespace are taken to stay what they are.

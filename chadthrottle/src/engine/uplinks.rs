@@ -2,10 +2,11 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::traffic::Direction;
+use chadthrottle_common::traffic::{Direction, LOOPBACK};
 
 use super::Engine;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         uplink::{Devices, Uplink},
     },
     process::{
-        links::{LOOPBACK, Link, Links},
+        links::{Link, Links},
         network,
     },
     rate::{Bytes, Rate},
@@ -89,6 +90,12 @@ impl Uplinks {
                 .collect(),
             loopback: self.loopback_rate,
         }
+    }
+
+    /// The name of a device.
+    pub fn name(&self, index: u32) -> Option<Arc<str>> {
+        let known = self.known.iter().find(|known| known.index == index)?;
+        Some(known.uplink.name.clone())
     }
 
     fn sample(&mut self, kernel: &Kernel, interval: Duration) -> io::Result<()> {

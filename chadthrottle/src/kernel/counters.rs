@@ -75,8 +75,10 @@ pub struct DeviceTraffic {
     pub seen: PerDirection<u64>,
     /// What of it is background traffic.
     pub background: PerDirection<u64>,
-    /// Packets of background traffic that had met congestion on their way here.
-    pub marked: u64,
+    /// Packets of background traffic that were lost, or marked by a queue.
+    pub congested: PerDirection<u64>,
+    /// Payload bytes of background traffic that were acknowledged.
+    pub acknowledged: u64,
 }
 
 impl DeviceTraffic {
@@ -88,7 +90,8 @@ impl DeviceTraffic {
         Self {
             seen: difference(&self.seen, &before.seen),
             background: difference(&self.background, &before.background),
-            marked: self.marked.wrapping_sub(before.marked),
+            congested: difference(&self.congested, &before.congested),
+            acknowledged: self.acknowledged.wrapping_sub(before.acknowledged),
         }
     }
 }
@@ -127,7 +130,8 @@ impl DeviceMap {
         Ok(DeviceTraffic {
             seen: PerDirection::of(|direction| sum(&|cpu| cpu.seen[direction.index()])),
             background: PerDirection::of(|direction| sum(&|cpu| cpu.background[direction.index()])),
-            marked: sum(&|cpu| cpu.marked),
+            congested: PerDirection::of(|direction| sum(&|cpu| cpu.congested[direction.index()])),
+            acknowledged: sum(&|cpu| cpu.acknowledged),
         })
     }
 }

@@ -6,6 +6,7 @@ pub mod connections;
 pub mod direction;
 pub mod handle;
 pub mod limit;
+pub mod link;
 pub mod notice;
 pub mod pattern;
 pub mod prefix;

@@ -13,6 +13,7 @@ use super::{
     connections::Watched,
     direction::PerDirection,
     limit::{EffectiveLimits, LimitId, LimitRow, LimitState, Mechanism},
+    link::Link,
     notice::Notice,
     process::{Identity, Pid, ProcessKey},
     uplink::Devices,
@@ -107,6 +108,9 @@ pub struct Snapshot {
     /// What the devices carried.
     #[serde(default)]
     pub devices: Devices,
+    /// The link by which background traffic goes, if there is any.
+    #[serde(default)]
+    pub link: Option<Link>,
     /// What of the total belongs to no known process.
     pub unattributed: PerDirection<Bytes>,
     /// Every process that has inet sockets, or had traffic or a limit lately. In no order.
@@ -133,6 +137,7 @@ impl Snapshot {
             total: PerDirection::default(),
             total_rate: PerDirection::default(),
             devices: Devices::default(),
+            link: None,
             unattributed: PerDirection::default(),
             processes: Vec::new(),
             limits: Vec::new(),

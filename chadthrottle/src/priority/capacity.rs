@@ -1,22 +1,33 @@
 //! How fast a link is, in one direction: found by letting background traffic use a little more of it until packets
 //! wait, and a little less as soon as they do.
 //!
-//! There is one of these for each device and direction, whatever the number of flows. It says how much all traffic
-//! of this machine may be together for the background to have the rest; what others on this machine do is taken off
-//! before, packet by packet, so they need no sign. Of what other machines do, the queue tells: where it grows though
-//! this machine sends less, somebody else is there, and the background yields to a trickle.
+//! There is one of these for each device and direction, whatever the number of flows. It knows how much all traffic
+//! of this machine may be together for the background to have the rest; what others on this machine do is taken off,
+//! so they need no sign. Where they fill the queue themselves they want more than they have, and the background has a
+//! trickle until it is empty. Of what other machines do, the queue tells: where it stays though this machine sends
+//! less, somebody else is there, and the background yields to a trickle, too.
 //!
 //! While no packets wait the capacity grows along CUBIC's curve (RFC 9438, section 4.2): quickly where it is far
 //! below the speed found last, hardly near it, quickly again beyond it, where the link may have become faster.
 
+mod draining;
+mod phase;
+mod yielding;
+
 use std::time::Duration;
+
+use phase::{Phase, Range, Seen};
+use yielding::{TRIAL_AFTER, TRIAL_PART};
 
 use super::{
     curve,
     delay::{Delays, FlowId},
     history::History,
 };
-use crate::rate::Rate;
+use crate::{
+    model::link::{LinkDirection, Why},
+    rate::Rate,
+};
 
 /// Even while it yields, the background has so much: bytes a second, some packets each round trip. Without them it
 /// would not know when it need not yield any more.
@@ -33,18 +44,19 @@ const TRICKLE_TIME: f64 = 0.6;
 /// A queue is aimed at that is no longer than this...
 const TARGET: Duration = Duration::from_millis(4);
 
-/// ... or so many bytes: of a packet that is being sent the next one waits for the end.
-const TARGET_BYTES: f64 = 1514.0;
+/// ... or a packet: of one that is being sent the next one waits for the end.
+const PACKET: f64 = 1514.0;
 
-/// A queue is to have gone after so long.
-const DRAIN: Duration = Duration::from_millis(300);
-
-/// The least and the most that a queue costs of the capacity.
+/// What a queue costs of the capacity at the least.
 const LEAST_CUT: f64 = 0.08;
-const MOST_CUT: f64 = 0.5;
 
-/// What packets that were lost or marked cost.
-const MARKED_CUT: f64 = 0.15;
+/// After each trial that finds somebody else there, and each time that the link does not carry what it did, so much is
+/// left of the speed found last.
+const FORGETTING: f64 = 0.8;
+
+/// What others on this machine use is what they used in the longer or in the shorter of these times, whichever is more:
+/// the background yields at once, and comes back when they have paused for as long as a page's next object may take.
+const OTHERS_LATELY: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(250)];
 
 /// Where so much of what passes is this machine's other traffic, a queue is that traffic's own.
 const OWN_PART: f64 = 0.25;
@@ -53,53 +65,25 @@ const OWN_PART: f64 = 0.25;
 const PERIOD: Duration = Duration::from_millis(100);
 const LONGEST_PERIOD: Duration = Duration::from_millis(600);
 
-/// Fewer round trips are too few to decide by, as long as a decision can wait.
+/// So long after much more is let than before, senders send more than they should.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// This part of the packets, and so many, are to be lost for a sign.
+const LOSSES_PART: f64 = 0.02;
+const FEW_LOSSES: u32 = 2;
+
+/// What passed is known for so long.
+const HISTORY: Duration = Duration::from_millis(1200);
+
+/// Fewer round trips of a trickle are too few to decide by, as long as a decision can wait.
 const ENOUGH: usize = 3;
 
-/// How many periods a queue may outlast what was done about it before the background yields.
-const PATIENCE: u32 = 3;
-
-/// And what each of them costs.
-const AGAIN_CUT: f64 = 0.3;
+/// With so much of the speed found last it is had again.
+const PROVEN: f64 = 0.85;
 
 /// Beyond so many times the speed found last, it becomes so much more each period.
 const FAR: f64 = 1.3;
 const FASTER: f64 = 1.2;
-
-/// While it yields, the queue must have been short for so long before it is believed that the others have gone.
-const CLEAR: Duration = Duration::from_millis(500);
-
-/// While it yields, it is tried each so long whether the queue is one...
-const TRIAL_AFTER: Duration = Duration::from_millis(1200);
-const TRIAL_AFTER_AT_MOST: Duration = Duration::from_secs(5);
-
-/// ... with this part of the capacity, for so long or two round trips.
-const TRIAL_PART: f64 = 0.1;
-const TRIAL_PART_AT_LEAST: f64 = TRIAL_PART / 8.0;
-
-/// A way that has become longer is longer by the same, to within this or that part of it.
-const STEADY: Duration = Duration::from_millis(4);
-const STEADY_PART: f64 = 0.1;
-
-/// After each trial that finds somebody else there, so much is left of the speed found last.
-const FORGETTING: f64 = 0.8;
-const TRIAL: Duration = Duration::from_millis(250);
-
-/// The link carries less than this part of what it did: it has become slower, or it is shared by a queue that serves
-/// each flow in turn, where nothing waits for the others...
-const SHARED: f64 = 0.75;
-
-/// ... so for some time the background keeps to this part of it, in the mean less than a fifth, or to that part of
-/// what is left...
-const POLITE_PART: f64 = 0.12;
-const POLITE_PART_OF_REST: f64 = 0.3;
-const POLITE: Duration = Duration::from_millis(4500);
-
-/// ... and looks what there is by this much more than it was.
-const LOOK_FURTHER: f64 = 1.15;
-
-/// What the link carried once is believed to be what it can carry, for so long.
-const BEST_HOLDS: Duration = Duration::from_secs(60);
 
 /// What passed since the last look: what arrived, or was acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,107 +93,9 @@ pub struct Traffic {
     /// Bytes of all else on this machine.
     pub others: u64,
     /// Packets that were lost, or marked by a queue (ECN).
-    pub marked: u32,
+    pub congested: u32,
     /// Whether the background had more than it was let.
     pub held: bool,
-}
-
-/// Why the background has what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It is being found out how fast the link is.
-    Seeking,
-    /// It has what others of this machine leave.
-    Shares,
-    /// A queue has built up, and is being waited out.
-    Drains,
-    /// The queue stays: somebody else is there.
-    Yields,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// Twice as much each period until packets wait.
-    Begin,
-    /// Along the curve, from that time on.
-    Curve { since: Duration },
-    /// Less, until nothing waits any more.
-    Drain(Drain),
-    /// A trickle, since then. The queue is short since `clear`, if it is.
-    Yield {
-        since: Duration,
-        clear: Option<Duration>,
-        range: Range,
-    },
-    /// A small part, since then: somebody may have the rest, in a queue of his own.
-    Polite { since: Duration },
-    /// Somewhat more than a trickle, since then; the queue was `before`.
-    Try {
-        since: Duration,
-        before: Duration,
-        range: Range,
-    },
-}
-
-/// Between which lengths a queue was.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Range {
-    shortest: Duration,
-    longest: Duration,
-}
-
-impl Range {
-    const NONE: Self = Self {
-        shortest: Duration::MAX,
-        longest: Duration::ZERO,
-    };
-
-    fn with(self, queue: Duration) -> Self {
-        Self {
-            shortest: self.shortest.min(queue),
-            longest: self.longest.max(queue),
-        }
-    }
-
-    /// A longer way is always the same, and a queue is not, even if it is full.
-    fn is_steady(self) -> bool {
-        self.longest.saturating_sub(self.shortest) <= STEADY.max(self.longest.mul_f64(STEADY_PART))
-    }
-}
-
-/// A queue that is waited out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Drain {
-    /// Since when, and how long it was then.
-    since: Duration,
-    from: Duration,
-    /// How often something was done about it.
-    times: u32,
-    /// What the link carried when it began.
-    carried: f64,
-    /// Whether it was the queue that told, not a loss alone.
-    waited: bool,
-}
-
-/// What a decision is made of.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    now: Duration,
-    period: Duration,
-    /// As it was heard of last.
-    queue: Duration,
-    /// Whether that was in this period. While nothing is heard nothing is known, and nothing becomes more.
-    heard: bool,
-    /// Whether the queue is longer than it is to be.
-    waits: bool,
-    /// Whether packets were lost or marked.
-    marked: bool,
-}
-
-impl Seen {
-    fn is_signal(self) -> bool {
-        self.waits || self.marked
-    }
 }
 
 /// One direction of a link.
@@ -221,16 +107,27 @@ pub struct Capacity {
     capacity: f64,
     /// What the link carried when packets began to wait, the last time.
     knee: f64,
+    /// Whether that was had again since.
+    proven: bool,
+    /// Until then a queue may be due to senders who had to hold back and now have not.
+    settles: Duration,
+    /// The same before it yielded, and whether to others of this machine.
+    remembered: f64,
+    yielded_to_own: bool,
     /// The most that it carried, and when.
     best: (f64, Duration),
     /// The round trip, with what waits.
     round_trip: Duration,
     /// What passed lately.
     passed: History,
+    /// The base that was believed to be a longer way's.
+    rebased: Option<Duration>,
     /// When it was decided last.
     decided: Duration,
     /// Packets lost or marked since then.
-    marked: u32,
+    congested: u32,
+    /// Whether some were while the link was sought.
+    begun_congested: bool,
     /// Whether the background was held since then.
     held: bool,
     /// The queue then.
@@ -251,11 +148,17 @@ impl Capacity {
             phase: Phase::Begin,
             capacity: Self::FIRST.bytes_per_second() as f64,
             knee: 0.0,
+            proven: false,
+            settles: now + SETTLING,
+            remembered: 0.0,
+            yielded_to_own: false,
             best: (0.0, now),
             round_trip: PERIOD,
-            passed: History::new(2 * LONGEST_PERIOD),
+            passed: History::new(HISTORY),
+            rebased: None,
             decided: now,
-            marked: 0,
+            congested: 0,
+            begun_congested: false,
             held: false,
             queue: Duration::ZERO,
             trial_after: TRIAL_AFTER,
@@ -272,15 +175,14 @@ impl Capacity {
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
         self.passed.add(now, traffic.background, traffic.others);
-        self.marked += traffic.marked;
+        self.congested += traffic.congested;
         self.held |= traffic.held;
         let period = self.period();
         if now < self.decided + period {
             return;
         }
-        // Of a trickle little is heard, and one round trip may be long because its sender waited for a timer.
-        let few = self.delays.count(now.saturating_sub(period)) < ENOUGH;
-        if few && now < self.decided + LONGEST_PERIOD {
+        let heard = self.delays.count(now.saturating_sub(period));
+        if heard < self.enough() && now < self.decided + LONGEST_PERIOD {
             return;
         }
         let period = now.saturating_sub(self.decided);
@@ -288,7 +190,7 @@ impl Capacity {
         self.queue = heard.unwrap_or(self.queue);
         self.decide(now, period, heard);
         self.decided = now;
-        self.marked = 0;
+        self.congested = 0;
         self.held = false;
         self.delays.forget(now);
     }
@@ -298,28 +200,72 @@ impl Capacity {
         Rate::from_bytes_per_second(self.capacity as u64)
     }
 
-    /// What the background has in any case.
-    pub fn trickle(&self) -> Rate {
-        Rate::from_bytes_per_second(self.least() as u64)
+    /// What others on this machine use, as far as the background has to know.
+    fn others(&self, now: Duration) -> Rate {
+        let lately = OTHERS_LATELY.map(|lately| self.passed.others(now, lately));
+        Rate::from_bytes_per_second(lately.into_iter().fold(0.0, f64::max) as u64)
     }
 
-    /// How long packets wait.
-    pub fn queue(&self) -> Duration {
-        self.queue
+    /// What the background may have now: what others leave, and a trickle in any case.
+    pub fn left(&self, now: Duration) -> Rate {
+        if let Phase::GiveWay { .. } = self.phase {
+            return Rate::from_bytes_per_second(self.least() as u64);
+        }
+        let others = self.others(now).bytes_per_second();
+        let left = (self.capacity as u64).saturating_sub(others);
+        Rate::from_bytes_per_second(left.max(self.least() as u64))
     }
 
-    /// The round trip without what waits.
+    /// The round trip without what waits; nothing before one was told of.
     pub fn base(&self) -> Option<Duration> {
         self.delays.base()
     }
 
-    /// Why it is what it is.
-    pub fn why(&self) -> Why {
+    /// All that is known.
+    pub fn state(&self, now: Duration) -> LinkDirection {
+        let is_known = self.knee > 0.0 && self.phase != Phase::Begin;
+        LinkDirection {
+            carries: is_known.then(|| Rate::from_bytes_per_second(self.knee as u64)),
+            others: self.others(now),
+            background: self.left(now),
+            queue: self.queue,
+            round_trip: self.base(),
+            why: self.why(),
+        }
+    }
+
+    fn why(&self) -> Why {
         match self.phase {
-            Phase::Begin => Why::Seeking,
+            Phase::Begin => Why::Seeks,
             Phase::Curve { .. } => Why::Shares,
+            Phase::GiveWay { .. } => Why::GivesWay,
             Phase::Drain(_) => Why::Drains,
-            Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } => Why::Yields,
+            Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } | Phase::Look { .. } => {
+                Why::Yields
+            }
+        }
+    }
+
+    /// So many packets that were lost or marked are a sign. Of several flows that have a small queue together one loses a
+    /// packet now and then, though there is room in the mean.
+    fn losses(&self, now: Duration, period: Duration) -> u32 {
+        let packets = self.passed.all(now, period) * period.as_secs_f64() / PACKET;
+        let least = match self.enough() {
+            ENOUGH => 1,
+            _ => FEW_LOSSES,
+        };
+        least.max((packets * LOSSES_PART) as u32)
+    }
+
+    /// So many round trips are enough to decide by. Of a trickle, one may be long because its sender waited for a timer.
+    fn enough(&self) -> usize {
+        match self.phase {
+            Phase::Curve { .. } | Phase::Drain(_) | Phase::Look { .. } => 1,
+            Phase::Begin => 2,
+            Phase::GiveWay { .. }
+            | Phase::Polite { .. }
+            | Phase::Yield { .. }
+            | Phase::Try { .. } => ENOUGH,
         }
     }
 
@@ -336,7 +282,7 @@ impl Capacity {
     /// A longer queue is too long.
     fn target(&self) -> Duration {
         TARGET.max(Duration::from_secs_f64(
-            TARGET_BYTES / self.capacity.max(self.knee).max(TRICKLE),
+            PACKET / self.capacity.max(self.knee).max(TRICKLE),
         ))
     }
 
@@ -347,22 +293,27 @@ impl Capacity {
             queue: self.queue,
             heard: heard.is_some(),
             waits: heard.is_some_and(|queue| queue > self.target()),
-            marked: self.marked > 0,
+            congested: self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
-        // What they left in the queue outlasts them by as long as it is.
-        let lately = (period + seen.queue).min(2 * LONGEST_PERIOD);
-        if seen.waits && self.knee > 0.0 && self.passed.others(now, lately) > OWN_PART * self.knee {
-            // They have what they take, and the background the rest, until they end.
-            self.capacity = (self.knee * (1.0 - self.cut_for(seen.queue))).max(self.least());
-            self.resume(now);
-            return;
+        self.admit_error(now);
+        let gives_way = matches!(
+            self.phase,
+            Phase::Begin | Phase::GiveWay { .. } | Phase::Yield { .. } | Phase::Try { .. }
+        );
+        if !gives_way && seen.waits && self.is_own(seen) {
+            self.phase = Phase::GiveWay {
+                since: now,
+                range: Range::NONE,
+            };
         }
         match self.phase {
             Phase::Begin => self.begin(seen),
+            Phase::GiveWay { since, range } => self.give_way(seen, since, range),
             Phase::Curve { since } => self.follow_curve(seen, since),
             Phase::Drain(drain) => self.drain(seen, drain),
             Phase::Polite { since } => self.be_polite(seen, since),
+            Phase::Look { since } => self.look_further(seen, since),
             Phase::Yield {
                 since,
                 clear,
@@ -377,8 +328,11 @@ impl Capacity {
     }
 
     fn begin(&mut self, seen: Seen) {
-        if seen.is_signal() {
+        // With its first packets a sender may lose one because it is too fast for anything.
+        let was_congested = std::mem::replace(&mut self.begun_congested, seen.congested);
+        if seen.waits || seen.congested && was_congested {
             self.knee = self.carried(seen);
+            self.settles = seen.now + SETTLING;
             self.cut(seen, self.knee);
         } else if self.held && seen.heard {
             self.capacity *= 2.0;
@@ -387,12 +341,14 @@ impl Capacity {
 
     fn follow_curve(&mut self, seen: Seen, since: Duration) {
         if seen.is_signal() {
-            let carried = match self.held {
+            // Others who have just gone have left a gap.
+            let carried = match self.held && !self.is_own(seen) {
                 true => self.carried(seen),
                 false => self.knee,
             };
             self.cut(seen, carried);
         } else if self.held && seen.heard {
+            self.proven |= self.capacity > PROVEN * self.knee;
             // Far beyond what it was, the curve would be too slow.
             let faster = match self.capacity > FAR * self.knee {
                 true => self.capacity * FASTER,
@@ -407,163 +363,10 @@ impl Capacity {
         }
     }
 
-    fn drain(&mut self, seen: Seen, drain: Drain) {
-        let passed = seen.now.saturating_sub(drain.since + self.round_trip);
-        if passed < seen.period || !seen.heard {
-            // What was done is felt only after a round trip.
-        } else if !seen.waits {
-            self.drained(seen, drain);
-        } else if drain.times >= PATIENCE {
-            self.trial_after = TRIAL_AFTER;
-            self.trial_part = TRIAL_PART;
-            self.yield_to_others(seen.now);
-        } else {
-            self.drain_more(seen, drain, passed);
-        }
-    }
-
-    /// Something waits still. It takes its time to drain; if it does not, there must be less.
-    fn drain_more(&mut self, seen: Seen, drain: Drain, passed: Duration) {
-        let spare = (1.0 - self.capacity / drain.carried).max(LEAST_CUT / 2.0);
-        let gone = passed.mul_f64(spare / 3.0);
-        let for_queue = drain.carried * (1.0 - self.cut_for(seen.queue));
-        let times = if for_queue < self.capacity && seen.queue > drain.from {
-            // More was on its way than had come.
-            self.capacity = for_queue.max(self.least());
-            drain.times
-        } else if seen.queue + gone > drain.from {
-            self.capacity = (self.capacity * (1.0 - AGAIN_CUT)).max(self.least());
-            drain.times + 1
-        } else {
-            return;
-        };
-        self.phase = Phase::Drain(Drain {
-            since: seen.now,
-            from: seen.queue,
-            times,
-            waited: true,
-            ..drain
-        });
-    }
-
-    /// Nothing waits any more: the link carries what it did when packets began to wait.
-    fn drained(
-        &mut self,
-        seen: Seen,
-        Drain {
-            carried, waited, ..
-        }: Drain,
-    ) {
-        self.knee = carried;
-        let (best, since) = self.best;
-        let is_old = seen.now > since + BEST_HOLDS;
-        if carried > best || is_old {
-            self.best = (carried, seen.now);
-        } else if waited && carried <= best * SHARED {
-            let part = (best * POLITE_PART).min(carried * POLITE_PART_OF_REST);
-            self.capacity = part.max(self.least());
-            self.phase = Phase::Polite { since: seen.now };
-            return;
-        }
-        self.resume(seen.now);
-    }
-
-    fn be_polite(&mut self, seen: Seen, since: Duration) {
-        if seen.waits {
-            // Even of this something waits: then it is somebody else's.
-            self.cut(seen, self.knee);
-        } else if seen.now >= since + POLITE {
-            self.capacity = self.knee * LOOK_FURTHER;
-            self.resume(seen.now);
-        }
-    }
-
-    fn wait_for_others(
-        &mut self,
-        seen: Seen,
-        since: Duration,
-        clear: Option<Duration>,
-        range: Range,
-    ) {
-        // What was there before the trickle is on its way for a round trip.
-        let is_its_own = seen.now < since + seen.period + self.round_trip;
-        let range = match seen.heard && !is_its_own {
-            true => range.with(seen.queue),
-            false => range,
-        };
-        let clear = match seen.is_signal() {
-            true => None,
-            false => clear.or(seen.heard.then_some(seen.now)),
-        };
-        self.phase = Phase::Yield {
-            since,
-            clear,
-            range,
-        };
-        if clear.is_some_and(|clear| seen.now >= clear + CLEAR) {
-            self.resume(seen.now);
-        } else if clear.is_none() && seen.now >= since + self.trial_after {
-            self.capacity = (self.knee * self.trial_part).max(2.0 * self.least());
-            self.phase = Phase::Try {
-                since: seen.now,
-                before: seen.queue,
-                range,
-            };
-        }
-    }
-
-    fn try_out(&mut self, seen: Seen, since: Duration, before: Duration, range: Range) {
-        let passed = seen.now.saturating_sub(since);
-        if passed < TRIAL.max(2 * self.round_trip) || !seen.heard {
-            return;
-        }
-        // Of a queue, more makes more; and whoever else fills it moves by himself.
-        let moved = seen.queue.abs_diff(before);
-        let is_moved = moved > passed.mul_f64(self.trial_part / 4.0);
-        if is_moved || !range.is_steady() || seen.marked {
-            self.trial_after = (self.trial_after * 3 / 2).min(TRIAL_AFTER_AT_MOST);
-            // Of a link that has become much slower, it may have been too much; a trickle, too.
-            self.trial_part = (self.trial_part / 2.0).max(TRIAL_PART_AT_LEAST);
-            self.knee = (self.knee * FORGETTING).max(TRICKLE);
-            self.yield_to_others(seen.now);
-        } else {
-            // More made nothing wait longer: it is the way that is longer.
-            self.delays.rebase(seen.now, since);
-            self.resume(seen.now);
-        }
-    }
-
-    /// Packets wait: less, until they do no more.
-    fn cut(&mut self, seen: Seen, carried: f64) {
-        let had = carried.min(self.capacity);
-        self.capacity = (had * (1.0 - self.cut_for(seen.queue))).max(self.least());
-        self.phase = Phase::Drain(Drain {
-            since: seen.now,
-            from: seen.queue,
-            times: 1,
-            carried,
-            waited: seen.waits,
-        });
-    }
-
-    fn cut_for(&self, queue: Duration) -> f64 {
-        let for_queue = queue.as_secs_f64() / DRAIN.as_secs_f64();
-        let for_marks = if self.marked > 0 { MARKED_CUT } else { 0.0 };
-        for_queue.max(for_marks).clamp(LEAST_CUT, MOST_CUT)
-    }
-
-    fn yield_to_others(&mut self, now: Duration) {
-        self.capacity = self.least();
-        self.phase = Phase::Yield {
-            since: now,
-            clear: None,
-            range: Range::NONE,
-        };
-    }
-
-    /// What the link carries now.
+    /// What the link carries now. What comes at once after a pause is not more than was let.
     fn carried(&self, seen: Seen) -> f64 {
-        self.passed.all(seen.now, seen.period).max(TRICKLE)
+        let passed = self.passed.all(seen.now, seen.period);
+        passed.min(self.capacity).max(TRICKLE)
     }
 
     /// Along the curve, from what it is now.

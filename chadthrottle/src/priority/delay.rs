@@ -3,7 +3,7 @@
 //! A flow's round trip is the way there and back and what waits on it. The way is another for each flow, so each
 //! has a base of its own: its shortest round trip. What is above it is the queue, and as all flows share the
 //! link's, the queue is what the flow has that waits least: the others wait elsewhere besides, or their hosts
-//! were slow to answer.
+//! were slow to answer. A flow that is new has waited already with its first round trip, as long as the others do then.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,6 +15,9 @@ pub type FlowId = u64;
 
 /// A base is the shortest round trip of this time; ways change.
 const BASE_HOLDS: Duration = Duration::from_secs(600);
+
+/// A flow that is new waits as long as others did so lately.
+const LATELY: Duration = Duration::from_millis(300);
 
 /// It is kept in as many parts.
 const PARTS: u32 = 10;
@@ -83,8 +86,18 @@ impl Delays {
 
     /// Takes note of a flow's round trip.
     pub fn add(&mut self, now: Duration, flow: FlowId, round_trip: Duration) {
-        let flow = self.flows.entry(flow).or_default();
-        flow.add(now, round_trip, self.keep);
+        if !self.flows.contains_key(&flow) {
+            let queue = self
+                .queueing(now.saturating_sub(LATELY))
+                .unwrap_or_default();
+            let mut new = Flow::default();
+            let base = round_trip.saturating_sub(queue);
+            new.shortest.push_back((part_of(now), base));
+            self.flows.insert(flow, new);
+        }
+        if let Some(flow) = self.flows.get_mut(&flow) {
+            flow.add(now, round_trip, self.keep);
+        }
     }
 
     /// How long packets waited since then: of each flow at the least, and of all flows the least. Nothing if no flow
@@ -109,6 +122,12 @@ impl Delays {
     /// How many flows there are.
     pub fn flows(&self) -> usize {
         self.flows.len()
+    }
+
+    /// How many of them told of a round trip since then.
+    pub fn flows_since(&self, since: Duration) -> usize {
+        let told = |flow: &&Flow| flow.latest.back().is_some_and(|(at, _)| *at >= since);
+        self.flows.values().filter(told).count()
     }
 
     /// The shortest base of a flow.
@@ -156,6 +175,17 @@ mod tests {
         delays.add(ms(300), 2, ms(140));
         assert_eq!(delays.queueing(ms(200)), Some(ms(40)));
         assert_eq!(delays.queueing(ms(400)), None);
+    }
+
+    #[test]
+    fn a_flow_that_is_new_waits_as_the_others_do() {
+        let mut delays = Delays::new(KEEP);
+        delays.add(ms(0), 1, ms(20));
+        delays.add(ms(500), 1, ms(120));
+        // Its way is 40 ms.
+        delays.add(ms(510), 2, ms(140));
+        assert_eq!(delays.queueing(ms(500)), Some(ms(100)));
+        assert_eq!(delays.flows[&2].base(), Some(ms(40)));
     }
 
     #[test]

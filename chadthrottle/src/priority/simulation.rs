@@ -9,7 +9,7 @@ const PACKET: f64 = 1514.0;
 /// Steps a second.
 const STEPS: u64 = 1000;
 /// The capacity is looked at each so many steps.
-const LOOK: u64 = 50;
+const LOOK: u64 = 20;
 
 /// Bytes a second of so many megabits.
 pub fn mbit(count: f64) -> f64 {
@@ -89,6 +89,8 @@ pub struct Sender {
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     of: usize,
+    /// Which of the background's flows, if it is the background's.
+    flow: usize,
     bytes: f64,
     sent: u64,
 }
@@ -108,6 +110,7 @@ pub struct Second {
 }
 
 /// The link and all who use it.
+#[derive(Clone)]
 pub struct Simulation {
     pub capacity: Capacity,
     now: u64,
@@ -119,6 +122,11 @@ pub struct Simulation {
     pub buffer: f64,
     /// Whether each sender has a queue of its own, served in turn.
     pub fair: bool,
+    /// Whether this machine's others are seen when they send, before the queue, and not when it arrives.
+    pub upload: bool,
+    /// Of how many flows the background is.
+    pub flows: usize,
+    next_flow: usize,
     queues: Vec<VecDeque<Chunk>>,
     to_queue: VecDeque<(u64, Chunk)>,
     answers: VecDeque<(u64, Chunk, bool)>,
@@ -126,7 +134,6 @@ pub struct Simulation {
     /// Whether the background has anything to send.
     pub demand: bool,
     tokens: f64,
-    trickle: f64,
     since_look: Traffic,
     told: u64,
     pub seconds: Vec<Second>,
@@ -142,13 +149,15 @@ impl Simulation {
             round_trip,
             buffer,
             fair: false,
-            queues: vec![VecDeque::new()],
+            upload: false,
+            flows: 1,
+            next_flow: 0,
+            queues: Vec::new(),
             to_queue: VecDeque::new(),
             answers: VecDeque::new(),
             senders: Vec::new(),
             demand: true,
             tokens: 0.0,
-            trickle: 0.0,
             since_look: Traffic::default(),
             told: 0,
             seconds: Vec::new(),
@@ -163,7 +172,6 @@ impl Simulation {
             own,
             owed: 0.0,
         });
-        self.queues.push(VecDeque::new());
         self.senders.len()
     }
 
@@ -186,8 +194,12 @@ impl Simulation {
     }
 
     fn send(&mut self, of: usize, bytes: f64) {
+        if of == BACKGROUND {
+            self.next_flow = (self.next_flow + 1) % self.flows;
+        }
         let chunk = Chunk {
             of,
+            flow: self.next_flow,
             bytes,
             sent: self.now,
         };
@@ -251,35 +263,38 @@ impl Simulation {
                 left -= PACKET;
             }
         }
-        let capacity = self.capacity.capacity().bytes_per_second() as f64;
-        let trickle = self.capacity.trickle().bytes_per_second() as f64;
-        self.trickle = (self.trickle + trickle / STEPS as f64).min(2.0 * PACKET);
-        self.tokens = (self.tokens + capacity / STEPS as f64 - own)
-            .clamp(-capacity / 10.0, (capacity / 500.0).max(2.0 * PACKET));
+        if self.upload {
+            self.since_look.others += own as u64;
+        }
+        let left = self.capacity.left(self.time()).bytes_per_second() as f64;
+        self.tokens = (self.tokens + left / STEPS as f64).min((left / 500.0).max(2.0 * PACKET));
         if !self.demand {
             return;
         }
         loop {
-            if self.tokens >= PACKET {
-                self.tokens -= PACKET;
-            } else if self.trickle >= PACKET {
-                self.trickle -= PACKET;
-                self.tokens -= PACKET;
-            } else {
+            if self.tokens < PACKET {
                 self.since_look.held = true;
                 return;
             }
+            self.tokens -= PACKET;
             self.send(BACKGROUND, PACKET);
         }
     }
 
     fn enqueue(&mut self, chunk: Chunk) {
-        let of = if self.fair { chunk.of } else { 0 };
+        let queue = match (self.fair, chunk.of) {
+            (false, _) => 0,
+            (true, BACKGROUND) => chunk.flow,
+            (true, of) => self.flows + of,
+        };
         if self.waiting() + chunk.bytes > self.buffer {
             self.lose(chunk);
-        } else {
-            self.queues[of].push_back(chunk);
+            return;
         }
+        if self.queues.len() <= queue {
+            self.queues.resize(queue + 1, VecDeque::new());
+        }
+        self.queues[queue].push_back(chunk);
     }
 
     /// Bytes in all queues.
@@ -345,17 +360,19 @@ impl Simulation {
         match chunk.of.checked_sub(1) {
             _ if lost => {}
             None => self.since_look.background += PACKET as u64,
-            Some(number) if self.senders[number].own => self.since_look.others += PACKET as u64,
+            Some(number) if self.senders[number].own && !self.upload => {
+                self.since_look.others += PACKET as u64;
+            }
             Some(_) => {}
         }
         match chunk.of.checked_sub(1) {
-            None if lost => self.since_look.marked += 1,
+            None if lost => self.since_look.congested += 1,
             None => {
                 if self.now >= self.told + 10 {
                     self.told = self.now;
                     let time = self.time();
-                    self.capacity
-                        .round_trip(time, 1, Duration::from_millis(waited));
+                    let waited = Duration::from_millis(waited);
+                    self.capacity.round_trip(time, chunk.flow as u64, waited);
                 }
             }
             Some(number) => {

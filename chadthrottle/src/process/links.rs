@@ -18,9 +18,6 @@ use netlink_packet_route::{
 use super::rtnetlink::Netlink;
 use crate::model::direction::PerDirection;
 
-/// The interface index of the loopback device, in every network namespace (`LOOPBACK_IFINDEX` of the kernel).
-pub const LOOPBACK: u32 = 1;
-
 /// The bytes of an Ethernet header, which devices count and observers don't.
 const ETHERNET_HEADER: u64 = 14;
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
-use chadthrottle_common::traffic::Direction;
+use chadthrottle_common::traffic::{Direction, LOOPBACK};
 use serde::Serialize;
 
 use crate::{
@@ -13,7 +13,6 @@ use crate::{
         object,
     },
     pacing::{self, leftovers, leftovers::Leftovers},
-    process::links::LOOPBACK,
 };
 
 /// How a thing stands.

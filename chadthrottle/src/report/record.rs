@@ -9,6 +9,7 @@ use crate::{
     model::{
         direction::{Limits, PerDirection},
         limit::{Effect, LimitRow, LimitState, Mechanism},
+        link::{Link, Why},
         priority::Priority,
         process::Pid,
         rule::{Scope, Sharing},
@@ -66,6 +67,41 @@ impl<'a> From<&'a Effect> for EffectRecord<'a> {
 fn milliseconds(duration: Duration) -> f64 {
     // To the microsecond; more digits would be noise.
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The link by which background traffic goes.
+#[derive(Serialize)]
+pub struct LinkRecord<'a> {
+    device: &'a str,
+    #[serde(flatten)]
+    directions: PerDirection<LinkDirectionRecord>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct LinkDirectionRecord {
+    /// Bytes a second; nothing while it is not known.
+    carries: Option<Rate>,
+    others: Rate,
+    background: Rate,
+    queue_ms: f64,
+    round_trip_ms: Option<f64>,
+    why: Why,
+}
+
+impl<'a> From<&'a Link> for LinkRecord<'a> {
+    fn from(link: &'a Link) -> Self {
+        Self {
+            device: &link.device,
+            directions: link.directions.map(|known| LinkDirectionRecord {
+                carries: known.carries,
+                others: known.others,
+                background: known.background,
+                queue_ms: milliseconds(known.queue),
+                round_trip_ms: known.round_trip.map(milliseconds),
+                why: known.why,
+            }),
+        }
+    }
 }
 
 /// The limit of a process.

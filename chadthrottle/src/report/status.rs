@@ -3,8 +3,13 @@
 use std::path::Path;
 
 use anyhow::ensure;
+use chadthrottle_common::traffic::Direction;
 
-use super::{record::describe, table::table, timestamp};
+use super::{
+    record::{LinkRecord, describe},
+    table::table,
+    timestamp,
+};
 use crate::{
     daemon::{
         client::{ClientError, Connection},
@@ -12,24 +17,43 @@ use crate::{
     },
     model::{
         limit::{LimitId, LimitRow},
+        link::Link,
         rule::Origin,
     },
     rules::{file::mistake::did_you_mean, plan::Standing},
 };
 
-/// Shows what the daemon does.
+/// Shows what the daemon does; or only what it knows of the link.
 ///
 /// # Errors
 ///
 /// There is none, or standard output's.
-pub async fn status(socket: &Path, json: bool) -> anyhow::Result<()> {
+pub async fn status(socket: &Path, json: bool, link: bool) -> anyhow::Result<()> {
     let status = Connection::open(socket).await?.status().await?;
-    if json {
-        super::json_line(&status)?;
-    } else {
-        super::line(words(&status).trim_end())?;
+    match (json, link) {
+        (true, true) => super::json_line(&status.link.as_ref().map(LinkRecord::from))?,
+        (true, false) => super::json_line(&status)?,
+        (false, true) => super::line(about_link(status.link.as_ref()).trim_end())?,
+        (false, false) => super::line(words(&status).trim_end())?,
     }
     Ok(())
+}
+
+/// What is known of the link, in words.
+fn about_link(link: Option<&Link>) -> String {
+    let Some(link) = link else {
+        return "there is no background traffic, so nothing is known of the link\n".to_owned();
+    };
+    let mut text = format!("background traffic goes by {}\n", link.device);
+    for direction in Direction::BOTH {
+        let known = link.directions.get(direction);
+        let words = match known.words(|rate| rate.to_string()) {
+            Some(words) => format!("has {} now; {words}", known.background),
+            None => "not used so far".to_owned(),
+        };
+        text += &format!("  {direction}: {words}\n");
+    }
+    text
 }
 
 /// Makes the daemon read its rules again. `file` is the rules file that was named, if one was.
@@ -163,6 +187,9 @@ fn words(status: &Status) -> String {
     if let Some(address) = status.metrics {
         text += &format!("metrics: http://{address}/metrics\n");
     }
+    if status.link.is_some() {
+        text += &about_link(status.link.as_ref());
+    }
     if !status.rules.is_empty() {
         text.push('\n');
         text += &table(&standings(&status.rules));
@@ -280,6 +307,7 @@ mod tests {
             mechanism: Mechanism::Policing,
             coverage: 1.0,
             devices: Default::default(),
+            link: None,
             metrics: None,
         }
     }

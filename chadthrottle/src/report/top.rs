@@ -4,7 +4,7 @@ use chadthrottle_common::traffic::Direction::{Download, Upload};
 use serde::Serialize;
 
 use super::{
-    record::{Amounts, GroupRecord, ProcessRecord, RuleRecord, describe},
+    record::{Amounts, GroupRecord, LinkRecord, ProcessRecord, RuleRecord, describe},
     spreadsheet,
 };
 use crate::{
@@ -29,6 +29,8 @@ struct SampleRecord<'a> {
     unattributed: Amounts,
     total: Amounts,
     devices: &'a Devices,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<LinkRecord<'a>>,
     limits: Vec<RuleRecord<'a>>,
     #[serde(flatten)]
     rows: RowRecords<'a>,
@@ -58,6 +60,7 @@ impl<'a> SampleRecord<'a> {
             unattributed: snapshot.unattributed.into(),
             total: snapshot.total.into(),
             devices: &snapshot.devices,
+            link: snapshot.link.as_ref().map(Into::into),
             limits: snapshot.limits.iter().map(Into::into).collect(),
             rows: match view {
                 View::Processes => RowRecords::Processes(leads().map(Into::into).collect()),

@@ -327,6 +327,18 @@ fn details_of_a_limit_that_does_not_hold() {
 }
 
 #[test]
+fn details_tell_why_background_traffic_has_what_it_has() {
+    let name = nth(&mut busy(30), 0).name.clone();
+    let background = with_rules(vec![Rule::in_background(Target::program(&name))]);
+    assert_snapshot!(
+        "details_background",
+        at_all_sizes(&background, |person| {
+            person.type_in("/limited").press(Enter).press(Enter);
+        })
+    );
+}
+
+#[test]
 fn details_name_the_rule_of_each_direction() {
     let key = nth(&mut busy(30), 0).key;
     let name = nth(&mut busy(30), 0).name.clone();

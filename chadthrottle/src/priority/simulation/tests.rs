@@ -35,44 +35,45 @@ fn alone_it_uses_the_link_and_hardly_anything_waits() {
 fn another_machines_download_has_the_link() {
     for (link, mut simulation) in links() {
         let other = simulation.cubic(false, 20, 40);
-        // Of a queue of some packets, whoever looks whether there is more makes it lose some.
-        let least = if simulation.buffer < 20.0 * PACKET {
-            0.6
-        } else {
-            0.75
-        };
         let seconds = simulation.run(60);
         // Three seconds after it began.
-        at_least(least, share(&seconds[23..40], other), &link);
-        at_least(
-            0.6,
-            share(&seconds[43..], BACKGROUND),
-            &format!("{link}, after it"),
-        );
+        at_least(0.9, share(&seconds[23..40], other), &link);
+        let after = format!("{link}, after it");
+        at_least(0.8, share(&seconds[43..], BACKGROUND), &after);
     }
 }
 
+/// The more flows the background has, the less is missing when one more has its turn.
 #[test]
 fn another_machines_download_has_the_link_though_flows_are_served_in_turn() {
-    for (link, mut simulation) in links() {
-        simulation.fair = true;
-        let other = simulation.cubic(false, 20, 40);
-        let seconds = simulation.run(60);
-        at_least(0.65, share(&seconds[23..40], other), &link);
-        at_least(
-            0.7,
-            share(&seconds[43..], BACKGROUND),
-            &format!("{link}, after it"),
-        );
+    for flows in [1, 8] {
+        for (link, mut simulation) in links() {
+            // Of slower ones the packets are too few to tell so little by.
+            if flows > 1 && simulation.speed < mbit(10.0) {
+                continue;
+            }
+            simulation.fair = true;
+            simulation.flows = flows;
+            let other = simulation.cubic(false, 20, 40);
+            let seconds = simulation.run(60);
+            let link = format!("{link}, {flows} flows");
+            at_least(0.6, share(&seconds[23..40], other), &link);
+            let after = format!("{link}, after it");
+            at_least(0.75, share(&seconds[43..], BACKGROUND), &after);
+        }
     }
 }
 
 #[test]
-fn an_own_download_has_the_link() {
-    for (link, mut simulation) in links() {
+fn an_own_flow_has_the_link() {
+    for (upload, (link, mut simulation)) in
+        links().flat_map(|link| [(false, link.clone()), (true, link)])
+    {
+        simulation.upload = upload;
         let other = simulation.cubic(true, 20, 40);
         let seconds = simulation.run(60);
-        at_least(0.94, share(&seconds[21..40], other), &link);
+        let link = format!("{link}, upload: {upload}");
+        at_least(0.95, share(&seconds[21..40], other), &link);
         at_least(
             0.9,
             share(&seconds[43..], BACKGROUND),
@@ -131,7 +132,7 @@ fn a_link_that_becomes_slower_is_believed_to_be_so_after_a_minute() {
         );
         let p95 = queue(&seconds[23..], 0.95);
         // A packet takes 12 ms at half of 2 Mbit/s.
-        assert!(p95 <= 40.0, "{link}: {p95} ms");
+        assert!(p95 <= 60.0, "{link}: {p95} ms");
     }
 }
 

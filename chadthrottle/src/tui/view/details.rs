@@ -299,6 +299,23 @@ fn truth(
         let words = wrap_in(&said, width, 2).into_iter();
         lines.extend(words.map(|line| Line::styled(line, theme.limited)));
     }
+    if limit.priority == Priority::Background
+        && let Some(link) = &state.snapshot.link
+    {
+        for direction in Direction::BOTH {
+            let words = link
+                .directions
+                .get(direction)
+                .words(|rate| units.rate(rate));
+            let Some(words) = words else { continue };
+            let words = wrap_in(&format!("{direction}: {words}"), width, 2);
+            lines.extend(
+                words
+                    .into_iter()
+                    .map(|line| Line::styled(line, theme.faint)),
+            );
+        }
+    }
     let how = match &limit.effect.why_policing {
         Some(why) => format!("by {}: {why}", limit.effect.mechanism),
         None => format!("by {}", limit.effect.mechanism),
