@@ -143,6 +143,16 @@ fn limiter_with(slots: &str, options: &[&str]) -> anyhow::Result<Limiter> {
     Limiter::from_command(limit)
 }
 
+/// More processes than [`FEW_SLOTS`] has room for, and whom they speak with.
+fn with_few_slots_used(lab: &Lab) -> anyhow::Result<(Peer, Peer)> {
+    let sink = lab.far().any_port(Family::V4);
+    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
+    let others = Job::many_processes(400).connect(sink.address()?);
+    let others = lab.near().traffic(others)?;
+    others.event("started")?;
+    Ok((sink, others))
+}
+
 /// What processes without a slot of their own get through a limit, of 1 MB/s, in bytes a second.
 fn crowd_gets(options: &[&str]) -> anyhow::Result<f64> {
     let lab = Lab::new()?;
@@ -261,11 +271,7 @@ fn slots_of_cgroups_that_are_gone_go_to_others() -> TestResult {
     let lab = Lab::new()?;
     let options = ["--user", UID, "--upload", "500K"];
     let _limiter = limiter_with(FEW_SLOTS, &options)?;
-    let sink = lab.far().any_port(Family::V4);
-    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
-    let others = Job::many_processes(400).connect(sink.address()?);
-    let others = lab.near().traffic(others)?;
-    others.event("started")?;
+    let (sink, _others) = with_few_slots_used(&lab)?;
     let cgroup = lab.near().cgroup().path().display().to_string();
     let address = lab.far().any_port(Family::V4).ip();
     let mut bash = Command::new("bash");
@@ -294,11 +300,7 @@ fn a_program_is_limited_when_no_slot_is_left() -> TestResult {
     let program = NamedProgram::new("ct-needy")?;
     let options = ["--program", "ct-needy", "--upload", "500K"];
     let _limiter = limiter_with(FEW_SLOTS, &options)?;
-    let sink = lab.far().any_port(Family::V4);
-    let sink = (lab.far()).traffic(Job::busy().listen(sink))?;
-    let others = Job::many_processes(400).connect(sink.address()?);
-    let others = lab.near().traffic(others)?;
-    others.event("started")?;
+    let (sink, _others) = with_few_slots_used(&lab)?;
     let needy = program.command(&Job::busy().connect(sink.address()?).send())?;
     let _needy = Peer::from_command(needy, lab.near().place())?;
     // It is found among the others with the second look after it.

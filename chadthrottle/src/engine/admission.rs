@@ -170,7 +170,7 @@ impl Engine {
         self.notices.warn(format!(
             "{} processes are told apart, which is the most this machine's slots allow: further ones of {} in {} are \
              in one row, unless another limit than by user, cgroup or unit is for them",
-            self.kernel.slots.count() - 1,
+            self.kernel.slots.told_apart(),
             owner.identity.user,
             owner.identity.cgroup
         ));

@@ -98,6 +98,11 @@ impl Slots {
         self.count
     }
 
+    /// How many processes have slots when none is free: all but those that are kept still.
+    pub fn told_apart(&self) -> u32 {
+        self.count - 1 - self.reserve.len() as u32
+    }
+
     /// Whether there is still one of those that are kept for processes in need.
     pub fn keeps_any(&self) -> bool {
         !self.reserve.is_empty()
