@@ -244,6 +244,18 @@ const fn at_most_largest(bytes: u64) -> u32 {
 }
 
 impl Control {
+    /// [`Self::shortest`], as the windows of background traffic see it. Where they are as large as the rate needs and
+    /// nothing waits here, it is because the link is slower: it waits there, and larger windows would only add to it.
+    #[inline(always)]
+    pub const fn shortest_of_background(shares: u32, shortest: Ticks, rate: u64) -> Ticks {
+        let aim = aim(rate);
+        if shares >= WHOLE && shortest < aim {
+            aim
+        } else {
+            shortest
+        }
+    }
+
     /// A flow's share of the rate, in 1/[`WHOLE`].
     #[inline(always)]
     const fn share(&self) -> u64 {

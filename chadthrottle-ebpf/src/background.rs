@@ -5,9 +5,11 @@ use aya_ebpf::{
     bindings::__sk_buff, helpers::generated::bpf_get_socket_cookie, programs::SkBuffContext,
 };
 use chadthrottle_common::{
+    limit::{self, Limit},
     round_trip::{Probe, RoundTrip},
     tag::SlotState,
     traffic::{DeviceBytes, Direction, LOOPBACK},
+    window::Control,
 };
 
 use crate::{
@@ -42,6 +44,27 @@ pub fn leaves(ctx: &SkBuffContext, slot: u32) {
 #[inline(always)]
 fn has_background(slot: u32) -> bool {
     SLOTS.get(slot).is_some_and(SlotState::has_background)
+}
+
+/// Keeps windows from growing if the limit is that of background traffic; to be asked before they are found.
+///
+/// # Safety
+///
+/// The limit must be a map's element.
+#[inline(always)]
+pub unsafe fn keep_windows(limit: *mut Limit, index: u32) {
+    if !limit::is_background(index) {
+        return;
+    }
+    // SAFETY: the caller's. Other CPUs may write it, too: each value is as good.
+    unsafe {
+        let control = &raw mut (*limit).control;
+        let shortest = &raw mut (*control).shortest;
+        let shares = (&raw const (*control).shares).read_volatile();
+        let rate = (&raw const (*limit).rate).read_volatile();
+        let seen = Control::shortest_of_background(shares, shortest.read_volatile(), rate);
+        shortest.write_volatile(seen);
+    }
 }
 
 /// Whether a packet stays on this machine.

@@ -27,6 +27,7 @@ use chadthrottle_common::{
 };
 
 use crate::{
+    background,
     maps::{LIMITS, SEND_GRANTS, SEND_PORTS},
     segment::{Segment, network},
     socket,
@@ -100,6 +101,7 @@ fn try_grant(ctx: &SkBuffContext, index: u32, ktime: u64, by: Enforcing) -> Opti
     unsafe {
         let holds = (*grant).holds != 0;
         let limit = LIMITS.get_ptr_mut(index)?;
+        background::keep_windows(limit, index);
         let Path {
             base,
             round_trip,

@@ -198,6 +198,8 @@ unsafe extern "C" fn answer_download(
     let Some(limit) = LIMITS.get_ptr_mut(download) else {
         return 0;
     };
+    // SAFETY: a map's element.
+    unsafe { background::keep_windows(limit, download) };
     let seen = read(limit, now);
     let debt = seen.debt(now).unwrap_or(0);
     let sooner = window::grant(ctx, limit, &seen, ktime, now, debt, by, untold).unwrap_or(0);
