@@ -14,7 +14,7 @@ use kernel_tests::{
     flow::{Direction, Flow, goodput_between},
     kernel_test,
     lab::{Family, Lab},
-    moment::Moment,
+    moment::{Moment, until},
     outcome::{expect_ratio, figure, kept, patience},
     peer::{Job, Peer, busy_rate},
     process::{Place, Process, run},
@@ -78,13 +78,14 @@ fn a_thread_is_taken_for_its_process() -> TestResult {
     let lab = Lab::new()?;
     let flow = Flow::start(&lab, busy(), Direction::Download, Family::V4)?;
     let pid = flow.near().pid();
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))?
-        .filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
-    let thread = threads.filter(|thread| *thread != pid).last();
-    let limiter = Limiter::start(
-        &[thread.context("it has one thread")?],
-        &["--download", "1M"],
-    )?;
+    let mut other = None;
+    until("another thread", Duration::from_secs(5), || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+        let mut ids = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+        other = ids.find(|thread| *thread != pid);
+        Ok(other.is_some())
+    })?;
+    let limiter = Limiter::start(other.as_slice(), &["--download", "1M"])?;
     expect_ratio("its process", soon(&flow)?, 1e6, kept())?;
     let sample = limiter.next_event()?.context("it ended")?;
     ensure!(process(&sample, pid).is_some(), "not in {sample}");
