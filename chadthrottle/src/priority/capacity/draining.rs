@@ -35,9 +35,6 @@ const MOST_EXCESS: Duration = Duration::from_millis(25);
 /// A queue that lasts longer is not that of a link which serves flows in turn.
 const SOON: Duration = Duration::from_millis(1500);
 
-/// A link that carries less than this part of what was let onto it does not carry it.
-const ALLOWED_PART: f64 = 0.95;
-
 /// One more flow leaves the background's this part less of a link that serves each flow in turn; where it carries less
 /// than in the middle between that and what it did, it has become slower, or is shared, and nothing waits for the
 /// others...
@@ -118,7 +115,7 @@ impl Capacity {
             since: seen.now,
             from: seen.queue,
             times,
-            failed: true,
+            waited: true,
             ..drain
         });
     }
@@ -127,7 +124,7 @@ impl Capacity {
     fn drained(&mut self, seen: Seen, drain: Drain) {
         let Drain {
             carried,
-            failed,
+            waited,
             times,
             ..
         } = drain;
@@ -144,7 +141,7 @@ impl Capacity {
         let is_old = seen.now > since + BEST_HOLDS;
         if carried > best || is_old {
             self.best = (carried, seen.now);
-        } else if failed
+        } else if waited
             && drain.excess.is_some()
             && carried + drain.error <= best * self.shared(seen.now)
         {
@@ -164,6 +161,11 @@ impl Capacity {
 
     /// Packets wait: less, until they do no more.
     pub(super) fn cut(&mut self, seen: Seen, carried: f64) {
+        // As long as nothing waits, the link may carry more than it had; and what is acknowledged pauses with a loss.
+        let carried = match seen.waits {
+            true => carried,
+            false => carried.max(self.capacity),
+        };
         let is_settled = seen.now >= self.settles && self.capacity <= FAR * self.knee;
         let too_much = (self.capacity / carried.max(TRICKLE) - 1.0).clamp(0.0, 1.0);
         let excess = (self.round_trip + seen.period).mul_f64(too_much);
@@ -182,7 +184,7 @@ impl Capacity {
             began: seen.now,
             carried,
             error,
-            failed: seen.waits || carried + error < ALLOWED_PART * self.capacity,
+            waited: seen.waits,
             excess: is_settled.then_some(excess),
         });
     }

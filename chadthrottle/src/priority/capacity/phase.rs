@@ -76,8 +76,8 @@ pub(super) struct Drain {
     pub(super) carried: f64,
     /// By how much that may be wrong: packets come whole.
     pub(super) error: f64,
-    /// Whether the link did not carry what was let onto it; without that, packets are lost by chance.
-    pub(super) failed: bool,
+    /// Whether packets waited; without that, some are lost by chance.
+    pub(super) waited: bool,
     /// By how much it can have grown at the most by what was on its way; nothing is known of that while the link was
     /// sought.
     pub(super) excess: Option<Duration>,

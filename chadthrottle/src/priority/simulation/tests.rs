@@ -48,8 +48,8 @@ fn another_machines_download_has_the_link() {
 fn another_machines_download_has_the_link_though_flows_are_served_in_turn() {
     for flows in [1, 8] {
         for (link, mut simulation) in links() {
-            // Of slower ones the packets are too few to tell so little by.
-            if flows > 1 && simulation.speed < mbit(10.0) {
+            // Of slower ones the packets are too few to tell so little by, and of a queue of ten some are lost always.
+            if flows > 1 && (simulation.speed < mbit(10.0) || simulation.buffer < 20.0 * PACKET) {
                 continue;
             }
             simulation.fair = true;
