@@ -196,6 +196,7 @@ impl Capacity {
     }
 
     /// What all traffic of this machine may be for the background to have the rest.
+    #[cfg(test)]
     pub fn capacity(&self) -> Rate {
         Rate::from_bytes_per_second(self.capacity as u64)
     }
@@ -250,9 +251,9 @@ impl Capacity {
     /// packet now and then, though there is room in the mean.
     fn losses(&self, now: Duration, period: Duration) -> u32 {
         let packets = self.passed.all(now, period) * period.as_secs_f64() / PACKET;
-        let least = match self.enough() {
-            ENOUGH => 1,
-            _ => FEW_LOSSES,
+        let least = match self.is_trickle() {
+            true => 1,
+            false => FEW_LOSSES,
         };
         least.max((packets * LOSSES_PART) as u32)
     }
@@ -260,13 +261,18 @@ impl Capacity {
     /// So many round trips are enough to decide by. Of a trickle, one may be long because its sender waited for a timer.
     fn enough(&self) -> usize {
         match self.phase {
-            Phase::Curve { .. } | Phase::Drain(_) | Phase::Look { .. } => 1,
+            _ if self.is_trickle() => ENOUGH,
             Phase::Begin => 2,
-            Phase::GiveWay { .. }
-            | Phase::Polite { .. }
-            | Phase::Yield { .. }
-            | Phase::Try { .. } => ENOUGH,
+            _ => 1,
         }
+    }
+
+    /// Whether the background has little, whatever there is.
+    fn is_trickle(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::GiveWay { .. } | Phase::Polite { .. } | Phase::Yield { .. } | Phase::Try { .. }
+        )
     }
 
     fn period(&self) -> Duration {
@@ -297,11 +303,11 @@ impl Capacity {
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
         self.admit_error(now);
-        let gives_way = matches!(
+        let may_give_way = matches!(
             self.phase,
-            Phase::Begin | Phase::GiveWay { .. } | Phase::Yield { .. } | Phase::Try { .. }
+            Phase::Curve { .. } | Phase::Drain(_) | Phase::Polite { .. } | Phase::Look { .. }
         );
-        if !gives_way && seen.waits && self.is_own(seen) {
+        if may_give_way && seen.waits && self.is_own(seen) {
             self.phase = Phase::GiveWay {
                 since: now,
                 range: Range::NONE,

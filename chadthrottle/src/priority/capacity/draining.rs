@@ -169,8 +169,8 @@ impl Capacity {
         let is_settled = seen.now >= self.settles && self.capacity <= FAR * self.knee;
         let too_much = (self.capacity / carried.max(TRICKLE) - 1.0).clamp(0.0, 1.0);
         let excess = (self.round_trip + seen.period).mul_f64(too_much);
-        let error = PACKET / seen.period.as_secs_f64();
         let excess = excess.min(MOST_EXCESS + self.round_trip / 8);
+        let error = PACKET / seen.period.as_secs_f64();
         if carried > self.knee {
             self.knee = carried;
         }
