@@ -229,12 +229,11 @@ impl Engine {
     /// What processes in other network namespaces than this program's moved; of those that have gone, it can't be
     /// known any more that they weren't.
     fn moved_elsewhere(&mut self, busy: &[Pid]) -> PerDirection<u64> {
-        let here = network::namespace_of(Pid(std::process::id()));
-        let here = here.ok().map(|(_, number)| number);
+        let here = network::namespace_number(Pid(std::process::id()));
         let mut moved = PerDirection::default();
         for pid in busy {
             self.attend();
-            let its = network::namespace_of(*pid).ok().map(|(_, number)| number);
+            let its = network::namespace_number(*pid);
             if its.is_some() && its == here {
                 continue;
             }

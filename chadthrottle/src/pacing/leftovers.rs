@@ -7,7 +7,10 @@ use super::{
     netlink::{Qdisc, ROOT},
     plan::HANDLE,
 };
-use crate::process::{network::namespace_of, rtnetlink::Netlink};
+use crate::process::{
+    network::{namespace_number, namespace_of},
+    rtnetlink::Netlink,
+};
 
 /// What can be left.
 #[derive(Clone, Copy)]
@@ -46,12 +49,13 @@ fn find() -> Vec<Leftover> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for pid in crate::process::descriptors::all_processes() {
+        if namespace_number(pid).is_none_or(|number| seen.contains(&number)) {
+            continue;
+        }
         let Ok((namespace, number)) = namespace_of(pid) else {
             continue;
         };
-        if !seen.insert(number) {
-            continue;
-        }
+        seen.insert(number);
         let here = find_in(&namespace, number)
             .inspect_err(|error| log::debug!("network namespace {number}: {error}"));
         found.extend(here.unwrap_or_default());

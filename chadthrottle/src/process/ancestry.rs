@@ -1,5 +1,6 @@
 //! Who descends from whom.
 
+use super::descriptors;
 use crate::model::process::Pid;
 use procfs::process::Process;
 
@@ -22,9 +23,8 @@ pub fn of(pid: i32, parent: impl Fn(i32) -> Option<i32>) -> impl Iterator<Item =
 
 /// The descendants of a process that have not ended.
 pub fn descendants(pid: Pid) -> Vec<Pid> {
-    let all = procfs::process::all_processes().into_iter().flatten();
-    let ids = all.filter_map(|process| Some(Pid(process.ok()?.pid.cast_unsigned())));
-    ids.filter(|other| ancestors(*other).contains(&pid) && is_alive(*other))
+    (descriptors::all_processes().into_iter())
+        .filter(|other| ancestors(*other).contains(&pid) && is_alive(*other))
         .collect()
 }
 

@@ -1,9 +1,11 @@
 //! The sockets that a process holds.
 
+use super::numbered;
 use crate::model::process::Pid;
-use std::collections::HashSet;
+use std::{collections::HashSet, ffi::CStr, io};
 
-use procfs::process::{FDTarget, Process};
+use procfs::process::Process;
+use rustix::fs::{CWD, Dir, Mode, OFlags};
 
 /// A socket that a process holds open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,19 +18,46 @@ pub struct SocketDescriptor {
 
 /// The sockets that a process holds, of any family; none if it has ended.
 /// Each is read when it is asked for.
+///
+/// A look at all processes asks for each of their descriptors: one system call for each, of which a library that
+/// opens them needs four.
 pub fn sockets(pid: Pid) -> impl Iterator<Item = SocketDescriptor> {
-    Process::new(pid.0.cast_signed())
-        .and_then(|process| process.fd())
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter_map(|descriptor| match descriptor.target {
-            FDTarget::Socket(inode) => Some(SocketDescriptor {
-                fd: descriptor.fd,
-                inode,
-            }),
-            _ => None,
-        })
+    let mut folder = open_folder(&format!("/proc/{pid}/fd")).ok();
+    std::iter::from_fn(move || {
+        let folder = folder.as_mut()?;
+        while let Some(entry) = folder.read() {
+            if let Some(socket) = entry
+                .ok()
+                .and_then(|entry| socket(folder, entry.file_name()))
+            {
+                return Some(socket);
+            }
+        }
+        None
+    })
+}
+
+fn open_folder(path: &str) -> io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Dir::new(rustix::fs::openat(
+        CWD,
+        path,
+        flags,
+        Mode::empty(),
+    )?)?)
+}
+
+/// What an entry of a folder of descriptors says, if it is a socket.
+fn socket(folder: &Dir, name: &CStr) -> Option<SocketDescriptor> {
+    let fd = number(name)?;
+    let mut link = [0u8; 64];
+    let length = rustix::fs::readlinkat_raw(folder.fd().ok()?, name, &mut link).ok()?;
+    let inode = numbered("socket", link.get(..length)?)?;
+    Some(SocketDescriptor { fd, inode })
+}
+
+fn number<N: std::str::FromStr>(name: &CStr) -> Option<N> {
+    name.to_str().ok()?.parse().ok()
 }
 
 /// The inodes of [`sockets`].
@@ -82,12 +111,10 @@ fn family_of(protocol: &[u8]) -> Family {
 
 /// All processes there are, in order of their ids.
 pub fn all_processes() -> Vec<Pid> {
-    let Ok(processes) = procfs::process::all_processes() else {
-        return Vec::new();
-    };
-    let mut pids: Vec<Pid> = processes
-        .filter_map(Result::ok)
-        .map(|process| Pid(process.pid().cast_unsigned()))
+    let mut pids: Vec<Pid> = open_folder("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(Pid(number(entry.ok()?.file_name())?)))
         .collect();
     pids.sort_unstable();
     pids
@@ -129,6 +156,12 @@ mod tests {
             assert_eq!(family(me, fd), expected);
         }
         assert_eq!(family(me, 99_999), Family::Unknown);
+    }
+
+    #[test]
+    fn i_am_one_of_all_processes() {
+        let all = all_processes();
+        assert!(all.contains(&Pid(std::process::id())) && all.is_sorted());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who a process is.
 
-use std::{fs, sync::Arc};
+use std::{fs::File, io::Read as _, sync::Arc};
 
 use procfs::process::{Process, StatFlags};
 use uzers::{Users as _, UsersCache};
@@ -139,8 +139,16 @@ fn readable(path: &[u8]) -> &str {
     }
 }
 
+/// More than arguments are by default, of which the kernel allows a quarter of the stack's limit: execve(2).
+const MOST: u64 = 4 << 20;
+
+/// A file of a process; of what is larger, the beginning.
 fn read(pid: Pid, file: &str) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/{file}")).ok()
+    let file = File::open(format!("/proc/{pid}/{file}")).ok()?;
+    // Nearly all fit in here; these files don't say how large they are.
+    let mut bytes = Vec::with_capacity(1024);
+    file.take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -188,7 +196,7 @@ mod tests {
 
     #[test]
     fn arguments_need_not_be_utf_8() {
-        use std::{ffi::OsStr, io::Read as _, os::unix::ffi::OsStrExt as _, process};
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process};
         let mut child = process::Command::new("sh")
             .args(["-c", "echo; read line"])
             .arg(OsStr::from_bytes(b"caf\xe9.iso"))
