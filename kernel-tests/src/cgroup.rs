@@ -71,10 +71,21 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
-    /// PIDs of the processes here.
+    /// PIDs of the processes here and in cgroups within.
     pub fn members(&self) -> Result<Vec<u32>> {
-        let members = fs::read_to_string(self.members_file())?;
-        Ok(members.lines().filter_map(|pid| pid.parse().ok()).collect())
+        let mut members = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            let pids = fs::read_to_string(folder.join("cgroup.procs"))?;
+            members.extend(pids.lines().filter_map(|pid| pid.parse::<u32>().ok()));
+            for inner in fs::read_dir(&folder)? {
+                let inner = inner?;
+                if inner.file_type()?.is_dir() {
+                    folders.push(inner.path());
+                }
+            }
+        }
+        Ok(members)
     }
 
     /// Moves a process here. Its open sockets stay where they were created.

@@ -112,11 +112,13 @@ const BENCH_TOOLS: [(&str, &[&str]); 5] = [
 ];
 
 /// Servers and clients of the field suite.
-const FIELD_TOOLS: [(&str, &[&str]); 31] = [
+const FIELD_TOOLS: [(&str, &[&str]); 37] = [
     ("apache2", &["apache2"]),
     ("aria2c", &["aria2"]),
+    ("busybox", &["busybox-static"]),
     ("caddy", &["caddy"]),
     ("chromium", &["chromium", "chromium-browser"]),
+    ("crun", &["crun"]),
     ("curl", &["curl"]),
     ("dnsmasq", &["dnsmasq-base"]),
     ("dnsperf", &["dnsperf"]),
@@ -127,12 +129,16 @@ const FIELD_TOOLS: [(&str, &[&str]); 31] = [
     ("gunicorn", &["gunicorn"]),
     ("haproxy", &["haproxy"]),
     ("iperf3", &["iperf3"]),
+    ("iptables", &["iptables"]),
     ("lftp", &["lftp"]),
+    ("netavark", &["netavark"]),
+    ("nft", &["nftables"]),
     ("nginx", &["nginx-light", "nginx"]),
     ("node", &["nodejs"]),
     ("openssl", &["openssl"]),
     ("openvpn", &["openvpn"]),
     ("pip3", &["python3-pip"]),
+    ("podman", &["podman"]),
     ("psql", &["postgresql"]),
     ("rsync", &["rsync"]),
     ("smbclient", &["smbclient"]),
@@ -253,13 +259,13 @@ pub fn program(name: &str) -> Result<PathBuf> {
     find_program(name).with_context(|| format!("{name} is missing: run `cargo xtask setup --vm`"))
 }
 
-/// Some are in sbin, which an ordinary user's PATH lacks.
+/// Some are in sbin, which an ordinary user's PATH lacks, and what podman calls is on nobody's.
 fn find_program(name: &str) -> Option<PathBuf> {
     which::which_in_global(name, env::var_os("PATH"))
         .ok()?
         .next()
         .or_else(|| {
-            (["/usr/sbin", "/sbin"].iter())
+            (["/usr/sbin", "/sbin", "/usr/lib/podman"].iter())
                 .map(|dir| Path::new(dir).join(name))
                 .find(|path| path.is_file())
         })

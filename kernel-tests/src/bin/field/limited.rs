@@ -64,7 +64,12 @@ fn options(
                 .flat_map(|pid| ["--pid".to_owned(), pid.to_string()]);
             (!carriers.is_empty()).then(|| options.collect())
         }
-        Target::Tree => root.and_then(|pid| one("--tree", pid.to_string())),
+        // A container's processes are nobody's children that was started for them.
+        Target::Tree => {
+            let carriers = stage.carriers()?;
+            let root = root.filter(|root| carriers.iter().all(|pid| descends(*pid, *root)));
+            root.and_then(|pid| one("--tree", pid.to_string()))
+        }
         Target::Path => {
             (known.path.as_ref()).and_then(|path| one("--path", path.display().to_string()))
         }
@@ -83,6 +88,16 @@ fn options(
             RunsAs::Anybody | RunsAs::Named(_) => one("--user", stage.user().to_string()),
         },
     })
+}
+
+/// Whether a process is another or descends from it.
+fn descends(pid: u32, from: u32) -> bool {
+    let parent = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        parent.trim().parse().ok().filter(|parent| *parent > 0)
+    };
+    std::iter::successors(Some(pid), parent).any(|pid| pid == from)
 }
 
 impl Limit {

@@ -145,6 +145,10 @@ impl<'a> Stage<'a> {
                 }
             }
         }
+        // Who had others do its work clears up after them.
+        for process in &mut processes {
+            let _killed_when_dropped = process.wait(Duration::from_secs(20));
+        }
     }
 }
 
@@ -184,9 +188,24 @@ impl Post<'_> {
 
     /// Starts a command at its end as root, outside of what is limited, which runs until the stage is cleared.
     pub fn beside(&self, command: Command) -> Result<()> {
-        let process = Process::start(command, self.end().place_in(None))?;
+        let process = self.start_beside(command)?;
         self.stage.beside.borrow_mut().push(process);
         Ok(())
+    }
+
+    /// The same for a part that has others do its work.
+    pub fn start_beside(&self, command: Command) -> Result<Process> {
+        Process::start(command, self.end().place_in(None))
+    }
+
+    /// The path of the cgroup that what is limited runs in.
+    pub fn unit(&self) -> Result<String> {
+        self.stage.unit.name()
+    }
+
+    /// The user that what is limited runs as.
+    pub fn user(&self) -> u32 {
+        self.stage.user
     }
 
     fn end_of(&self, part: Part) -> &End {

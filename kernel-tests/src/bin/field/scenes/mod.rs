@@ -1,6 +1,7 @@
 //! What is played: who serves, who asks, and which of them is limited.
 
 mod browsing;
+mod containers;
 mod datagrams;
 mod files;
 mod getting;
@@ -61,8 +62,8 @@ pub struct Scene {
     pub name: &'static str,
     /// Programs that must be there, by name or path.
     pub needs: &'static [&'static str],
-    /// A kind of network device that the kernel must have.
-    pub needs_device: Option<&'static str>,
+    /// What the kernel must have: a kind of network device, or `nat`.
+    pub needs_of_kernel: Option<&'static str>,
     /// The name of the process that has the limited connections.
     pub carrier: &'static str,
     /// A pattern for that process's command line; `FOLDER` is the stage's.
@@ -89,7 +90,7 @@ pub struct Scene {
 const SERVER: Scene = Scene {
     name: "",
     needs: &[],
-    needs_device: None,
+    needs_of_kernel: None,
     carrier: "",
     command: "*FOLDER*",
     direction: Direction::Upload,
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Scene> {
     all.extend(browsing::scenes());
     all.extend(sharing::scenes());
     all.extend(tunnels::scenes());
+    all.extend(containers::scenes());
     all.extend(quic::scenes());
     all.extend(datagrams::scenes());
     all
@@ -129,21 +131,27 @@ pub fn missing(scene: &Scene) -> Option<String> {
     if let Some(program) = program {
         return Some(format!("{program} is not installed"));
     }
-    let device = scene.needs_device.filter(|kind| !makes_devices(kind))?;
-    Some(format!("the kernel makes no device of the kind {device}"))
+    let missing = scene.needs_of_kernel.filter(|what| !kernel_has(what))?;
+    Some(format!("the kernel has no {missing}"))
 }
 
-/// Whether a device of that kind can be made: in a network namespace that goes with it.
-fn makes_devices(kind: &str) -> bool {
-    // Where that can't be loaded, it may be built in.
-    let _loaded = Command::new("modprobe").args(["--quiet", kind]).status();
-    let mut ip = Command::new("unshare");
-    ip.args(["--net", "ip"]);
-    match kind {
-        "tun" => ip.args(["tuntap", "add", "probe", "mode", "tun"]),
-        _ => ip.args(["link", "add", "probe", "type", kind]),
+/// Whether a device of that kind can be made, or addresses be translated: in a network namespace that goes with it.
+fn kernel_has(what: &str) -> bool {
+    let (modules, proof) = match what {
+        "tun" => (&["tun"][..], "ip tuntap add probe mode tun".to_owned()),
+        "nat" => (
+            &["bridge", "nft_chain_nat", "nft_compat", "xt_MASQUERADE"][..],
+            "iptables -t nat -A POSTROUTING -j MASQUERADE && ip link add probe type bridge"
+                .to_owned(),
+        ),
+        kind => (&[kind][..], format!("ip link add probe type {kind}")),
     };
-    ip.output().is_ok_and(|output| output.status.success())
+    // Where that can't be loaded, it may be built in.
+    let mut load = Command::new("modprobe");
+    let _loaded = load.args(["--quiet", "--all"]).args(modules).status();
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "sh", "-c", &proof]);
+    unshare.output().is_ok_and(|output| output.status.success())
 }
 
 /// Where a program is. Some are in folders that are not on the path.
@@ -154,6 +162,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
         "/sbin",
         "/usr/bin",
         "/usr/lib/apt",
+        "/usr/lib/podman",
         "/usr/lib/postgresql/15/bin",
         "/usr/lib/postgresql/17/bin",
     ];
