@@ -107,15 +107,14 @@ impl<'a> Watch<'a> {
         let ends = [&self.stage.web, &self.stage.crowd];
         let limits = [WEB, CROWD];
         let mut parts: [Vec<f64>; 2] = Default::default();
-        let mut before = (Moment::now(), arrived(ends)?);
+        let mut before = arrived(ends)?;
         for _ in 0..PARTS {
-            (before.0 + PART).wait();
-            let now = (Moment::now(), arrived(ends)?);
-            let seconds = now.0.seconds_since(before.0);
-            for (part, (limit, (now, before))) in
-                (parts.iter_mut()).zip(limits.iter().zip(now.1.iter().zip(before.1)))
-            {
-                part.push((now - before) as f64 / seconds / *limit as f64);
+            (before[0].at + PART).wait();
+            let now = arrived(ends)?;
+            for (index, part) in parts.iter_mut().enumerate() {
+                let seconds = now[index].at.seconds_since(before[index].at);
+                let bytes = now[index].bytes - before[index].bytes;
+                part.push(bytes as f64 / seconds / limits[index] as f64);
             }
             before = now;
         }
@@ -168,9 +167,22 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Bytes that arrived at the far ends, with the headers of IP.
-fn arrived(labs: [&Lab; 2]) -> Result<[u64; 2]> {
-    let [web, crowd] = labs.map(|lab| lab.far().counter("IpExt", "InOctets"));
+/// What arrived at an end until a moment.
+#[derive(Clone, Copy)]
+struct Arrived {
+    /// When that was read: to get to an end may take seconds on a machine that has no time.
+    at: Moment,
+    /// With the headers of IP.
+    bytes: u64,
+}
+
+/// What arrived at the far ends.
+fn arrived(labs: [&Lab; 2]) -> Result<[Arrived; 2]> {
+    let [web, crowd] = labs.map(|lab| {
+        let bytes = lab.far().counter("IpExt", "InOctets")?;
+        let at = Moment::now();
+        anyhow::Ok(Arrived { at, bytes })
+    });
     Ok([web?, crowd?])
 }
 
