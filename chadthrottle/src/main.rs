@@ -17,7 +17,7 @@ use chadthrottle::{
     demo, engine,
     kernel::features,
     launch, log_sink,
-    model::{handle::EngineHandle, rule::Rule},
+    model::{command::Command, handle::EngineHandle, link::LinkSpeed, rule::Rule},
     report, tui,
 };
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
@@ -79,7 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Action::Unattended(action)) => unattended::run(action)?,
         None if cli.demo => demo(cli.demo_seed, cli.demo_processes)?,
-        None => interface()?,
+        None => interface(cli.link.link)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,6 +90,7 @@ fn start(args: RunArgs) -> ExitCode {
     let limits = args.rates.limits().map_err(anyhow::Error::msg);
     let code = limits.and_then(|limits| {
         with_engine(EVERY_SECOND, |engine, end| async move {
+            say_link_speed(&engine, args.link.link).await?;
             let limit = |target| args.rule(target, limits);
             let user = args.user.as_deref();
             launch::run(engine, &args.command, user, limit, ignored, end).await
@@ -105,7 +106,7 @@ fn start(args: RunArgs) -> ExitCode {
 }
 
 /// Opens the interface.
-fn interface() -> anyhow::Result<()> {
+fn interface(link: Option<LinkSpeed>) -> anyhow::Result<()> {
     needs_a_terminal()?;
     features::check()?;
     let log = log_sink::for_interface();
@@ -117,11 +118,17 @@ fn interface() -> anyhow::Result<()> {
         let mut thread = None;
         let shown = async {
             if let Some(shown) = unattended::engine_of_daemon().await? {
+                anyhow::ensure!(
+                    link.is_none(),
+                    "a daemon keeps the limits: how fast the link is belongs into its rules file, in [link]"
+                );
                 return Ok(shown);
             }
             let (engine, of_engine) = engine::start(EVERY_SECOND)?;
             thread = Some(of_engine);
-            Ok(tui::Shown::of(engine.await?, tui::Keeper::This))
+            let engine = engine.await?;
+            say_link_speed(&engine, link).await?;
+            Ok(tui::Shown::of(engine, tui::Keeper::This))
         };
         let outside = tui::Outside {
             shown: Box::pin(shown),
@@ -211,7 +218,16 @@ fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Tells the engine how fast the link is, if somebody said so.
+async fn say_link_speed(engine: &EngineHandle, link: Option<LinkSpeed>) -> anyhow::Result<()> {
+    match link {
+        Some(said) => Ok(engine.ask(Command::SetLinkSpeed(said)).await?),
+        None => Ok(()),
+    }
+}
+
 async fn limit(engine: EngineHandle, rules: Vec<Rule>, args: &LimitArgs) -> anyhow::Result<()> {
+    say_link_speed(&engine, args.link.link).await?;
     let limiting = report::limit::run(engine, rules, args.json);
     match args.duration {
         None => limiting.await,

@@ -38,9 +38,15 @@ fn download(from: &End, place: Place<'_>, flows: u32) -> anyhow::Result<[Peer; 2
 
 /// A cgroup at an end whose processes are in the background, for as long as the limiter runs.
 fn in_background(end: &End) -> anyhow::Result<(Cgroup, Limiter)> {
+    in_background_with(end, &[])
+}
+
+fn in_background_with(end: &End, options: &[&str]) -> anyhow::Result<(Cgroup, Limiter)> {
     let group = end.cgroup().child("background")?;
     let name = group.name()?;
-    let limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
+    let mut words = vec!["--cgroup", &*name, "--priority", "background"];
+    words.extend(options);
+    let limiter = Limiter::start(&[], &words)?;
     Ok((group, limiter))
 }
 
@@ -120,5 +126,39 @@ fn what_background_traffic_does_on_this_machine_is_let_through() -> TestResult {
     figure(&format!("{:.0} MB/s over loopback", rate / 1e6));
     // A link that nobody knows begins with 32 kB/s, and has some megabytes a second by then.
     ensure!(rate > 30e6, "{rate}");
+    Ok(())
+}
+
+/// UDP tells no round trips: what this machine's others leave of the link is known all the same.
+#[test]
+fn background_datagrams_have_what_is_left_of_a_link_whose_speed_was_said() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let (group, _limiter) = in_background_with(lab.near(), &["--link", "80mbit/16mbit"])?;
+    let far = || lab.far().any_port(Family::V4);
+    let sink = lab.far().traffic(Job::udp().listen(far()))?;
+    let sends = Job::udp().connect(sink.address()?).send().rate(10_000_000);
+    let _sender = Peer::start(sends.chunk(1200), lab.near().place_in(Some(&group)))?;
+    let from = Moment::now() + 2 * SECOND;
+    let alone = sink.received_until(from + 3 * SECOND)?;
+    let alone = alone.rate(from, from + 3 * SECOND)? / 2e6;
+    let other_sink = lab.far().traffic(Job::udp().listen(far()))?;
+    let other = Job::udp()
+        .connect(other_sink.address()?)
+        .send()
+        .rate(1_000_000);
+    let _other = lab.near().traffic(other.chunk(1200))?;
+    let from = Moment::now() + SECOND;
+    let until = from + 3 * SECOND;
+    let beside = sink.received_until(until)?.rate(from, until)? / 2e6;
+    let its = other_sink.received_until(until)?.rate(from, until)? / 2e6;
+    figure(&format!(
+        "of what was said: {alone:.2}; beside {its:.2} for another, {beside:.2}"
+    ));
+    ensure!((0.8..1.0).contains(&alone), "{alone} alone");
+    ensure!(
+        its > 0.45 && (0.3..0.5).contains(&beside),
+        "{its} and {beside}"
+    );
     Ok(())
 }

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     model::{
         direction::{Limits, PerDirection},
+        link::LinkSpeed,
         priority::Priority,
         rule::{Rule, Scope, Sharing},
         target::Target,
@@ -39,6 +40,14 @@ pub struct RateArgs {
     /// Limit only this part of the traffic, by its remote address
     #[arg(long, value_enum, value_name = "PART")]
     pub traffic: Option<Scope>,
+}
+
+/// What somebody knows of the link.
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct LinkArgs {
+    /// How fast the link is, down and up, if you know: 50mbit/10mbit. Background traffic never uses more
+    #[arg(long, value_name = "DOWN/UP")]
+    pub link: Option<LinkSpeed>,
 }
 
 /// How those that a limit is for share it.
@@ -96,7 +105,13 @@ impl RateArgs {
     /// # Errors
     ///
     /// As [`Self::limits`]; or it says that everything is as it is.
-    pub fn check_by_hand(&self) -> Result<(), String> {
+    pub fn check_by_hand(&self, link: &LinkArgs) -> Result<(), String> {
+        if link.link.is_some() && self.priority.is_none() {
+            return Err(
+                "--link is for --priority background: nothing else asks how fast the link is"
+                    .to_owned(),
+            );
+        }
         if self.priority == Some(Priority::Normal) {
             return Err(
                 "normal is what every process is that has no other priority; end the command that set the other one"

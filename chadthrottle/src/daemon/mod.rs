@@ -119,6 +119,7 @@ impl Daemon {
             exporter: None,
         };
         running.serve_metrics().await?;
+        running.say_link_speed().await;
         self.said.into_iter().for_each(|said| running.say(said));
         running.step().await;
         let words = running.in_words();
@@ -205,6 +206,13 @@ impl Running {
         Ok(())
     }
 
+    /// Tells the engine what the file says of the link.
+    async fn say_link_speed(&mut self) {
+        let said = Command::SetLinkSpeed(self.keeper.file().link);
+        let done = self.engine.ask(said).await;
+        done.unwrap_or_else(|error| log::warn!("{error}"));
+    }
+
     async fn put_in_force(&mut self, now: &Zoned) {
         let Some(rules) = self.keeper.due(now) else {
             return;
@@ -257,6 +265,7 @@ impl Running {
         let result = self.keeper.reload();
         match &result {
             Ok(_) => {
+                self.say_link_speed().await;
                 self.put_in_force(&Zoned::now()).await;
                 if let Err(error) = self.serve_metrics().await {
                     self.say((Severity::Warning, format!("{error:#}")));
@@ -310,6 +319,13 @@ impl Running {
             Command::SetFile(_) => {
                 return Err(
                     "the rules file is the daemon's; change it, then `chadthrottle rules apply`"
+                        .to_owned(),
+                );
+            }
+            Command::SetLinkSpeed(_) => {
+                return Err(
+                    "how fast the link is, the daemon's rules file says in [link]; change it, then `chadthrottle rules \
+                     apply`"
                         .to_owned(),
                 );
             }

@@ -187,6 +187,28 @@ async fn rules_are_in_force_read_again_and_kept_when_they_are_broken() {
 }
 
 #[tokio::test]
+async fn the_file_says_how_fast_the_link_is() {
+    let rule = "[[rule]]\nname = \"a\"\nprogram = \"firefox\"\npriority = \"background\"\n";
+    let lab = Lab::start(&format!("{rule}[link]\ndownload = \"8mbit\"\n"), None);
+    let said = |status: &Status| Some(status.link.as_ref()?.directions.map(|known| known.said));
+    let download = Some("8mbit".parse().unwrap());
+    let one = Some(PerDirection {
+        download,
+        upload: None,
+    });
+    lab.until(|status| said(status) == one).await;
+    let mut connection = lab.connect().await;
+    let other = Command::SetLinkSpeed("1mbit/1mbit".parse().unwrap());
+    let refused = connection.ask(Request::Command(other)).await.unwrap_err();
+    assert!(refused.to_string().contains("in [link]"), "{refused}");
+    lab.write(rule);
+    lab.reload.send(()).await.unwrap();
+    lab.until(|status| said(status) == Some(PerDirection::default()))
+        .await;
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_set_by_hand_and_what_is_cleared() {
     let lab = Lab::start(RULES, None);
     lab.until(|status| status.limits.len() == 2).await;

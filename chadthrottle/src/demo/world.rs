@@ -18,7 +18,7 @@ use crate::{
         connections::{Details, Watch, Watched},
         direction::{Limits, PerClass, PerDirection},
         limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
-        link::{Link, LinkDirection, Why},
+        link::{Link, LinkDirection, LinkSpeed, Why},
         notice::{Notice, Severity},
         priority::Priority,
         process::{Pid, ProcessId, ProcessKey},
@@ -83,6 +83,8 @@ pub struct World {
     rules: ActiveRules,
     usage: Usage,
     watch: Watch,
+    /// What somebody said of the link.
+    said: LinkSpeed,
     snapshot: Snapshot,
 }
 
@@ -96,6 +98,7 @@ impl World {
             rules: ActiveRules::default(),
             usage: Usage::default(),
             watch: Watch::default(),
+            said: LinkSpeed::default(),
             snapshot: Snapshot {
                 interval: Duration::from_secs(1),
                 ..Snapshot::empty(start)
@@ -159,7 +162,15 @@ impl World {
             let taken: u64 = others.map(|actor| *actor.wanted.get(direction)).sum();
             let seen = taken.min(*LINK.get(direction));
             *others_use.get_mut(direction) = Rate::from_bytes_per_second(seen);
-            let left = LINK.get(direction).saturating_sub(taken).max(TRICKLE);
+            let said = self
+                .said
+                .0
+                .get(direction)
+                .map_or(u64::MAX, Rate::bytes_per_second);
+            let left = (*LINK.get(direction))
+                .min(said)
+                .saturating_sub(taken)
+                .max(TRICKLE);
             Some(Rate::from_bytes_per_second(left))
         });
         self.rules.set_background(left);
@@ -167,6 +178,7 @@ impl World {
             device: "eth0".into(),
             directions: PerDirection::of(|direction| LinkDirection {
                 carries: Some(Rate::from_bytes_per_second(*LINK.get(direction))),
+                said: *self.said.0.get(direction),
                 others: *others_use.get(direction),
                 background: left.get(direction).unwrap_or_default(),
                 queue: Duration::ZERO,
@@ -208,6 +220,9 @@ impl World {
         self.rules = rules;
         if let Command::Watch(watch) = command {
             self.watch = *watch;
+        }
+        if let Command::SetLinkSpeed(said) = command {
+            self.said = *said;
         }
         self.limit_all();
         self.show();

@@ -27,6 +27,9 @@ use crate::{
 /// How long it may take until it is noticed that a cgroup whose processes share a slot is gone.
 const LOOK_AT_CROWDS: Duration = Duration::from_secs(5);
 
+/// That some share a slot is told so often at the most; each has a row that shows it.
+const TELL_OF_CROWDS: Duration = Duration::from_secs(600);
+
 impl Engine {
     /// Takes in the processes that the kernel gave slots, each with what counts for it, and the
     /// devices that limited packets came to leave by. It costs next to nothing when there are none;
@@ -167,13 +170,21 @@ impl Engine {
         let cgroup = cgroups::path(self.kernel.cgroup_root(), kind.cgroup);
         let owner = (self.attribution).crowd(tag, kind, cgroup.as_deref().unwrap_or("/"));
         let pid = owner.pid();
-        self.notices.warn(format!(
+        let said = format!(
             "{} processes are told apart, which is the most this machine's slots allow: further ones of {} in {} are \
              in one row, unless another limit than by user, cgroup or unit is for them",
             self.kernel.slots.told_apart(),
             owner.identity.user,
             owner.identity.cgroup
-        ));
+        );
+        // Where containers come and go, each has some.
+        let told = self.told_of_crowds;
+        if told.is_some_and(|told| told.elapsed() < TELL_OF_CROWDS) {
+            log::debug!("{said}");
+        } else {
+            self.told_of_crowds = Some(Instant::now());
+            self.notices.warn(said);
+        }
         self.owners.insert(owner);
         self.admit(tag, pid, Some(kind));
     }

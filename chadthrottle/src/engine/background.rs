@@ -18,6 +18,7 @@ use crate::{
         self,
         direction::{Limits, PerDirection},
         limit::LimitId,
+        link::LinkSpeed,
     },
     priority::capacity::{Capacity, Traffic},
     rate::Rate,
@@ -54,6 +55,8 @@ pub struct Background {
     said_blind: bool,
     /// What background traffic had moved by each device when that was looked at last.
     moved: HashMap<u32, u64>,
+    /// What somebody said of the link.
+    said: LinkSpeed,
     /// How many packets the limit itself had dropped or marked, and when it did last.
     enforced: PerDirection<(u64, Option<Duration>)>,
 }
@@ -67,6 +70,7 @@ impl Default for Background {
             blind_since: None,
             said_blind: false,
             moved: HashMap::new(),
+            said: LinkSpeed::default(),
             enforced: PerDirection::default(),
         }
     }
@@ -81,6 +85,18 @@ impl Background {
             device: name.unwrap_or_else(|| format!("device {}", link.device).into()),
             directions: PerDirection::of(|direction| link.directions.get(direction).state(now)),
         })
+    }
+
+    /// Takes somebody's word for how fast the link is, whichever it is.
+    pub fn believe(&mut self, said: LinkSpeed) {
+        if self.said == said {
+            return;
+        }
+        self.said = said;
+        let now = self.began.elapsed();
+        if let Some(link) = &mut self.link {
+            link.believe(now, said);
+        }
     }
 
     /// Whether the limit itself dropped or marked packets lately: what is lost then tells nothing of the link.
@@ -119,6 +135,13 @@ impl Link {
                 download: way(),
                 upload: way(),
             },
+        }
+    }
+
+    fn believe(&mut self, now: Duration, said: LinkSpeed) {
+        for direction in Direction::BOTH {
+            let way = self.directions.get_mut(direction);
+            way.believe(now, *said.0.get(direction));
         }
     }
 
@@ -226,20 +249,28 @@ impl Engine {
         let Some(link) = &self.background.link else {
             return;
         };
-        let blind = |direction| {
-            let way = link.directions.get(direction);
-            *held.get(direction) && way.base().is_none()
+        let blind = |direction: &Direction| {
+            let way = link.directions.get(*direction);
+            *held.get(*direction) && way.base().is_none()
         };
-        if !Direction::BOTH.into_iter().any(blind) {
+        let Some(direction) = Direction::BOTH.into_iter().find(blind) else {
             self.background.blind_since = None;
             return;
-        }
+        };
         let since = *self.background.blind_since.get_or_insert(now);
         if now >= since + BLIND && !std::mem::replace(&mut self.background.said_blind, true) {
+            let known = match self.background.said.0.get(direction) {
+                Some(said) => format!(
+                    "what others behind the link do is not seen: it has what this machine leaves of {said}, as was said"
+                ),
+                None => format!(
+                    "it is not known how fast the link is: it keeps to {} each way; if you know, say so by --link or in \
+                     the rules file",
+                    Capacity::FIRST
+                ),
+            };
             self.notices.warn(format!(
-                "background traffic measures no round trips (UDP, or TCP without timestamps), so it is not known how fast \
-                 the link is: it keeps to {} each way",
-                Capacity::FIRST
+                "background traffic measures no round trips (UDP, or TCP without timestamps), so {known}"
             ));
         }
     }
@@ -309,7 +340,9 @@ impl Engine {
             && Some(device) != current
         {
             log::debug!("background traffic goes by device {device}");
-            self.background.link = Some(Link::new(device, read, now));
+            let mut link = Link::new(device, read, now);
+            link.believe(now, self.background.said);
+            self.background.link = Some(link);
         }
         Ok(())
     }

@@ -25,6 +25,10 @@ impl Engine {
                 Ok(())
             }
             Command::SetInterval(_) => Ok(()),
+            Command::SetLinkSpeed(said) => {
+                self.background.believe(*said);
+                Ok(())
+            }
             _ => self.change_rules(command),
         }
     }

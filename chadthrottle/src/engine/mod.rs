@@ -112,6 +112,7 @@ struct Engine {
     sampled: Instant,
     looked_at_all: Instant,
     looked_at_crowds: Instant,
+    told_of_crowds: Option<Instant>,
     look_at_all_after: Duration,
 }
 
@@ -143,6 +144,7 @@ impl Engine {
             sampled: now,
             looked_at_all: now,
             looked_at_crowds: now,
+            told_of_crowds: None,
             look_at_all_after: LOOK_AT_ALL[0],
         };
         let tagged = engine.look_at_all();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connections::Watch, direction::Limits, limit::LimitId, process::Pid, rule::Rule, target::Target,
+    connections::Watch, direction::Limits, limit::LimitId, link::LinkSpeed, process::Pid,
+    rule::Rule, target::Target,
 };
 
 /// A request to the engine.
@@ -22,6 +23,8 @@ pub enum Command {
     Remove(LimitId),
     /// Ends all limits.
     RemoveAll,
+    /// Says how fast the link is by which background traffic goes, or takes that back.
+    SetLinkSpeed(LinkSpeed),
     /// Changes the time between snapshots.
     SetInterval(Duration),
     /// What snapshots are to have besides the table, from the next on.

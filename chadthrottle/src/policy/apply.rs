@@ -62,7 +62,7 @@ impl ActiveRules {
                 changes.removed = self.ids();
                 rules.clear();
             }
-            Command::Watch(_) | Command::SetInterval(_) => {}
+            Command::Watch(_) | Command::SetInterval(_) | Command::SetLinkSpeed(_) => {}
         }
         Ok((rules, changes))
     }

@@ -72,6 +72,9 @@ const SETTLING: Duration = Duration::from_secs(1);
 const LOSSES_PART: f64 = 0.02;
 const FEW_LOSSES: u32 = 2;
 
+/// So much of what a link is said to carry is used, so that nothing waits.
+const BELIEVED: f64 = 0.97;
+
 /// What passed is known for so long.
 const HISTORY: Duration = Duration::from_millis(1200);
 
@@ -116,6 +119,8 @@ pub struct Capacity {
     yielded_to_own: bool,
     /// The most that it carried, and when.
     best: (f64, Duration),
+    /// What somebody said that it carries.
+    said: Option<f64>,
     /// The round trip, with what waits.
     round_trip: Duration,
     /// What passed lately.
@@ -153,6 +158,7 @@ impl Capacity {
             remembered: 0.0,
             yielded_to_own: false,
             best: (0.0, now),
+            said: None,
             round_trip: PERIOD,
             passed: History::new(HISTORY),
             rebased: None,
@@ -164,6 +170,18 @@ impl Capacity {
             trial_after: TRIAL_AFTER,
             trial_part: TRIAL_PART,
         }
+    }
+
+    /// Takes somebody's word for how fast it is: that is where it begins, and it never lets more pass. Where the word is
+    /// wrong, what is measured counts; where nothing is, the word does.
+    pub fn believe(&mut self, now: Duration, said: Option<Rate>) {
+        self.said = said.map(|said| said.bytes_per_second() as f64 * BELIEVED);
+        let Some(said) = self.said else { return };
+        self.knee = said;
+        self.capacity = said;
+        self.proven = true;
+        self.best = (said, now);
+        self.resume(now);
     }
 
     /// A flow's round trip, from when a packet left this machine until its answer came.
@@ -222,11 +240,19 @@ impl Capacity {
         self.delays.base()
     }
 
+    /// Whether nothing is known but what somebody said.
+    fn is_blind(&self) -> bool {
+        self.said.is_some() && self.base().is_none()
+    }
+
     /// All that is known.
     pub fn state(&self, now: Duration) -> LinkDirection {
         let is_known = self.knee > 0.0 && self.phase != Phase::Begin;
         LinkDirection {
             carries: is_known.then(|| Rate::from_bytes_per_second(self.knee as u64)),
+            said: self
+                .said
+                .map(|said| Rate::from_bytes_per_second((said / BELIEVED) as u64)),
             others: self.others(now),
             background: self.left(now),
             queue: self.queue,
@@ -299,7 +325,8 @@ impl Capacity {
             queue: self.queue,
             heard: heard.is_some(),
             waits: heard.is_some_and(|queue| queue > self.target()),
-            congested: self.congested >= self.losses(now, period),
+            // Where nothing is measured the word counts.
+            congested: !self.is_blind() && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
         self.admit_error(now);
@@ -330,6 +357,10 @@ impl Capacity {
                 before,
                 range,
             } => self.try_out(seen, since, before, range),
+        }
+        if let Some(said) = self.said {
+            self.capacity = self.capacity.min(said);
+            self.knee = self.knee.min(said);
         }
     }
 

@@ -133,6 +133,8 @@ pub struct Simulation {
     senders: Vec<Sender>,
     /// Whether the background has anything to send.
     pub demand: bool,
+    /// Whether its answers tell how long they took.
+    pub silent: bool,
     tokens: f64,
     since_look: Traffic,
     told: u64,
@@ -157,6 +159,7 @@ impl Simulation {
             answers: VecDeque::new(),
             senders: Vec::new(),
             demand: true,
+            silent: false,
             tokens: 0.0,
             since_look: Traffic::default(),
             told: 0,
@@ -368,7 +371,7 @@ impl Simulation {
         match chunk.of.checked_sub(1) {
             None if lost => self.since_look.congested += 1,
             None => {
-                if self.now >= self.told + 10 {
+                if self.now >= self.told + 10 && !self.silent {
                     self.told = self.now;
                     let time = self.time();
                     let waited = Duration::from_millis(waited);

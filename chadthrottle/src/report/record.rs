@@ -81,6 +81,8 @@ pub struct LinkRecord<'a> {
 struct LinkDirectionRecord {
     /// Bytes a second; nothing while it is not known.
     carries: Option<Rate>,
+    /// What somebody said that it carries.
+    said: Option<Rate>,
     others: Rate,
     background: Rate,
     queue_ms: f64,
@@ -94,6 +96,7 @@ impl<'a> From<&'a Link> for LinkRecord<'a> {
             device: &link.device,
             directions: link.directions.map(|known| LinkDirectionRecord {
                 carries: known.carries,
+                said: known.said,
                 others: known.others,
                 background: known.background,
                 queue_ms: milliseconds(known.queue),

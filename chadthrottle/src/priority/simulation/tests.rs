@@ -1,4 +1,5 @@
 use super::*;
+use crate::rate::Rate;
 use proptest::prelude::*;
 
 /// Links of 2, 10 and 50 Mbit/s with a queue of a second, or of a round trip: what they are, and the link.
@@ -28,6 +29,59 @@ fn alone_it_uses_the_link_and_hardly_anything_waits() {
         // A packet of 1514 bytes takes 6 ms where the link is slow, and feedback comes late where it is long.
         let (p95, p99) = (queue(seconds, 0.95), queue(seconds, 0.99));
         assert!(p95 <= 20.0 && p99 <= 30.0, "{link}: {p95} ms, {p99} ms");
+    }
+}
+
+/// A link whose speed was said.
+fn with_word(mut simulation: Simulation, part: f64) -> Simulation {
+    let said = Rate::from_bytes_per_second((simulation.speed * part) as u64);
+    simulation.capacity.believe(Duration::ZERO, Some(said));
+    simulation
+}
+
+#[test]
+fn where_somebody_said_how_fast_it_is_it_is_used_from_the_start() {
+    for (link, simulation) in links() {
+        let mut simulation = with_word(simulation, 1.0);
+        let seconds = simulation.run(60);
+        at_least(
+            0.9,
+            share(&seconds[1..10], BACKGROUND),
+            &format!("{link}, at first"),
+        );
+        at_least(0.94, share(&seconds[10..], BACKGROUND), &link);
+        let (p95, p99) = (queue(seconds, 0.95), queue(seconds, 0.99));
+        assert!(p95 <= 10.0 && p99 <= 15.0, "{link}: {p95} ms, {p99} ms");
+    }
+}
+
+#[test]
+fn a_wrong_word_costs_little() {
+    for (link, simulation) in links() {
+        let mut simulation = with_word(simulation, 1.3);
+        let seconds = &simulation.run(60)[10..];
+        let link = format!("{link}, said to be faster");
+        at_least(0.9, share(seconds, BACKGROUND), &link);
+        let p95 = queue(seconds, 0.95);
+        assert!(p95 <= 20.0, "{link}: {p95} ms");
+    }
+}
+
+/// As UDP does: of it only the word is known.
+#[test]
+fn where_nothing_is_measured_the_word_counts() {
+    for (link, simulation) in links() {
+        let mut simulation = with_word(simulation, 1.0);
+        simulation.silent = true;
+        let steady = Habit::Steady(simulation.speed / 2.0);
+        let own = simulation.sender(steady, true, 20, 40);
+        let seconds = simulation.run(60);
+        at_least(0.94, share(&seconds[1..20], BACKGROUND), &link);
+        at_least(0.49, share(&seconds[21..40], own), &link);
+        at_least(0.4, share(&seconds[21..40], BACKGROUND), &link);
+        // What waits when the other begins goes only as fast as something is left.
+        let p95 = queue(&seconds[1..], 0.95);
+        assert!(p95 <= 60.0, "{link}: {p95} ms");
     }
 }
 

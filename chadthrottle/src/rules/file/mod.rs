@@ -17,6 +17,7 @@ use super::{
 use crate::{
     model::{
         direction::{Limits, PerDirection},
+        link::LinkSpeed,
         pattern::Pattern,
         priority::Priority,
         rule::{Scope, Sharing},
@@ -44,6 +45,8 @@ pub struct RulesFile {
     pub rules: Vec<FileRule>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
+    /// How fast the link is, as far as the file says.
+    pub link: LinkSpeed,
 }
 
 impl RulesFile {
