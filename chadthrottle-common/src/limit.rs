@@ -11,12 +11,18 @@ use crate::{
 /// limit that several slots share. When all are taken, a further limit is refused.
 pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 
-/// The first cells after the unused one are those of background traffic: of each direction one, by
-/// [`Direction::index`](crate::traffic::Direction::index).
+/// The first cells after the unused one are those of background traffic: of each direction one that all of it has
+/// together, by [`Direction::index`](crate::traffic::Direction::index)...
 pub const FIRST_BACKGROUND: u32 = 1;
 
+/// ... and from here on those of rules that have a rate besides...
+pub const FIRST_CEILING: u32 = FIRST_BACKGROUND + 2;
+
+/// ... of which there are so many, each for one direction of a rule. When all are taken, a further rule is refused.
+pub const MAX_CEILINGS: u32 = 128;
+
 /// The cells from here on are everybody's.
-pub const FIRST_FREE: u32 = FIRST_BACKGROUND + 2;
+pub const FIRST_FREE: u32 = FIRST_CEILING + MAX_CEILINGS;
 
 /// Whether a cell is one of background traffic.
 #[inline(always)]
@@ -323,9 +329,9 @@ mod tests {
     }
 
     #[test]
-    fn two_cells_are_those_of_background_traffic() {
-        let background: Vec<u32> = (0..10).filter(|index| is_background(*index)).collect();
-        assert_eq!(background, [1, 2]);
+    fn the_first_cells_are_those_of_background_traffic() {
+        let background = (0..1000).filter(|index| is_background(*index));
+        assert!(background.eq(FIRST_BACKGROUND..FIRST_FREE));
         assert!(!is_background(u32::MAX));
     }
 

@@ -8,9 +8,11 @@ use kernel_tests::{
     TestResult,
     bottleneck::{Bottleneck, Link, Queue},
     cgroup::Cgroup,
+    home::Home,
     kernel_test,
     lab::{End, Family, Lab},
     moment::Moment,
+    named_program::NamedProgram,
     outcome::{figure, skipped},
     peer::{Job, Peer},
     process::Place,
@@ -160,5 +162,39 @@ fn background_datagrams_have_what_is_left_of_a_link_whose_speed_was_said() -> Te
         its > 0.45 && (0.3..0.5).contains(&beside),
         "{its} and {beside}"
     );
+    Ok(())
+}
+
+/// What a rule does not use of its part the others have.
+#[test]
+fn background_rules_share_what_there_is_and_keep_to_their_rates() -> TestResult {
+    kernel_test!();
+    let lab = Lab::new()?;
+    let [modest, greedy] = ["ct-modest", "ct-greedy"].map(NamedProgram::new);
+    let (modest, greedy) = (modest?, greedy?);
+    let home = Home::new(
+        "[[rule]]\nname = \"modest\"\nprogram = \"ct-modest\"\npriority = \"background\"\nupload = \"200K\"\n\
+         [[rule]]\nname = \"greedy\"\nprogram = \"ct-greedy\"\npriority = \"background\"\n\
+         [link]\nupload = \"8mbit\"\n",
+    )?;
+    let _daemon = home.daemon()?;
+    let start = |program: &NamedProgram| -> anyhow::Result<[Peer; 2]> {
+        let sink = Job::udp().listen(lab.far().any_port(Family::V4));
+        let sink = lab.far().traffic(sink)?;
+        let sends = Job::udp().connect(sink.address()?).send().rate(3_000_000);
+        let sender = Peer::from_command(program.command(&sends.chunk(1200))?, lab.near().place())?;
+        Ok([sink, sender])
+    };
+    let [sink, _sender] = start(&modest)?;
+    let [greedy_sink, _greedy_sender] = start(&greedy)?;
+    let from = Moment::now() + 2 * SECOND;
+    let until = from + 3 * SECOND;
+    let rate = |sink: &Peer| anyhow::Ok(sink.received_until(until)?.rate(from, until)? / 1e6);
+    let (modest, greedy) = (rate(&sink)?, rate(&greedy_sink)?);
+    figure(&format!(
+        "of 1 MB/s: {modest:.3} of 0.2 asked for, {greedy:.3} for the other"
+    ));
+    ensure!((0.18..0.21).contains(&modest), "{modest}");
+    ensure!((0.6..0.8).contains(&greedy), "{greedy}");
     Ok(())
 }

@@ -34,8 +34,14 @@ pub struct RateArgs {
         default_missing_value = "both"
     )]
     pub block: Option<Block>,
-    /// How important it is, in place of a rate: 'background' has what others leave of the link
-    #[arg(long, value_enum, group = "rates", value_name = "PRIORITY", conflicts_with_all = ["download", "upload", "block"])]
+    /// How important it is, in place of a rate or besides: 'background' has what others leave of the link
+    #[arg(
+        long,
+        value_enum,
+        group = "rates",
+        value_name = "PRIORITY",
+        conflicts_with = "block"
+    )]
     pub priority: Option<Priority>,
     /// Limit only this part of the traffic, by its remote address
     #[arg(long, value_enum, value_name = "PART")]
@@ -118,7 +124,14 @@ impl RateArgs {
                     .to_owned(),
             );
         }
-        self.limits().map(drop)
+        let limits = self.limits()?;
+        if self.priority == Some(Priority::Background) && limits.is_blocked() {
+            return Err(
+                "what is in the background has what others leave; 0 would leave it nothing"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// A rule set by hand that says this, with these [`Self::limits`], for processes that have them each or together.
@@ -132,7 +145,7 @@ impl RateArgs {
         };
         Rule {
             scope: self.scope(),
-            ..rule
+            ..rule.with(limits, self.priority.unwrap_or_default())
         }
     }
 

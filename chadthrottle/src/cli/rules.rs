@@ -15,7 +15,6 @@ use super::{
 use crate::{
     log_sink::Format,
     model::{
-        direction::Limits,
         priority::Priority,
         rule::{Scope, Sharing},
     },
@@ -279,11 +278,6 @@ impl RuleArgs {
             rule.target = target.clone();
         }
         self.rates.change(&mut rule.limits)?;
-        match self.rates.priority {
-            Some(Priority::Background) => rule.limits = Limits::default(),
-            None if self.rates.gives_limits() => rule.priority = Priority::Normal,
-            _ => {}
-        }
         rule.priority = self.rates.priority.unwrap_or(rule.priority);
         if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
@@ -438,15 +432,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_about_rates_or_a_priority() {
+    fn a_rule_is_about_rates_or_a_priority_or_both() {
         let mut rule = added("add a --program rclone --priority background").unwrap();
         assert_eq!(rule.priority, Priority::Background);
         assert!(rule.check().is_ok());
         for (line, priority, limited) in [
-            ("edit a --upload 3M", Priority::Normal, true),
-            ("edit a --days mon", Priority::Normal, true),
-            ("edit a --priority background", Priority::Background, false),
             ("edit a --days tue", Priority::Background, false),
+            ("edit a --upload 3M", Priority::Background, true),
+            ("edit a --priority normal", Priority::Normal, true),
+            ("edit a --days mon", Priority::Normal, true),
+            ("edit a --priority background", Priority::Background, true),
         ] {
             let RulesAction::Edit { rule: args, .. } = args(line).unwrap().action else {
                 panic!("{line}")
@@ -461,7 +456,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (line, message) in [
             (
-                "add a --program x --priority background --upload 1M",
+                "add a --program x --priority background --block",
                 "cannot be used with",
             ),
             ("add a --download 1M", "whom is the rule about?"),

@@ -140,6 +140,25 @@ fn a_priority_takes_the_place_of_rates() {
 }
 
 #[test]
+fn a_priority_stands_beside_rates() {
+    let line = "chadthrottle limit --program rclone --priority background --upload 1M";
+    let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
+        panic!("limit")
+    };
+    let [rule] = &limit.rules().unwrap()[..] else {
+        panic!()
+    };
+    let upload = Some("1M".parse().unwrap());
+    let ceiling = Limits {
+        download: None,
+        upload,
+    };
+    assert_eq!(rule.asked(), ceiling);
+    assert_eq!((rule.limits, rule.ceiling), (Limits::default(), ceiling));
+    assert!(rule.is_background());
+}
+
+#[test]
 fn users_of_a_limit_must_exist() {
     let line = "chadthrottle limit --user nobody-has-this-name --block";
     let Some(Action::Limit(limit)) = parse(line).unwrap().action else {
@@ -194,8 +213,12 @@ fn what_is_wrong_is_said() {
             "contradict each other",
         ),
         (
-            "chadthrottle limit --pid 7 --priority background --download 1M",
+            "chadthrottle limit --pid 7 --priority background --block",
             "cannot be used with",
+        ),
+        (
+            "chadthrottle limit --pid 7 --priority background --download 0",
+            "would leave it nothing",
         ),
         (
             "chadthrottle run --priority normal -- true",

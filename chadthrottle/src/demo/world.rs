@@ -173,7 +173,13 @@ impl World {
                 .max(TRICKLE);
             Some(Rate::from_bytes_per_second(left))
         });
-        self.rules.set_background(left);
+        self.rules.set_background(|active| {
+            let ceiling = active.rule.ceiling;
+            Limits::of(|direction| {
+                let rates = [*left.get(direction), *ceiling.get(direction)];
+                rates.into_iter().flatten().min()
+            })
+        });
         self.snapshot.link = Some(Link {
             device: "eth0".into(),
             directions: PerDirection::of(|direction| LinkDirection {

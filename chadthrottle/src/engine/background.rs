@@ -11,7 +11,7 @@ use chadthrottle_common::{
     traffic::{Direction, LOOPBACK},
 };
 
-use super::{Engine, uplinks::Uplinks};
+use super::{Engine, cells::LimitCell, uplinks::Uplinks};
 use crate::{
     kernel::DeviceTraffic,
     model::{
@@ -20,7 +20,10 @@ use crate::{
         limit::LimitId,
         link::LinkSpeed,
     },
-    priority::capacity::{Capacity, Traffic},
+    priority::{
+        capacity::{Capacity, Traffic},
+        sharing::{Part, share},
+    },
     rate::Rate,
 };
 
@@ -57,8 +60,27 @@ pub struct Background {
     moved: HashMap<u32, u64>,
     /// What somebody said of the link.
     said: LinkSpeed,
-    /// How many packets the limit itself had dropped or marked, and when it did last.
-    enforced: PerDirection<(u64, Option<Duration>)>,
+    own_losses: OwnLosses,
+    /// When it was tended last.
+    tended: Option<Duration>,
+}
+
+/// How many packets the limit itself had dropped or marked, and when it did last.
+#[derive(Default)]
+struct OwnLosses(PerDirection<(u64, Option<Duration>)>);
+
+impl OwnLosses {
+    /// Whether there were some lately: what is lost then tells nothing of the link.
+    fn are_recent(&mut self, now: Duration, enforced: PerDirection<u64>) -> PerDirection<bool> {
+        PerDirection::of(|direction| {
+            let (before, last) = self.0.get_mut(direction);
+            let enforced = *enforced.get(direction);
+            if std::mem::replace(before, enforced) != enforced {
+                *last = Some(now);
+            }
+            last.is_some_and(|last| now < last + OWN_LOSSES)
+        })
+    }
 }
 
 impl Default for Background {
@@ -71,7 +93,8 @@ impl Default for Background {
             said_blind: false,
             moved: HashMap::new(),
             said: LinkSpeed::default(),
-            enforced: PerDirection::default(),
+            own_losses: OwnLosses::default(),
+            tended: None,
         }
     }
 }
@@ -97,18 +120,6 @@ impl Background {
         if let Some(link) = &mut self.link {
             link.believe(now, said);
         }
-    }
-
-    /// Whether the limit itself dropped or marked packets lately: what is lost then tells nothing of the link.
-    fn done_lately(&mut self, now: Duration, enforced: PerDirection<u64>) -> PerDirection<bool> {
-        PerDirection::of(|direction| {
-            let (before, last) = self.enforced.get_mut(direction);
-            let enforced = *enforced.get(direction);
-            if std::mem::replace(before, enforced) != enforced {
-                *last = Some(now);
-            }
-            last.is_some_and(|last| now < last + OWN_LOSSES)
-        })
     }
 }
 
@@ -151,7 +162,7 @@ impl Link {
         now: Duration,
         read: DeviceTraffic,
         held: PerDirection<bool>,
-        done: PerDirection<bool>,
+        own_losses: PerDirection<bool>,
         round_trips: &[RoundTrip],
     ) {
         let passed = read.since(&self.read);
@@ -178,7 +189,7 @@ impl Link {
                 Traffic {
                     background: carried,
                     others,
-                    congested: match done.get(direction) {
+                    congested: match own_losses.get(direction) {
                         true => 0,
                         false => *passed.congested.get(direction) as u32,
                     },
@@ -208,39 +219,60 @@ impl Engine {
         self.find_link(now, &round_trips)?;
         let mut held = PerDirection::default();
         let mut enforced = PerDirection::<u64>::default();
+        let elapsed = now.saturating_sub(self.background.tended.replace(now).unwrap_or(now));
         for cell in self.cells.background_mut() {
-            let present = self.kernel.limits.present(&cell.cell)?;
-            *held.get_mut(cell.direction) = !present.delay.is_zero();
-            let cell_did = self.kernel.limits.enforced(&cell.cell)?;
-            *enforced.get_mut(cell.direction) += cell_did.dropped_packets + cell_did.marked_packets;
+            cell.read_use(&self.kernel.limits, elapsed)?;
+            // Who has the rate that was asked for would not have more of a faster link.
+            let is_content = cell.ceiling.is_some_and(|ceiling| cell.rate() >= ceiling);
+            *held.get_mut(cell.direction) |= cell.is_held() && !is_content;
+            let did = cell.enforced;
+            *enforced.get_mut(cell.direction) += did.dropped_packets + did.marked_packets;
         }
-        let Some(link) = &self.background.link else {
+        let Background {
+            link: Some(link),
+            own_losses,
+            ..
+        } = &mut self.background
+        else {
             return Ok(());
         };
         let read = self.kernel.devices.traffic(link.device)?;
         let by_it: Vec<RoundTrip> = (round_trips.into_iter())
             .filter(|trip| trip.device == link.device)
             .collect();
-        let done = self.background.done_lately(now, enforced);
-        let Some(link) = &mut self.background.link else {
-            return Ok(());
-        };
-        link.look(now, read, held, done, &by_it);
-        let mut present = Limits::default();
-        for cell in self.cells.background_mut() {
-            let left = left(link.directions.get(cell.direction), now);
-            let (old, new) = (
-                cell.rate().bytes_per_second() as f64,
-                left.bytes_per_second() as f64,
-            );
-            if (new - old).abs() > old * SAME {
-                cell.set_rate(&mut self.kernel.limits, left)?;
-            }
-            *present.get_mut(cell.direction) = Some(cell.rate());
+        let own_losses = own_losses.are_recent(now, enforced);
+        link.look(now, read, held, own_losses, &by_it);
+        let left = PerDirection::of(|direction| left(link.directions.get(direction), now));
+        for direction in Direction::BOTH {
+            self.give_to_background(direction, *left.get(direction))?;
         }
-        self.rules.set_background(present);
+        let cells = &self.cells;
+        self.rules.set_background(|active| {
+            let cell = |direction| cells.shared(active.id, direction);
+            Limits::of(|direction| cell(direction).map(LimitCell::rate))
+        });
         self.tell_if_blind(now, held);
         self.trace_background(now, held);
+        Ok(())
+    }
+
+    /// Lets the rules about background traffic have this, together.
+    fn give_to_background(&mut self, direction: Direction, left: Rate) -> anyhow::Result<()> {
+        let in_common = self.rules.without_ceiling(direction);
+        let of_it = |cell: &&mut LimitCell| cell.direction == direction;
+        let cells = self.cells.background_mut().filter(of_it);
+        let parts: Vec<Part> = cells
+            .map(|cell| cell.part(if cell.ceiling.is_some() { 1 } else { in_common }))
+            .collect();
+        let shares = share(left.bytes_per_second() as f64, &parts);
+        let cells = self.cells.background_mut().filter(of_it);
+        for (cell, new) in cells.zip(shares) {
+            let old = cell.rate().bytes_per_second() as f64;
+            if (new - old).abs() > old * SAME {
+                let new = Rate::from_bytes_per_second(new as u64);
+                cell.set_rate(&mut self.kernel.limits, new)?;
+            }
+        }
         Ok(())
     }
 

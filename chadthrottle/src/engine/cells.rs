@@ -11,9 +11,12 @@ use crate::{
     kernel::{Cell, LimitCells, Present},
     model::{direction::PerDirection, limit::LimitId},
     policy::active::{ActiveRule, ActiveRules},
-    priority::capacity::Capacity,
+    priority::{capacity::Capacity, sharing::Part},
     rate::{Bytes, Rate},
 };
+
+/// What passed is told for so long, in seconds.
+const LATELY: f64 = 0.2;
 
 /// A cell in use, and what was last read of it.
 pub struct LimitCell {
@@ -25,6 +28,11 @@ pub struct LimitCell {
     pub direction: Direction,
     /// What it lets through.
     rate: Rate,
+    /// Of background traffic: what it lets through at the most.
+    pub ceiling: Option<Rate>,
+    /// Of background traffic: what passed lately, in bytes a second, and [`Present::worked`] until then.
+    used: f64,
+    worked: Duration,
     /// What it has done.
     pub enforced: Enforced,
     /// What it does now.
@@ -48,6 +56,9 @@ impl LimitCell {
             limit,
             direction,
             rate,
+            ceiling: None,
+            used: 0.0,
+            worked: Duration::ZERO,
             enforced: Enforced::default(),
             present: Present::default(),
         })
@@ -65,6 +76,34 @@ impl LimitCell {
             limit: LimitId(0),
             direction,
             rate,
+            ceiling: None,
+            used: 0.0,
+            worked: Duration::ZERO,
+            enforced: Enforced::default(),
+            present: Present::default(),
+        })
+    }
+
+    /// A cell of a background rule that has a rate besides.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::kernel::CeilingsExhausted`], or the kernel's.
+    fn below_ceiling(
+        cells: &mut LimitCells,
+        limit: LimitId,
+        direction: Direction,
+        ceiling: Rate,
+    ) -> anyhow::Result<Self> {
+        let rate = Capacity::FIRST.min(ceiling);
+        Ok(Self {
+            cell: cells.ceiling(direction, rate)?,
+            limit,
+            direction,
+            rate,
+            ceiling: Some(ceiling),
+            used: 0.0,
+            worked: Duration::ZERO,
             enforced: Enforced::default(),
             present: Present::default(),
         })
@@ -88,6 +127,23 @@ impl LimitCell {
         Ok(())
     }
 
+    /// Of background traffic: its part of what all of that has, if it is of so many rules.
+    pub fn part(&self, rules: usize) -> Part {
+        Part {
+            weight: rules as f64,
+            ceiling: self
+                .ceiling
+                .map_or(f64::INFINITY, |rate| rate.bytes_per_second() as f64),
+            used: self.used,
+            held: self.is_held(),
+        }
+    }
+
+    /// Whether there was more than it let through.
+    pub fn is_held(&self) -> bool {
+        !self.present.delay.is_zero()
+    }
+
     /// Begins anew, as if it had let nothing through yet.
     ///
     /// # Errors
@@ -105,6 +161,23 @@ impl LimitCell {
     pub fn read(&mut self, cells: &LimitCells) -> anyhow::Result<()> {
         self.enforced = cells.enforced(&self.cell)?;
         self.present = cells.present(&self.cell)?;
+        Ok(())
+    }
+
+    /// Reads what it did, and what passed since that was done `elapsed` ago.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn read_use(&mut self, cells: &LimitCells, elapsed: Duration) -> anyhow::Result<()> {
+        self.read(cells)?;
+        let before = std::mem::replace(&mut self.worked, self.present.worked);
+        let worked = self.worked.saturating_sub(before).as_secs_f64();
+        let elapsed = elapsed.as_secs_f64();
+        if elapsed > 0.0 {
+            let now = worked * self.rate.bytes_per_second() as f64 / elapsed;
+            self.used += (now - self.used) * (elapsed / LATELY).min(1.0);
+        }
         Ok(())
     }
 }
@@ -165,15 +238,21 @@ pub struct RuleCells {
 impl RuleCells {
     /// The cell that a rule's processes share in a direction.
     pub fn shared(&self, id: LimitId, direction: Direction) -> Option<&LimitCell> {
-        if self.about_background.contains(&id) {
-            return find(&self.background, direction);
+        let own = self.of_rules.get(&id).map(|own| own.shared.as_slice());
+        let own = own.unwrap_or_default();
+        match self.about_background.contains(&id) {
+            true => {
+                find_of(own, direction, true).or_else(|| find_of(&self.background, direction, true))
+            }
+            false => find_of(own, direction, false),
         }
-        find(&self.of_rules.get(&id)?.shared, direction)
     }
 
-    /// The cells of all background traffic, to be changed.
+    /// The cells of background traffic, to be changed.
     pub fn background_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
-        self.background.iter_mut()
+        let own = self.of_rules.values_mut().flat_map(|own| &mut own.shared);
+        let own = own.filter(|cell| cell.cell.is_background());
+        self.background.iter_mut().chain(own)
     }
 
     /// The cell with which new processes of a rule begin.
@@ -224,7 +303,8 @@ impl RuleCells {
     pub fn done(&self, id: LimitId) -> Done {
         let mut done = Done::default();
         if self.about_background.contains(&id) {
-            self.background.iter().for_each(|cell| done.add(cell));
+            let cells = Direction::BOTH.map(|direction| self.shared(id, direction));
+            cells.into_iter().flatten().for_each(|cell| done.add(cell));
         } else if let Some(cells) = self.of_rules.get(&id) {
             done = cells.before;
             let all = cells.shared.iter().chain(&cells.newcomers);
@@ -248,11 +328,11 @@ impl RuleCells {
     pub fn allocate(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
         if active.rule.is_background() {
             self.about_background.insert(active.id);
-            return self.allocate_background(cells);
+            return self.allocate_background(active, cells);
         }
         let own = self.of_rules.entry(active.id).or_default();
         for (direction, rate) in wanted(active) {
-            if find(&own.shared, direction).is_none() {
+            if find_of(&own.shared, direction, false).is_none() {
                 let cell = LimitCell::allocate(cells, active.id, direction, rate)?;
                 own.shared.push(cell);
             }
@@ -260,17 +340,30 @@ impl RuleCells {
         Ok(())
     }
 
-    fn allocate_background(&mut self, cells: &mut LimitCells) -> anyhow::Result<()> {
+    fn allocate_background(
+        &mut self,
+        active: &ActiveRule,
+        cells: &mut LimitCells,
+    ) -> anyhow::Result<()> {
         for direction in Direction::BOTH {
-            if find(&self.background, direction).is_none() {
-                self.background
-                    .push(LimitCell::of_background(cells, direction)?);
+            let Some(ceiling) = *active.rule.ceiling.get(direction) else {
+                if find(&self.background, direction).is_none() {
+                    self.background
+                        .push(LimitCell::of_background(cells, direction)?);
+                }
+                continue;
+            };
+            let own = &mut self.of_rules.entry(active.id).or_default().shared;
+            if find_of(own, direction, true).is_none() {
+                let cell = LimitCell::below_ceiling(cells, active.id, direction, ceiling)?;
+                own.push(cell);
             }
         }
         Ok(())
     }
 
-    /// Brings the cells of a rule to its rates. Those of background traffic have their own.
+    /// Brings the cells of a rule to its rates. Those of background traffic have what is found out; what it is at the
+    /// most is as asked for.
     ///
     /// # Errors
     ///
@@ -278,7 +371,9 @@ impl RuleCells {
     pub fn set_rates(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
         let shared = self.of_rules.get_mut(&active.id).map(|own| &mut own.shared);
         for cell in shared.into_iter().flatten() {
-            if let Some(rate) = *active.rule.limits.get(cell.direction) {
+            if cell.cell.is_background() {
+                cell.ceiling = *active.rule.ceiling.get(cell.direction);
+            } else if let Some(rate) = *active.rule.limits.get(cell.direction) {
                 cell.set_rate(cells, rate)?;
             }
         }
@@ -294,16 +389,28 @@ impl RuleCells {
                 .is_some_and(|active| active.rule.is_background())
         };
         self.about_background.retain(|id| background(*id));
-        if self.about_background.is_empty() {
-            surplus.append(&mut self.background);
-        }
+        let in_common = |cell: &LimitCell| rules.without_ceiling(cell.direction) > 0;
+        surplus.extend(self.background.extract_if(.., |cell| !in_common(cell)));
         self.of_rules.retain(|id, own| {
-            let Some(active) = rules.get(*id).filter(|active| !active.rule.is_background()) else {
+            let Some(active) = rules.get(*id) else {
                 surplus.append(&mut own.shared);
                 surplus.append(&mut own.newcomers);
                 return false;
             };
-            let needed = |cell: &LimitCell| wanted(active).any(|(d, _)| d == cell.direction);
+            if active.rule.is_background() {
+                surplus.append(&mut own.newcomers);
+            }
+            let needed = |cell: &LimitCell| {
+                let direction = cell.direction;
+                match active.rule.is_background() {
+                    true => {
+                        cell.cell.is_background() && active.rule.ceiling.get(direction).is_some()
+                    }
+                    false => {
+                        !cell.cell.is_background() && wanted(active).any(|(d, _)| d == direction)
+                    }
+                }
+            };
             for cell in own.shared.extract_if(.., |cell| !needed(cell)) {
                 own.before.take_over(&cell);
                 surplus.push(cell);
@@ -318,6 +425,13 @@ impl RuleCells {
 fn wanted(active: &ActiveRule) -> impl Iterator<Item = (Direction, Rate)> {
     let directions = Direction::BOTH.into_iter().filter(|_| !active.is_each());
     directions.filter_map(|direction| Some((direction, (*active.rule.limits.get(direction))?)))
+}
+
+/// Of a rule that was in the background and is not any more, or the other way round, there are both for a moment.
+fn find_of(cells: &[LimitCell], direction: Direction, background: bool) -> Option<&LimitCell> {
+    let is_meant =
+        |cell: &&LimitCell| cell.direction == direction && cell.cell.is_background() == background;
+    cells.iter().find(is_meant)
 }
 
 fn find(cells: &[LimitCell], direction: Direction) -> Option<&LimitCell> {

@@ -4,7 +4,7 @@ use std::{mem, time::SystemTime};
 
 use super::Engine;
 use crate::{
-    kernel::{CellsExhausted, SlotsExhausted},
+    kernel::{CeilingsExhausted, CellsExhausted, SlotsExhausted},
     model::{
         command::{Command, CommandError},
         limit::LimitId,
@@ -169,7 +169,7 @@ impl Engine {
 fn kernel_error(error: anyhow::Error) -> CommandError {
     if error.is::<SlotsExhausted>() {
         CommandError::Exhausted(format!("{error}; end some and try again"))
-    } else if error.is::<CellsExhausted>() {
+    } else if error.is::<CellsExhausted>() || error.is::<CeilingsExhausted>() {
         CommandError::Exhausted(format!("{error}; remove some and try again"))
     } else {
         CommandError::Kernel(format!("{error:#}"))
@@ -177,13 +177,16 @@ fn kernel_error(error: anyhow::Error) -> CommandError {
 }
 
 fn described(rule: &Rule) -> String {
-    if rule.is_background() {
+    if rule.is_background() && rule.ceiling.is_unlimited() {
         return "has what others leave".to_owned();
     }
-    let limits = rule.limits;
+    let (limits, most) = match rule.is_background() {
+        true => (rule.ceiling, "has what others leave, at most "),
+        false => (rule.limits, ""),
+    };
     let shown = |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
     format!(
-        "download {}, upload {}",
+        "{most}download {}, upload {}",
         shown(limits.download),
         shown(limits.upload)
     )

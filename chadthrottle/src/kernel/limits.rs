@@ -10,7 +10,10 @@ use aya::{
 use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
     landing,
-    limit::{Enforced, FIRST_BACKGROUND, FIRST_FREE, Limit, Paced, is_background, more_paced},
+    limit::{
+        Enforced, FIRST_BACKGROUND, FIRST_CEILING, FIRST_FREE, Limit, MAX_CEILINGS, Paced,
+        is_background, more_paced,
+    },
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_MORE_PACED, MAP_PACED},
     traffic::Direction,
 };
@@ -150,6 +153,11 @@ impl Cell {
     pub(super) const fn index(&self) -> u32 {
         self.index
     }
+
+    /// Whether it is of background traffic.
+    pub const fn is_background(&self) -> bool {
+        is_background(self.index)
+    }
 }
 
 /// What a limit does now.
@@ -159,12 +167,22 @@ pub struct Present {
     pub delay: Duration,
     /// Whether what was in flight when it came is, or was just, let in.
     pub settling: bool,
+    /// The time that all it let through takes at its rate; from 0 again when it begins anew.
+    pub worked: Duration,
 }
 
 /// No cell is free.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} limits are in force, which is the most there can be on this machine")]
 pub struct CellsExhausted(u32);
+
+/// No cell of background traffic is free.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{MAX_CEILINGS} rates of background traffic are in force, counting each direction, which is the most there can be: \
+     leave out the rate, or end another one"
+)]
+pub struct CeilingsExhausted;
 
 /// The limit cells and what was enforced.
 pub struct LimitCells {
@@ -178,6 +196,8 @@ pub struct LimitCells {
     more: HashMap<u32, Vec<u64>>,
     /// Cells that are nobody's, the next one last.
     free: Vec<u32>,
+    /// The same of background traffic.
+    free_ceilings: Vec<u32>,
 }
 
 impl LimitCells {
@@ -191,6 +211,7 @@ impl LimitCells {
             more_paced: super::take_map(ebpf, MAP_MORE_PACED)?,
             more: HashMap::new(),
             free: (FIRST_FREE..count).rev().collect(),
+            free_ceilings: (FIRST_CEILING..FIRST_FREE).rev().collect(),
         })
     }
 
@@ -200,7 +221,10 @@ impl LimitCells {
     ///
     /// [`CellsExhausted`], or the kernel's.
     pub fn allocate(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
-        let index = self.free.pop().ok_or(CellsExhausted(self.count - 1))?;
+        let index = self
+            .free
+            .pop()
+            .ok_or(CellsExhausted(self.count - FIRST_FREE))?;
         let cell = self.begin(index, direction, rate);
         if cell.is_err() {
             self.free.push(index);
@@ -218,6 +242,20 @@ impl LimitCells {
         self.begin(FIRST_BACKGROUND + direction.index() as u32, direction, rate)
     }
 
+    /// A cell of background traffic that has a rate besides.
+    ///
+    /// # Errors
+    ///
+    /// [`CeilingsExhausted`], or the kernel's.
+    pub fn ceiling(&mut self, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
+        let index = self.free_ceilings.pop().ok_or(CeilingsExhausted)?;
+        let cell = self.begin(index, direction, rate);
+        if cell.is_err() {
+            self.free_ceilings.push(index);
+        }
+        cell
+    }
+
     fn begin(&mut self, index: u32, direction: Direction, rate: Rate) -> anyhow::Result<Cell> {
         let cell = Cell {
             index,
@@ -232,8 +270,10 @@ impl LimitCells {
 
     /// Takes a cell back that no slot names any more.
     pub fn release(&mut self, cell: Cell) {
-        if !is_background(cell.index) {
-            self.free.push(cell.index);
+        match cell.index {
+            FIRST_FREE.. => self.free.push(cell.index),
+            FIRST_CEILING.. => self.free_ceilings.push(cell.index),
+            _ => {}
         }
     }
 
@@ -383,6 +423,7 @@ impl LimitCells {
             delay: Duration::from_nanos(debt / TICKS_PER_NANOSECOND),
             // A sample tells of the second before.
             settling: limit.landing.since != 0 && landed < landing::LASTS + TICKS_PER_SECOND,
+            worked: Duration::from_nanos(limit.work / TICKS_PER_NANOSECOND),
         })
     }
 

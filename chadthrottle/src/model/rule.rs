@@ -81,6 +81,9 @@ pub struct Rule {
     /// How important its traffic is.
     #[serde(default)]
     pub priority: Priority,
+    /// Of background traffic: however much others leave, it never has more than this.
+    #[serde(default)]
+    pub ceiling: Limits,
     /// How they are shared.
     pub sharing: Sharing,
     /// Whether its traffic is counted even where another rule's limit applies, or none: for quotas.
@@ -96,8 +99,31 @@ impl Rule {
             scope: Scope::All,
             limits,
             priority: Priority::Normal,
+            ceiling: Limits::default(),
             sharing: Sharing::Each,
             metered: false,
+        }
+    }
+
+    /// With these limits, and in the background or not: what it has there is known later.
+    pub fn with(self, limits: Limits, priority: Priority) -> Self {
+        let (limits, ceiling) = match priority {
+            Priority::Background => (Limits::default(), limits),
+            Priority::Normal => (limits, Limits::default()),
+        };
+        Self {
+            limits,
+            ceiling,
+            priority,
+            ..self
+        }
+    }
+
+    /// The limits that somebody asked for.
+    pub fn asked(&self) -> Limits {
+        match self.is_background() {
+            true => self.ceiling,
+            false => self.limits,
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     time::SystemTime,
 };
 
-use chadthrottle_common::newcomer::{MAX_TREES, Trees};
+use chadthrottle_common::{
+    newcomer::{MAX_TREES, Trees},
+    traffic::Direction,
+};
 
 use crate::model::{
     direction::Limits,
@@ -175,13 +178,21 @@ impl ActiveRules {
         self.rules.iter().any(|active| active.rule.is_background())
     }
 
-    /// Background traffic has so much at present.
-    pub fn set_background(&mut self, present: Limits) {
+    /// The rules about background traffic have so much at present.
+    pub fn set_background(&mut self, present: impl Fn(&ActiveRule) -> Limits) {
         let background = self
             .rules
             .iter_mut()
             .filter(|active| active.rule.is_background());
-        background.for_each(|active| active.rule.limits = present);
+        background.for_each(|active| active.rule.limits = present(active));
+    }
+
+    /// How many background rules have no rate besides in a direction.
+    pub fn without_ceiling(&self, direction: Direction) -> usize {
+        let rules = self.rules.iter().map(|active| &active.rule);
+        rules
+            .filter(|rule| rule.is_background() && rule.ceiling.get(direction).is_none())
+            .count()
     }
 
     /// Takes all of them out.

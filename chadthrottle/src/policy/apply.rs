@@ -111,9 +111,11 @@ impl ActiveRules {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use chadthrottle_common::traffic::Direction;
+
     use super::*;
     use crate::{
-        model::{direction::Limits, process::Pid, target::Target},
+        model::{direction::Limits, priority::Priority, process::Pid, target::Target},
         policy::fixtures::{file, limits},
     };
 
@@ -138,9 +140,16 @@ mod tests {
         let [id] = apply(&mut rules, set()).unwrap().set[..] else {
             panic!()
         };
-        rules.set_background(limits(3, 4));
+        rules.set_background(|_| limits(3, 4));
         apply(&mut rules, set()).unwrap();
         assert_eq!(rules.get(id).unwrap().rule.limits, limits(3, 4));
+        // A number besides.
+        let besides =
+            Rule::by_hand(Pid(1), Limits::default()).with(limits(1, 2), Priority::Background);
+        apply(&mut rules, Command::Set(Box::new(besides))).unwrap();
+        let rule = &rules.get(id).unwrap().rule;
+        assert_eq!((rule.limits, rule.ceiling), (limits(3, 4), limits(1, 2)));
+        assert_eq!(rules.without_ceiling(Direction::Upload), 0);
         // A number in its place.
         apply(&mut rules, Command::limit(Pid(1), limits(1, 1))).unwrap();
         let rule = &rules.get(id).unwrap().rule;

@@ -272,7 +272,7 @@ mod tests {
             (Priority::Background, Sharing::Shared)
         );
         assert_eq!((all.limits, local), (Limits::default(), None));
-        rules.set_background(limits(3, 4));
+        rules.set_background(|_| limits(3, 4));
         let [all, _] = shown(&rules, &choice);
         assert_eq!(all.unwrap().limits, limits(3, 4));
     }

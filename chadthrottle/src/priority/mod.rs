@@ -5,6 +5,7 @@ pub mod capacity;
 mod curve;
 pub mod delay;
 mod history;
+pub mod sharing;
 
 #[cfg(test)]
 mod simulation;

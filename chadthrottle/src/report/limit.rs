@@ -76,7 +76,7 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         .await
         .context("nothing was limited")?;
     let first = rules.first();
-    let limit = first.map(|rule| rule.limits).unwrap_or_default();
+    let limit = first.map(Rule::asked).unwrap_or_default();
     let priority = first.map(|rule| rule.priority).unwrap_or_default();
     let applied = Event::Applied {
         time: super::timestamp(SystemTime::now()),
@@ -85,7 +85,13 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         limit,
     };
     let words = match priority {
-        Priority::Background => "in the background: has what others leave of the link".to_owned(),
+        Priority::Background if limit.is_unlimited() => {
+            "in the background: has what others leave of the link".to_owned()
+        }
+        Priority::Background => {
+            let most = describe(limit, Priority::Normal);
+            format!("in the background: has what others leave of the link, at most {most}")
+        }
         Priority::Normal => format!("limited to {}", describe(limit, priority)),
     };
     let words = format!("{words}; Ctrl-C to end");

@@ -138,6 +138,8 @@ pub struct RuleRecord<'a> {
     #[serde(flatten)]
     limits: Limits,
     priority: Priority,
+    /// Of background traffic: what was asked for besides.
+    ceiling: Limits,
     traffic: Scope,
     sharing: Sharing,
     since: String,
@@ -154,6 +156,7 @@ impl<'a> From<&'a LimitRow> for RuleRecord<'a> {
             target: row.rule.target.to_string(),
             limits: row.rule.limits,
             priority: row.rule.priority,
+            ceiling: row.rule.ceiling,
             traffic: row.rule.scope,
             sharing: row.rule.sharing,
             since: super::timestamp(row.since),
@@ -249,11 +252,16 @@ impl<'a> From<&'a Row> for GroupRecord<'a> {
     }
 }
 
-/// Limits in a few words. Those of background traffic are never the same for long.
+/// What was asked for in a few words.
 pub fn describe(limits: Limits, priority: Priority) -> String {
-    if priority == Priority::Background {
-        return priority.to_string();
+    match priority {
+        Priority::Background if limits.is_unlimited() => priority.to_string(),
+        Priority::Background => format!("{priority}, at most {}", rates(limits)),
+        Priority::Normal => rates(limits),
     }
+}
+
+fn rates(limits: Limits) -> String {
     let one = |word: &str, rate: Option<Rate>| match rate {
         None => None,
         Some(Rate::ZERO) => Some(format!("{word} blocked")),

@@ -14,8 +14,8 @@ use crate::{
         rows::{Row, Sort, Subject, View, limit_of, rows},
     },
     model::{
-        connections::Ports, handle::EngineHandle, process::ProcessKey, snapshot::Snapshot,
-        uplink::Devices,
+        connections::Ports, handle::EngineHandle, priority::Priority, process::ProcessKey,
+        snapshot::Snapshot, uplink::Devices,
     },
     process::sockets,
 };
@@ -136,8 +136,10 @@ fn cell(column: Column, row: &Row, snapshot: &Snapshot) -> String {
         (Total(direction), _) => row.bytes.get(direction).to_string(),
         (Limit, Subject::Process(_)) => {
             let limit = lead.and_then(limit_of);
-            let words = limit.map_or("-".to_owned(), |limit| {
-                describe(limit.limits, limit.priority)
+            let words = limit.map_or("-".to_owned(), |limit| match limit.priority {
+                // What it has now is never the same for long.
+                Priority::Background => limit.priority.to_string(),
+                Priority::Normal => describe(limit.limits, limit.priority),
             });
             let ended = lead.is_some_and(|lead| lead.ended);
             format!("{words}{}", if ended { " (ended)" } else { "" })

@@ -116,14 +116,13 @@ pub fn plan(
             && let Some(target) = target
         {
             let (limits, priority) = limits(rule, quota.as_ref());
+            let by_hand = Rule::by_hand(target, Limits::default());
             plan.rules.push(Rule {
                 origin: Origin::File(Arc::clone(&rule.name)),
-                target,
                 scope: rule.scope,
-                limits,
-                priority,
                 sharing: rule.sharing,
                 metered: quota.is_some(),
+                ..by_hand.with(limits, priority)
             });
         }
         plan.standings.push(Standing {
@@ -272,12 +271,13 @@ mod tests {
     fn a_quota_that_is_up_sends_to_the_background() {
         let file = read(TEXT).unwrap();
         let now: Zoned = "2026-11-22T01:30[UTC]".parse().unwrap();
-        let priority = |ledger: &Ledger| {
+        let mirror = |ledger: &Ledger| {
             let plan = plan(&file, ledger, &SystemUsers, &BTreeSet::new(), &now);
             let mut rules = plan.rules.into_iter();
             let mirror = Origin::File("mirror".into());
-            rules.find(|rule| rule.origin == mirror).unwrap().priority
+            rules.find(|rule| rule.origin == mirror).unwrap()
         };
+        let priority = |ledger: &Ledger| mirror(ledger).priority;
         let mut ledger = Ledger::default();
         assert_eq!(priority(&ledger), Priority::Normal);
         let moved = PerDirection {

@@ -238,8 +238,8 @@ impl FileRule {
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         check_name(&self.name).map_err(|error| ("name", error))?;
         let is_background = self.priority == Priority::Background;
-        if is_background && !self.limits.is_unlimited() {
-            let what = "background traffic has what others leave, and no rate besides; leave out one of the two";
+        if is_background && self.limits.is_blocked() {
+            let what = "background traffic has what others leave, and what is blocked has nothing; leave out one of the two";
             return Err(("priority", what.to_owned()));
         }
         let does_nothing = self.limits.is_unlimited() && !is_background;

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     model::{
         limit::LimitRow,
+        priority::Priority,
         rule::{Origin, Scope, Sharing},
     },
     rate::{Rate, Units},
@@ -25,7 +26,7 @@ use crate::{
         Phase,
         reach::Reach,
         state::{LimitsPane, State},
-        text::{age, may},
+        text::{age, may, terms},
     },
 };
 
@@ -244,6 +245,14 @@ pub fn in_full(state: &State, limit: &LimitRow, theme: &Theme) -> (String, Style
         limit.rule.priority,
         state.preferences.units,
     );
+    let most = match limit.rule.ceiling.is_unlimited() {
+        true => String::new(),
+        false => {
+            let units = state.preferences.units;
+            let ceiling = terms(&limit.rule.ceiling, Priority::Normal, units);
+            format!(", limited{ceiling} in any case")
+        }
+    };
     let how = limit.effect.manner();
-    (format!(" {whom} {may} · {how}"), theme.faint)
+    (format!(" {whom} {may}{most} · {how}"), theme.faint)
 }

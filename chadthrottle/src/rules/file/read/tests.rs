@@ -34,6 +34,7 @@ fn a_file_is_read() {
             name = "mirror"
             program = "rclone"
             priority = "background"
+            upload = "1M"
 
             [metrics]
             listen = "127.0.0.1:9184"
@@ -56,6 +57,7 @@ fn a_file_is_read() {
         panic!("{file:?}")
     };
     assert_eq!(mirror.priority, Priority::Background);
+    assert_eq!(mirror.limits.upload, Some("1M".parse().unwrap()));
     assert_eq!(backup.priority, Priority::Normal);
     assert_eq!(backup.limits.upload, Some("1M".parse().unwrap()));
     assert_eq!(
@@ -105,8 +107,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "4:12: 'priority' can't be 'backgruond'; did you mean 'background'?",
         ),
         (
-            rule("upload = \"1M\"\npriority = \"background\""),
-            "5:12: background traffic has what others leave, and no rate besides; leave out one of the two",
+            rule("upload = 0\npriority = \"background\""),
+            "5:12: background traffic has what others leave, and what is blocked has nothing; leave out one of the two",
         ),
         (
             rule("download = true"),
