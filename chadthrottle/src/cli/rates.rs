@@ -101,11 +101,6 @@ impl RateArgs {
         Ok(limits)
     }
 
-    /// Whether it says how much of a direction is let through.
-    pub fn gives_limits(&self) -> bool {
-        self.download.is_some() || self.upload.is_some() || self.block.is_some()
-    }
-
     /// What of it makes no sense for a limit that is set by hand.
     ///
     /// # Errors

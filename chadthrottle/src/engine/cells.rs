@@ -51,8 +51,14 @@ impl LimitCell {
         direction: Direction,
         rate: Rate,
     ) -> anyhow::Result<Self> {
-        Ok(Self {
-            cell: cells.allocate(direction, rate)?,
+        let cell = cells.allocate(direction, rate)?;
+        Ok(Self::new(cell, limit, direction, rate))
+    }
+
+    /// One that has done nothing yet.
+    fn new(cell: Cell, limit: LimitId, direction: Direction, rate: Rate) -> Self {
+        Self {
+            cell,
             limit,
             direction,
             rate,
@@ -61,7 +67,7 @@ impl LimitCell {
             worked: Duration::ZERO,
             enforced: Enforced::default(),
             present: Present::default(),
-        })
+        }
     }
 
     /// A cell of all background traffic, of no rule in particular. It begins with a rate that is soon another.
@@ -71,17 +77,8 @@ impl LimitCell {
     /// The kernel's.
     pub fn of_background(cells: &mut LimitCells, direction: Direction) -> anyhow::Result<Self> {
         let rate = Capacity::FIRST;
-        Ok(Self {
-            cell: cells.background(direction, rate)?,
-            limit: LimitId(0),
-            direction,
-            rate,
-            ceiling: None,
-            used: 0.0,
-            worked: Duration::ZERO,
-            enforced: Enforced::default(),
-            present: Present::default(),
-        })
+        let cell = cells.background(direction, rate)?;
+        Ok(Self::new(cell, LimitId(0), direction, rate))
     }
 
     /// A cell of a background rule that has a rate besides.
@@ -96,16 +93,10 @@ impl LimitCell {
         ceiling: Rate,
     ) -> anyhow::Result<Self> {
         let rate = Capacity::FIRST.min(ceiling);
+        let cell = cells.ceiling(direction, rate)?;
         Ok(Self {
-            cell: cells.ceiling(direction, rate)?,
-            limit,
-            direction,
-            rate,
             ceiling: Some(ceiling),
-            used: 0.0,
-            worked: Duration::ZERO,
-            enforced: Enforced::default(),
-            present: Present::default(),
+            ..Self::new(cell, limit, direction, rate)
         })
     }
 

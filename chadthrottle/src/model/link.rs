@@ -1,6 +1,6 @@
 //! The link by which background traffic goes, and what has been found out about it.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,19 +125,6 @@ impl FromStr for LinkSpeed {
             download: Some(Self::checked(download)?),
             upload: Some(Self::checked(upload)?),
         }))
-    }
-}
-
-impl fmt::Display for LinkSpeed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said =
-            |speed: Option<Rate>| speed.map_or_else(|| "?".to_owned(), |speed| speed.to_string());
-        write!(
-            f,
-            "{} down, {} up",
-            said(self.0.download),
-            said(self.0.upload)
-        )
     }
 }
 

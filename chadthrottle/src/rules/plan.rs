@@ -271,13 +271,12 @@ mod tests {
     fn a_quota_that_is_up_sends_to_the_background() {
         let file = read(TEXT).unwrap();
         let now: Zoned = "2026-11-22T01:30[UTC]".parse().unwrap();
-        let mirror = |ledger: &Ledger| {
+        let priority = |ledger: &Ledger| {
             let plan = plan(&file, ledger, &SystemUsers, &BTreeSet::new(), &now);
             let mut rules = plan.rules.into_iter();
             let mirror = Origin::File("mirror".into());
-            rules.find(|rule| rule.origin == mirror).unwrap()
+            rules.find(|rule| rule.origin == mirror).unwrap().priority
         };
-        let priority = |ledger: &Ledger| mirror(ledger).priority;
         let mut ledger = Ledger::default();
         assert_eq!(priority(&ledger), Priority::Normal);
         let moved = PerDirection {
