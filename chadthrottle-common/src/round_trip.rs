@@ -174,7 +174,7 @@ pub struct RoundTrip {
     pub flow: u64,
     /// How long it took, in nanoseconds.
     pub nanoseconds: u64,
-    /// The interface index of the device by which the answer came.
+    /// The device by which the answer came, as [`crate::traffic::device_entry`] tells.
     pub device: u32,
     /// Nothing.
     pub reserved: u32,

@@ -59,8 +59,11 @@ pub struct SlotState {
     pub metered: u32,
     /// By [`Direction`] and [`TrafficClass`]: index into the limits, 0 for unlimited.
     pub limits: [[u32; 2]; 2],
+    /// The number of the network namespace that the owner is in, 0 for the program's own; see
+    /// [`crate::traffic::device_entry`]. It is user space that finds it out.
+    pub namespace: u32,
 }
-map_value!(SlotState, 24);
+map_value!(SlotState, 28);
 
 impl SlotState {
     /// Whether the throttle pair has nothing to do for packets of this direction.

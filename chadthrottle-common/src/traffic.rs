@@ -84,11 +84,30 @@ impl Traffic {
 /// The interface index of the loopback device in every network namespace (`LOOPBACK_IFINDEX` of the kernel).
 pub const LOOPBACK: u32 = 1;
 
-/// So many devices are counted by their interface index; of those behind, nobody can say who used them.
+/// So many devices of the program's own network namespace are counted by their interface index; of those behind, nobody
+/// can say who used them.
 pub const MAX_DEVICES: u32 = 4096;
 
-/// What sockets sent and received by devices with an interface index on one CPU, in every network namespace that has
-/// such: bytes on the wire as in [`Traffic::wire`], by [`Direction`].
+/// So many other network namespaces are told apart; those that come when all numbers are taken have the last one
+/// together.
+pub const MAX_NAMESPACES: u32 = 256;
+
+/// Where it is counted what a device carries: by its interface index in the program's own network namespace, which has
+/// number 0, and what is carried in another one by all its devices together. A number tells nothing there: a container
+/// has its own, and often they are those that the machine has. There is no entry for a device behind [`MAX_DEVICES`].
+#[inline(always)]
+pub const fn device_entry(namespace: u32, device: u32) -> u32 {
+    if namespace != 0 && device != LOOPBACK {
+        MAX_DEVICES + namespace
+    } else if device < MAX_DEVICES {
+        device
+    } else {
+        u32::MAX
+    }
+}
+
+/// What sockets sent and received by a device, see [`device_entry`], on one CPU: bytes on the wire as in
+/// [`Traffic::wire`], by [`Direction`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceBytes {
@@ -161,6 +180,17 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_of_other_namespaces_are_not_taken_for_those_with_their_numbers() {
+        assert_eq!(device_entry(0, 2), 2);
+        assert_eq!(device_entry(7, LOOPBACK), LOOPBACK);
+        assert_ne!(device_entry(7, 2), device_entry(8, 2));
+        assert_eq!(device_entry(0, MAX_DEVICES + 7), u32::MAX);
+        // The first number is 1, and the last entry that of the last number.
+        assert!(device_entry(1, 2) >= MAX_DEVICES);
+        assert!(device_entry(MAX_NAMESPACES - 1, 2) < MAX_DEVICES + MAX_NAMESPACES);
+    }
 
     #[test]
     fn what_passed_is_what_was_seen_less_what_was_dropped() {

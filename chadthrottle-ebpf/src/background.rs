@@ -7,8 +7,7 @@ use aya_ebpf::{
 use chadthrottle_common::{
     limit::{self, Limit},
     round_trip::{Probe, RoundTrip},
-    tag::SlotState,
-    traffic::{DeviceBytes, Direction, LOOPBACK},
+    traffic::{DeviceBytes, Direction, LOOPBACK, device_entry},
     window::Control,
 };
 
@@ -41,9 +40,11 @@ pub fn leaves(ctx: &SkBuffContext, slot: u32) {
     unsafe { background_left(ctx.skb.skb, slot) };
 }
 
+/// The device that the packet is counted by, if its slot has background traffic.
 #[inline(always)]
-fn has_background(slot: u32) -> bool {
-    SLOTS.get(slot).is_some_and(SlotState::has_background)
+fn device_of_background(ctx: &SkBuffContext, slot: u32) -> Option<u32> {
+    let state = SLOTS.get(slot).filter(|state| state.has_background())?;
+    Some(device_entry(state.namespace, device(ctx)))
 }
 
 /// Keeps windows from growing if the limit is that of background traffic; to be asked before they are found.
@@ -94,11 +95,11 @@ unsafe extern "C" fn background_met(
     wire: u64,
     payload: u64,
 ) -> u32 {
-    if !has_background(slot) {
-        return 0;
-    }
     let ctx = &SkBuffContext::new(skb);
-    let Some(bytes) = DEVICES.get_ptr_mut(device(ctx)) else {
+    let Some(device) = device_of_background(ctx, slot) else {
+        return 0;
+    };
+    let Some(bytes) = DEVICES.get_ptr_mut(device) else {
         return 0;
     };
     // SAFETY: the pointer is this CPU's own, existing element. By a variable index the verifier would not let it be
@@ -113,11 +114,13 @@ unsafe extern "C" fn background_met(
             (*bytes).congested[0] = (*bytes).congested[0].wrapping_add(1);
         }
     }
-    answered(ctx, bytes, payload as u32).is_some().into()
+    answered(ctx, bytes, device, payload as u32)
+        .is_some()
+        .into()
 }
 
 #[inline(always)]
-fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, payload: u32) -> Option<()> {
+fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, device: u32, payload: u32) -> Option<()> {
     let socket = socket::of_packet(&ctx.skb)?;
     // SAFETY: a full socket.
     let probe = unsafe { PROBES.get(socket.as_ptr().cast()) }?;
@@ -140,7 +143,7 @@ fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, payload: u32) -> Optio
         // SAFETY: a valid context.
         flow: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         nanoseconds,
-        device: device(ctx),
+        device,
         reserved: 0,
     });
     entry.submit(0);
@@ -155,14 +158,15 @@ fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, payload: u32) -> Optio
 #[unsafe(no_mangle)]
 #[inline(never)]
 unsafe extern "C" fn background_left(skb: *mut __sk_buff, slot: u32) -> u32 {
-    if !has_background(slot) {
-        return 0;
-    }
-    left(&SkBuffContext::new(skb)).is_some().into()
+    let ctx = &SkBuffContext::new(skb);
+    device_of_background(ctx, slot)
+        .and_then(|device| left(ctx, device))
+        .is_some()
+        .into()
 }
 
 #[inline(always)]
-fn left(ctx: &SkBuffContext) -> Option<()> {
+fn left(ctx: &SkBuffContext, device: u32) -> Option<()> {
     let socket = socket::of_packet(&ctx.skb)?;
     let timestamps = packet::timestamps(ctx)?;
     let now = ktime();
@@ -180,7 +184,7 @@ fn left(ctx: &SkBuffContext) -> Option<()> {
         let more = (*probe).sent_again((*tcp).total_retrans);
         if more != 0
             && (*tcp).sacked_out != 0
-            && let Some(bytes) = DEVICES.get_ptr_mut(device(ctx))
+            && let Some(bytes) = DEVICES.get_ptr_mut(device)
         {
             (*bytes).congested[1] = (*bytes).congested[1].wrapping_add(more.into());
         }

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::SkBuffContext;
 use chadthrottle_common::{
     address::TrafficClass,
-    traffic::{Direction, Traffic},
+    traffic::{Direction, Traffic, device_entry},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// Counts a packet. Observers see all that the throttle pair drops, too: user space subtracts it.
 #[inline(always)]
 pub fn packet(ctx: &SkBuffContext, direction: Direction) {
-    let (slot, _) = tag::of_packet(ctx, direction);
+    let (slot, known) = tag::of_packet(ctx, direction);
     let amount = packet::measure(ctx).amount;
     // SAFETY: the context is valid.
     let device = unsafe { (*ctx.skb.skb).ifindex };
@@ -27,7 +27,8 @@ pub fn packet(ctx: &SkBuffContext, direction: Direction) {
             }
         }
     }
-    if let Some(bytes) = DEVICES.get_ptr_mut(device) {
+    let namespace = known.map_or(0, |known| known.state.namespace);
+    if let Some(bytes) = DEVICES.get_ptr_mut(device_entry(namespace, device)) {
         // SAFETY: the same.
         let sum = unsafe { &mut (*bytes).seen[direction.index()] };
         *sum = sum.wrapping_add(amount.wire);

@@ -13,7 +13,7 @@ use chadthrottle_common::{
     round_trip::{Probe, RoundTrip},
     send_window::SendGrant,
     tag::{MAX_CROWDS, MAX_SLOTS, SlotState, SocketTag, Tag},
-    traffic::{Counters, DeviceBytes, MAX_DEVICES},
+    traffic::{Counters, DeviceBytes, MAX_DEVICES, MAX_NAMESPACES},
     window::Grant,
 };
 
@@ -67,9 +67,11 @@ pub static PROCESS_SLOTS: HashMap<u32, Tag, { MAX_SLOTS as usize }> = HashMap::n
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, { MAX_SLOTS as usize }> = PerCpuArray::new();
 
-/// Bound: devices with a low interface index. Those behind are not counted, and user space leaves them out.
+/// Bound: devices with a low interface index, and network namespaces with a number. Devices behind are not counted, and
+/// user space leaves them out.
 #[btf_map]
-pub static DEVICES: PerCpuArray<DeviceBytes, { MAX_DEVICES as usize }> = PerCpuArray::new();
+pub static DEVICES: PerCpuArray<DeviceBytes, { (MAX_DEVICES + MAX_NAMESPACES) as usize }> =
+    PerCpuArray::new();
 
 /// Bound: both directions of every slot.
 #[btf_map]

@@ -131,12 +131,18 @@ fn what_background_traffic_does_on_this_machine_is_let_through() -> TestResult {
     Ok(())
 }
 
-/// UDP tells no round trips: what this machine's others leave of the link is known all the same.
+/// UDP tells no round trips: what this machine's others leave of the link is known all the same. What a container
+/// sends by a device with the same number is none of the link's.
 #[test]
 fn background_datagrams_have_what_is_left_of_a_link_whose_speed_was_said() -> TestResult {
     kernel_test!();
     let lab = Lab::new()?;
     let (group, _limiter) = in_background_with(lab.near(), &["--link", "80mbit/16mbit"])?;
+    let elsewhere = Lab::new()?;
+    let container_sink = Job::udp().listen(elsewhere.far().any_port(Family::V4));
+    let container_sink = elsewhere.far().traffic(container_sink)?;
+    let container = Job::udp().connect(container_sink.address()?).send();
+    let _container = (elsewhere.near()).traffic(container.rate(3_000_000).chunk(1200))?;
     let far = || lab.far().any_port(Family::V4);
     let sink = lab.far().traffic(Job::udp().listen(far()))?;
     let sends = Job::udp().connect(sink.address()?).send().rate(10_000_000);

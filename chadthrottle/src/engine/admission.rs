@@ -217,6 +217,7 @@ impl Engine {
         if self.owners.of_tag(tag).is_none() {
             let owner = self.attribution.owner(tag, pid, kind);
             self.owners.insert(owner);
+            self.find_namespace(tag.slot, pid);
         }
         if let Some(owner) = self.owners.of_slot_mut(tag.slot)
             && owner.tag == tag

@@ -339,7 +339,8 @@ fn set_limits(
         Some(&cell?.cell)
     };
     let metered = enforcement.is_some_and(|limit| !limit.choice.meters.is_empty());
-    kernel.slots.set_limits(owner.tag, cell, metered)
+    let namespace = owner.namespace.number();
+    (kernel.slots).set_limits(owner.tag, namespace, cell, metered)
 }
 
 /// A cgroup's path, or that of the nearest above it that exists.

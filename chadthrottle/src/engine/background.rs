@@ -8,7 +8,7 @@ use std::{
 
 use chadthrottle_common::{
     round_trip::RoundTrip,
-    traffic::{Direction, LOOPBACK},
+    traffic::{Direction, LOOPBACK, MAX_DEVICES, device_entry},
 };
 
 use super::{Engine, cells::LimitCell, uplinks::Uplinks};
@@ -103,7 +103,10 @@ impl Background {
     /// The link by which it goes, if there is any, and what is known of it.
     pub fn link(&self, uplinks: &Uplinks) -> Option<model::link::Link> {
         let (link, now) = (self.link.as_ref()?, self.began.elapsed());
-        let name = uplinks.name(link.device);
+        let name = match is_elsewhere(link.device) {
+            true => Some("another network namespace".into()),
+            false => uplinks.name(link.device),
+        };
         Some(model::link::Link {
             device: name.unwrap_or_else(|| format!("device {}", link.device).into()),
             directions: PerDirection::of(|direction| link.directions.get(direction).state(now)),
@@ -125,9 +128,17 @@ impl Background {
 
 /// The link by which background traffic goes.
 struct Link {
+    /// As [`device_entry`] tells.
     device: u32,
     read: DeviceTraffic,
+    /// What leaves another network namespace leaves the machine by these devices, most likely.
+    uplinks: Vec<u32>,
     directions: PerDirection<Capacity>,
+}
+
+/// Whether these are the devices of another network namespace than this program's.
+fn is_elsewhere(device: u32) -> bool {
+    device >= MAX_DEVICES
 }
 
 /// What background traffic may have now, in bytes of payload.
@@ -142,6 +153,7 @@ impl Link {
         Self {
             device,
             read,
+            uplinks: Vec::new(),
             directions: PerDirection {
                 download: way(),
                 upload: way(),
@@ -236,7 +248,18 @@ impl Engine {
         else {
             return Ok(());
         };
-        let read = self.kernel.devices.traffic(link.device)?;
+        let mut read = self.kernel.devices.traffic(link.device)?;
+        if is_elsewhere(link.device) {
+            let uplinks = self.uplinks.indexes();
+            for uplink in &uplinks {
+                if let Ok(seen) = self.kernel.devices.read(*uplink) {
+                    read.see(seen);
+                }
+            }
+            if link.uplinks != uplinks {
+                (link.uplinks, link.read) = (uplinks, read);
+            }
+        }
         let by_it: Vec<RoundTrip> = (round_trips.into_iter())
             .filter(|trip| trip.device == link.device)
             .collect();
@@ -332,7 +355,9 @@ impl Engine {
         for owner in self.owners.iter() {
             let limited = owner.enforcement.as_ref();
             if limited.is_some_and(|limit| limit.choice.ids().into_iter().any(is_background)) {
-                devices.extend(self.kernel.counters.devices(owner.tag.slot)?);
+                let its = self.kernel.counters.devices(owner.tag.slot)?;
+                let entry = |device| device_entry(owner.namespace.number(), device);
+                devices.extend(its.into_iter().map(entry));
             }
         }
         Ok(devices)

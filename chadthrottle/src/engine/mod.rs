@@ -10,6 +10,7 @@ mod checking;
 mod enforcement;
 mod escapes;
 mod limiting;
+mod namespaces;
 mod networks;
 mod notices;
 mod owners;
@@ -48,6 +49,7 @@ use background::Background;
 use cells::RuleCells;
 use enforcement::Enforcement;
 use escapes::Escapes;
+use namespaces::Namespaces;
 use networks::Networks;
 use notices::Notices;
 use owners::{Owner, Owners};
@@ -101,6 +103,7 @@ struct Engine {
     notices: Notices,
     watching: Watching,
     networks: Networks,
+    namespaces: Namespaces,
     uplinks: Uplinks,
     escapes: Escapes,
     known_addresses: KnownAddresses,
@@ -134,6 +137,7 @@ impl Engine {
             notices: Notices::default(),
             watching: Watching::default(),
             networks: Networks::default(),
+            namespaces: Namespaces::default(),
             uplinks: Uplinks::default(),
             escapes: Escapes::default(),
             known_addresses: KnownAddresses::default(),

@@ -8,7 +8,7 @@ use std::{
 
 use chadthrottle_common::{tag::Tag, traffic::Counters};
 
-use super::enforcement::Enforcement;
+use super::{enforcement::Enforcement, namespaces::Namespace};
 use crate::{
     model::{
         direction::{PerClass, PerDirection},
@@ -37,6 +37,8 @@ pub struct Owner {
     pub changed: bool,
     /// What the kernel let it begin with, until it is seen to.
     pub began: Option<Choice>,
+    /// The network namespace that it was in when it became known.
+    pub namespace: Namespace,
     /// Open inet sockets, when last looked.
     pub connections: u32,
     /// When its descriptors were last looked at.
@@ -66,6 +68,7 @@ impl Owner {
             enforcement: None,
             changed: false,
             began: None,
+            namespace: Namespace::default(),
             connections: 0,
             scanned: None,
             counters: Counters::default(),

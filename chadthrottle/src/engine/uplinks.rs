@@ -8,7 +8,7 @@ use std::{
 
 use chadthrottle_common::traffic::{Direction, LOOPBACK};
 
-use super::Engine;
+use super::{Engine, namespaces::Namespace};
 use crate::{
     kernel::Kernel,
     model::{
@@ -16,10 +16,7 @@ use crate::{
         process::Pid,
         uplink::{Devices, Uplink},
     },
-    process::{
-        links::{Link, Links},
-        network,
-    },
+    process::links::{Link, Links},
     rate::{Bytes, Rate},
 };
 
@@ -96,6 +93,11 @@ impl Uplinks {
     pub fn name(&self, index: u32) -> Option<Arc<str>> {
         let known = self.known.iter().find(|known| known.index == index)?;
         Some(known.uplink.name.clone())
+    }
+
+    /// The interface indexes of those that there are.
+    pub fn indexes(&self) -> Vec<u32> {
+        self.known.iter().map(|known| known.index).collect()
     }
 
     fn sample(&mut self, kernel: &Kernel, interval: Duration) -> io::Result<()> {
@@ -226,24 +228,15 @@ impl Engine {
         self.uplinks.close(interval);
     }
 
-    /// What processes in other network namespaces than this program's moved; of those that have gone, it can't be
-    /// known any more that they weren't.
-    fn moved_elsewhere(&mut self, busy: &[Pid]) -> PerDirection<u64> {
-        let here = network::namespace_number(Pid(std::process::id()));
-        let mut moved = PerDirection::default();
-        for pid in busy {
-            self.attend();
-            let its = network::namespace_number(*pid);
-            if its.is_some() && its == here {
-                continue;
-            }
-            if let Some(owner) = self.owners.of_process(*pid) {
-                moved = PerDirection::of(|direction| {
-                    moved.get(direction) + owner.moved().get(direction)
-                });
-            }
-        }
-        moved
+    /// What processes in other network namespaces than this program's moved; of those that had gone before they were
+    /// looked at, it can't be known that they weren't.
+    fn moved_elsewhere(&self, busy: &[Pid]) -> PerDirection<u64> {
+        let owners = busy.iter().filter_map(|pid| self.owners.of_process(*pid));
+        owners
+            .filter(|owner| owner.namespace != Namespace::Own)
+            .fold(PerDirection::default(), |moved, owner| {
+                PerDirection::of(|direction| moved.get(direction) + owner.moved().get(direction))
+            })
     }
 }
 

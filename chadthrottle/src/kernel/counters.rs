@@ -9,7 +9,7 @@ use aya::{
 };
 use chadthrottle_common::{
     names::{MAP_COUNTERS, MAP_DEVICES},
-    traffic::{Counters, DeviceBytes},
+    traffic::{Counters, DeviceBytes, device_entry},
 };
 
 use crate::model::direction::PerDirection;
@@ -82,6 +82,13 @@ pub struct DeviceTraffic {
 }
 
 impl DeviceTraffic {
+    /// Takes in what sockets moved by another device.
+    pub fn see(&mut self, moved: PerDirection<u64>) {
+        self.seen = PerDirection::of(|direction| {
+            (self.seen.get(direction)).wrapping_add(*moved.get(direction))
+        });
+    }
+
     /// What came since an earlier reading.
     pub fn since(&self, before: &Self) -> Self {
         let difference = |now: &PerDirection<u64>, before: &PerDirection<u64>| {
@@ -107,24 +114,23 @@ impl DeviceMap {
         Ok(Self { map })
     }
 
-    /// The bytes on the wire that sockets moved by devices with an interface index, all CPUs and network namespaces
-    /// together.
+    /// The bytes on the wire that sockets moved by a device of this program's network namespace, all CPUs together.
     ///
     /// # Errors
     ///
     /// The kernel's; the index is not below [`MAX_DEVICES`](chadthrottle_common::traffic::MAX_DEVICES).
     pub fn read(&self, index: u32) -> anyhow::Result<PerDirection<u64>> {
-        Ok(self.traffic(index)?.seen)
+        Ok(self.traffic(device_entry(0, index))?.seen)
     }
 
-    /// The same, and what of it is background traffic.
+    /// The same by the device of an [entry](device_entry), and what of it is background traffic.
     ///
     /// # Errors
     ///
-    /// As [`Self::read`].
-    pub fn traffic(&self, index: u32) -> anyhow::Result<DeviceTraffic> {
+    /// The kernel's; there is no such entry.
+    pub fn traffic(&self, entry: u32) -> anyhow::Result<DeviceTraffic> {
         let values =
-            (self.map.get(&index, 0)).with_context(|| format!("bytes of device {index}"))?;
+            (self.map.get(&entry, 0)).with_context(|| format!("bytes of device {entry}"))?;
         let sum =
             |of: &dyn Fn(&DeviceBytes) -> u64| values.iter().map(of).fold(0, u64::wrapping_add);
         Ok(DeviceTraffic {

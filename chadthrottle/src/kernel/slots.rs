@@ -204,8 +204,23 @@ impl Slots {
         let _ = self.crowds.remove(&kind);
     }
 
+    /// Says in which network namespace an owner is, by number; what it began with stays.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_namespace(&mut self, tag: Tag, namespace: u32) -> anyhow::Result<()> {
+        let slot = || format!("slot {}", tag.slot);
+        let state = self.states.get(&tag.slot, 0).with_context(slot)?;
+        if state.generation != tag.generation || state.namespace == namespace {
+            return Ok(());
+        }
+        let state = SlotState { namespace, ..state };
+        self.states.set(tag.slot, state, 0).with_context(slot)
+    }
+
     /// Writes what the kernel looks at for every packet of a slot: the cell of each direction and
-    /// class, and whether its traffic is told apart by class in any case.
+    /// class, whether its traffic is told apart by class in any case, and the number of its owner's network namespace.
     ///
     /// # Errors
     ///
@@ -213,6 +228,7 @@ impl Slots {
     pub fn set_limits<'a>(
         &mut self,
         tag: Tag,
+        namespace: u32,
         cell: impl Fn(Direction, TrafficClass) -> Option<&'a Cell>,
         metered: bool,
     ) -> anyhow::Result<()> {
@@ -220,6 +236,7 @@ impl Slots {
             generation: tag.generation,
             metered: metered.into(),
             limits: indexes(cell),
+            namespace,
         };
         self.states
             .set(tag.slot, state, 0)
@@ -237,7 +254,7 @@ impl Slots {
             slot: tag.slot,
             generation: tag.generation.wrapping_add(1),
         };
-        self.set_limits(next, |_, _| None, false)?;
+        self.set_limits(next, 0, |_, _| None, false)?;
         Ok(next)
     }
 

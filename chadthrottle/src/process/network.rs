@@ -13,19 +13,22 @@ use std::{
 use super::numbered;
 use crate::model::process::Pid;
 
+/// The number by which the kernel tells a network namespace from the others that there are (`ns_common.inum`).
+pub type NamespaceId = u64;
+
 /// The network namespace of a process, held open, and its number.
 ///
 /// # Errors
 ///
 /// The process has gone.
-pub fn namespace_of(pid: Pid) -> io::Result<(File, u64)> {
+pub fn namespace_of(pid: Pid) -> io::Result<(File, NamespaceId)> {
     let file = File::open(format!("/proc/{pid}/ns/net"))?;
     let number = file.metadata()?.ino();
     Ok((file, number))
 }
 
 /// The number of the network namespace of a process; nothing if the process has gone.
-pub fn namespace_number(pid: Pid) -> Option<u64> {
+pub fn namespace_number(pid: Pid) -> Option<NamespaceId> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
     numbered("net", link.as_os_str().as_bytes())
 }
