@@ -113,6 +113,19 @@ impl Background {
         })
     }
 
+    /// What background traffic may have now of the link, in bytes of payload; if it uses none yet, with what it begins.
+    pub fn left(&self) -> PerDirection<Rate> {
+        let now = self.began.elapsed();
+        PerDirection::of(|direction| match &self.link {
+            Some(link) => left(link.directions.get(direction), now),
+            None => {
+                let mut way = Capacity::new(now);
+                way.believe(now, *self.said.0.get(direction));
+                left(&way, now)
+            }
+        })
+    }
+
     /// Takes somebody's word for how fast the link is, whichever it is.
     pub fn believe(&mut self, said: LinkSpeed) {
         if self.said == said {

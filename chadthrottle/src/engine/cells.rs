@@ -11,7 +11,7 @@ use crate::{
     kernel::{Cell, LimitCells, Present},
     model::{direction::PerDirection, limit::LimitId},
     policy::active::{ActiveRule, ActiveRules},
-    priority::{capacity::Capacity, sharing::Part},
+    priority::sharing::Part,
     rate::{Bytes, Rate},
 };
 
@@ -70,13 +70,16 @@ impl LimitCell {
         }
     }
 
-    /// A cell of all background traffic, of no rule in particular. It begins with a rate that is soon another.
+    /// A cell of all background traffic, of no rule in particular. The rate that it begins with is soon another.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn of_background(cells: &mut LimitCells, direction: Direction) -> anyhow::Result<Self> {
-        let rate = Capacity::FIRST;
+    pub fn of_background(
+        cells: &mut LimitCells,
+        direction: Direction,
+        rate: Rate,
+    ) -> anyhow::Result<Self> {
         let cell = cells.background(direction, rate)?;
         Ok(Self::new(cell, LimitId(0), direction, rate))
     }
@@ -90,9 +93,10 @@ impl LimitCell {
         cells: &mut LimitCells,
         limit: LimitId,
         direction: Direction,
+        left: Rate,
         ceiling: Rate,
     ) -> anyhow::Result<Self> {
-        let rate = Capacity::FIRST.min(ceiling);
+        let rate = left.min(ceiling);
         let cell = cells.ceiling(direction, rate)?;
         Ok(Self {
             ceiling: Some(ceiling),
@@ -311,15 +315,20 @@ impl RuleCells {
         }
     }
 
-    /// Gives a rule the cells that it has none of yet.
+    /// Gives a rule the cells that it has none of yet. Background traffic begins with what is `left` of the link.
     ///
     /// # Errors
     ///
     /// [`crate::kernel::CellsExhausted`], or the kernel's.
-    pub fn allocate(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
+    pub fn allocate(
+        &mut self,
+        active: &ActiveRule,
+        left: PerDirection<Rate>,
+        cells: &mut LimitCells,
+    ) -> anyhow::Result<()> {
         if active.rule.is_background() {
             self.about_background.insert(active.id);
-            return self.allocate_background(active, cells);
+            return self.allocate_background(active, left, cells);
         }
         let own = self.of_rules.entry(active.id).or_default();
         for (direction, rate) in wanted(active) {
@@ -334,19 +343,21 @@ impl RuleCells {
     fn allocate_background(
         &mut self,
         active: &ActiveRule,
+        left: PerDirection<Rate>,
         cells: &mut LimitCells,
     ) -> anyhow::Result<()> {
         for direction in Direction::BOTH {
+            let left = *left.get(direction);
             let Some(ceiling) = *active.rule.ceiling.get(direction) else {
                 if find(&self.background, direction).is_none() {
                     self.background
-                        .push(LimitCell::of_background(cells, direction)?);
+                        .push(LimitCell::of_background(cells, direction, left)?);
                 }
                 continue;
             };
             let own = &mut self.of_rules.entry(active.id).or_default().shared;
             if find_of(own, direction, true).is_none() {
-                let cell = LimitCell::below_ceiling(cells, active.id, direction, ceiling)?;
+                let cell = LimitCell::below_ceiling(cells, active.id, direction, left, ceiling)?;
                 own.push(cell);
             }
         }

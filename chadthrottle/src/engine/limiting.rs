@@ -88,9 +88,10 @@ impl Engine {
 
     /// Gives the rules the cells that they have none of yet.
     fn allocate_cells(&mut self, rules: &ActiveRules) -> anyhow::Result<()> {
+        let left = self.background.left();
         rules.iter().try_for_each(|active| {
             self.attend();
-            self.cells.allocate(active, &mut self.kernel.limits)
+            (self.cells).allocate(active, left, &mut self.kernel.limits)
         })
     }
 
