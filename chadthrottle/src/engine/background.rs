@@ -27,6 +27,9 @@ use crate::{
     rate::Rate,
 };
 
+/// The time between two looks at background traffic while there is any: how soon it yields to others.
+pub(super) const TEND: Duration = Duration::from_millis(20);
+
 /// How often it is found out by which devices background traffic goes.
 const DEVICES_AGAIN: Duration = Duration::from_millis(500);
 
@@ -42,6 +45,11 @@ const OWN_LOSSES: Duration = Duration::from_secs(1);
 
 /// After so long without a round trip it is told that there are none.
 const BLIND: Duration = Duration::from_secs(3);
+
+/// If it is tended so much later than it was due, and not because the engine had to do something, the machine was too
+/// busy for it or stood still: round trips of that time, and of what was on its way then, are longer without a queue.
+const LATE: Duration = Duration::from_millis(20);
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 /// A rate is only changed if it differs by so much.
 const SAME: f64 = 0.02;
@@ -61,8 +69,10 @@ pub struct Background {
     /// What somebody said of the link.
     said: LinkSpeed,
     own_losses: OwnLosses,
-    /// When it was tended last.
-    tended: Option<Duration>,
+    /// When it was tended last, and how long this thread had worked until then.
+    tended: Option<(Duration, Duration)>,
+    /// Until when round trips tell of this machine.
+    stood_still: Duration,
 }
 
 /// How many packets the limit itself had dropped or marked, and when it did last.
@@ -95,6 +105,7 @@ impl Default for Background {
             said: LinkSpeed::default(),
             own_losses: OwnLosses::default(),
             tended: None,
+            stood_still: Duration::ZERO,
         }
     }
 }
@@ -152,6 +163,12 @@ struct Link {
 /// Whether these are the devices of another network namespace than this program's.
 fn is_elsewhere(device: u32) -> bool {
     device >= MAX_DEVICES
+}
+
+/// How long this thread has run on a processor.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What background traffic may have now, in bytes of payload.
@@ -244,7 +261,13 @@ impl Engine {
         self.find_link(now, &round_trips)?;
         let mut held = PerDirection::default();
         let mut enforced = PerDirection::<u64>::default();
-        let elapsed = now.saturating_sub(self.background.tended.replace(now).unwrap_or(now));
+        let worked = thread_time();
+        let tended = self.background.tended.replace((now, worked));
+        let (last, had_worked) = tended.unwrap_or((now, worked));
+        let elapsed = now.saturating_sub(last);
+        if elapsed.saturating_sub(worked.saturating_sub(had_worked)) > TEND + LATE {
+            self.background.stood_still = now + ON_ITS_WAY;
+        }
         for cell in self.cells.background_mut() {
             cell.read_use(&self.kernel.limits, elapsed)?;
             // Who has the rate that was asked for would not have more of a faster link.
@@ -253,6 +276,7 @@ impl Engine {
             let did = cell.enforced;
             *enforced.get_mut(cell.direction) += did.dropped_packets + did.marked_packets;
         }
+        let is_measured = now > self.background.stood_still;
         let Background {
             link: Some(link),
             own_losses,
@@ -274,7 +298,7 @@ impl Engine {
             }
         }
         let by_it: Vec<RoundTrip> = (round_trips.into_iter())
-            .filter(|trip| trip.device == link.device)
+            .filter(|trip| is_measured && trip.device == link.device)
             .collect();
         let own_losses = own_losses.are_recent(now, enforced);
         link.look(now, read, held, own_losses, &by_it);

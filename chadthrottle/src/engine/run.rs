@@ -8,7 +8,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::Engine;
+use super::{Engine, background::TEND};
 use crate::{
     kernel::{Kernel, WatchedEvents},
     model::{
@@ -20,9 +20,6 @@ use crate::{
 
 /// The time between turns: how soon ended processes and missed bytes are noticed.
 const TURN: Duration = Duration::from_millis(100);
-
-/// The time between two looks at background traffic while there is any: how soon it yields to others.
-const TEND: Duration = Duration::from_millis(20);
 
 /// How many commands may wait; a person can't type as fast as they are carried out.
 const WAITING_COMMANDS: usize = 64;

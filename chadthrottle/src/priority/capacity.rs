@@ -119,6 +119,8 @@ pub struct Capacity {
     yielded_to_own: bool,
     /// The most that it carried, and when.
     best: (f64, Duration),
+    /// When it seemed last that somebody with a queue of his own shares it.
+    doubted: Option<Duration>,
     /// What somebody said that it carries.
     said: Option<f64>,
     /// The round trip, with what waits.
@@ -158,6 +160,7 @@ impl Capacity {
             remembered: 0.0,
             yielded_to_own: false,
             best: (0.0, now),
+            doubted: None,
             said: None,
             round_trip: PERIOD,
             passed: History::new(HISTORY),

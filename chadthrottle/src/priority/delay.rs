@@ -3,7 +3,8 @@
 //! A flow's round trip is the way there and back and what waits on it. The way is another for each flow, so each
 //! has a base of its own: its shortest round trip. What is above it is the queue, and as all flows share the
 //! link's, the queue is what the flow has that waits least: the others wait elsewhere besides, or their hosts
-//! were slow to answer. A flow that is new has waited already with its first round trip, as long as the others do then.
+//! were slow to answer. A flow that is new has waited already with its first round trip, as long as the others do then:
+//! its base is a guess, until it waits less, or longer than they do for some time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,6 +33,8 @@ struct Flow {
     shortest: VecDeque<(u64, Duration)>,
     /// The latest round trips, the oldest first.
     latest: VecDeque<(Duration, Duration)>,
+    /// The base is a guess, made at this time, and no round trip was as short yet.
+    guessed: Option<Duration>,
 }
 
 /// The parts of a time so far.
@@ -45,6 +48,9 @@ impl Flow {
     }
 
     fn add(&mut self, now: Duration, round_trip: Duration, keep: Duration) {
+        if self.base().is_some_and(|base| round_trip <= base) {
+            self.guessed = None;
+        }
         let part = part_of(now);
         match self.shortest.back_mut() {
             Some((last, shortest)) if *last == part => *shortest = round_trip.min(*shortest),
@@ -57,6 +63,26 @@ impl Flow {
         while (self.latest.front()).is_some_and(|(at, _)| *at + keep < now) {
             self.latest.pop_front();
         }
+    }
+
+    /// How long its packets waited since then, at the least.
+    fn waited(&self, since: Duration) -> Option<Duration> {
+        Some(self.latest(since)?.saturating_sub(self.base()?))
+    }
+
+    /// How long packets wait at the least now: what waited with the last round trip, less what the queue has sent since.
+    fn waits(&self, now: Duration) -> Option<Duration> {
+        let (at, round_trip) = self.latest.back()?;
+        let waited = round_trip.saturating_sub(self.base()?);
+        (*at + LATELY >= now).then(|| waited.saturating_sub(now.saturating_sub(*at)))
+    }
+
+    /// Its way is so much longer than was guessed.
+    fn correct(&mut self, now: Duration, longer: Duration) {
+        let base = self.base().unwrap_or_default() + longer;
+        self.shortest.clear();
+        self.shortest.push_back((part_of(now), base));
+        self.guessed = Some(now);
     }
 
     /// The shortest of the latest round trips, since then.
@@ -88,23 +114,45 @@ impl Delays {
     pub fn add(&mut self, now: Duration, flow: FlowId, round_trip: Duration) {
         if !self.flows.contains_key(&flow) {
             let queue = self
-                .queueing(now.saturating_sub(LATELY))
-                .unwrap_or_default();
+                .flows
+                .values()
+                .filter_map(|other| other.waits(now))
+                .min();
             let mut new = Flow::default();
-            let base = round_trip.saturating_sub(queue);
-            new.shortest.push_back((part_of(now), base));
+            if let Some(queue) = queue.filter(|queue| *queue < round_trip) {
+                new.guessed = Some(now);
+                new.shortest.push_back((part_of(now), round_trip - queue));
+            }
             self.flows.insert(flow, new);
         }
         if let Some(flow) = self.flows.get_mut(&flow) {
             flow.add(now, round_trip, self.keep);
+        }
+        self.doubt(now, flow);
+    }
+
+    /// All wait in the same queue. If a flow whose base is a guess never waited as little as the others, for as long as is
+    /// looked back, it does not wait longer than they: its way is longer.
+    fn doubt(&mut self, now: Duration, id: FlowId) {
+        let since = now.saturating_sub(self.keep);
+        let others = self.flows.iter().filter(|(other, _)| **other != id);
+        let others = others.filter_map(|(_, other)| other.waited(since)).min();
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        if flow.guessed.is_some_and(|guessed| guessed <= since)
+            && let (Some(others), Some(waited)) = (others, flow.waited(since))
+            && waited > others
+        {
+            flow.correct(now, waited - others);
         }
     }
 
     /// How long packets waited since then: of each flow at the least, and of all flows the least. Nothing if no flow
     /// told of a round trip.
     pub fn queueing(&self, since: Duration) -> Option<Duration> {
-        let waits = |flow: &Flow| Some(flow.latest(since)?.saturating_sub(flow.base()?));
-        self.flows.values().filter_map(waits).min()
+        let waited = self.flows.values().map(|flow| flow.waited(since));
+        waited.flatten().min()
     }
 
     /// How many round trips were heard of since then.
@@ -140,6 +188,7 @@ impl Delays {
         for flow in self.flows.values_mut() {
             let latest = flow.latest(since);
             flow.shortest.clear();
+            flow.guessed = None;
             flow.shortest
                 .extend(latest.map(|latest| (part_of(now), latest)));
         }
@@ -182,10 +231,40 @@ mod tests {
         let mut delays = Delays::new(KEEP);
         delays.add(ms(0), 1, ms(20));
         delays.add(ms(500), 1, ms(120));
-        // Its way is 40 ms.
-        delays.add(ms(510), 2, ms(140));
-        assert_eq!(delays.queueing(ms(500)), Some(ms(100)));
+        // Its way is 40 ms, and the queue has sent for 10 ms since.
+        delays.add(ms(510), 2, ms(130));
+        assert_eq!(delays.queueing(ms(500)), Some(ms(90)));
         assert_eq!(delays.flows[&2].base(), Some(ms(40)));
+    }
+
+    #[test]
+    fn a_way_that_was_guessed_too_short_is_found_out() {
+        let mut delays = Delays::new(KEEP);
+        delays.add(ms(0), 1, ms(20));
+        delays.add(ms(500), 1, ms(150));
+        // The queue has sent all that it held by then: nothing is guessed.
+        delays.add(ms(700), 2, ms(25));
+        assert_eq!(delays.flows[&2].base(), Some(ms(25)));
+        // Nor where others wait for longer than all of a round trip.
+        delays.add(ms(800), 1, ms(150));
+        delays.add(ms(810), 3, ms(30));
+        assert_eq!(delays.flows[&3].base(), Some(ms(30)));
+        // 1 waited somewhere else, and the way of 4 is 90 ms.
+        delays.add(ms(820), 1, ms(90));
+        delays.add(ms(820), 2, ms(85));
+        delays.add(ms(820), 3, ms(90));
+        delays.add(ms(820), 4, ms(90));
+        assert_eq!(delays.flows[&4].base(), Some(ms(30)));
+        for at in (850..4000).step_by(50) {
+            delays.add(ms(at), 1, ms(20));
+            delays.add(ms(at), 4, ms(90));
+        }
+        assert_eq!(delays.flows[&4].base(), Some(ms(90)));
+        assert_eq!(delays.queueing(ms(3900)), Some(ms(0)));
+        // What waits from then on is found.
+        delays.add(ms(4000), 1, ms(50));
+        delays.add(ms(4000), 4, ms(120));
+        assert_eq!(delays.queueing(ms(4000)), Some(ms(30)));
     }
 
     #[test]

@@ -46,6 +46,10 @@ const SHARED_BY: usize = 8;
 /// ... as were heard of so lately.
 const FLOWS_LATELY: Duration = Duration::from_secs(2);
 
+/// ... and if it was let no more than it carried, only if it was so before as well, not longer ago than this: for a moment
+/// packets wait on any link...
+const DOUBTED: Duration = Duration::from_secs(8);
+
 /// ... so for some time the background keeps to this part of it, in the mean less than a fifth, or to that part of
 /// what is left...
 const POLITE_PART: f64 = 0.12;
@@ -136,14 +140,18 @@ impl Capacity {
             self.resume(seen.now);
             return;
         }
-        self.knee = carried;
+        self.knee = carried.max(self.knee * self.halves(drain));
         self.proven = false;
         let is_old = seen.now > since + BEST_HOLDS;
+        if carried + drain.error > best * self.shared(seen.now) {
+            self.doubted = None;
+        }
         if carried > best || is_old {
             self.best = (carried, seen.now);
         } else if waited
             && drain.excess.is_some()
             && carried + drain.error <= best * self.shared(seen.now)
+            && self.is_certain(seen.now, drain)
         {
             let part = (best * POLITE_PART).min(carried * POLITE_PART_OF_REST);
             self.capacity = part.max(self.least());
@@ -151,6 +159,21 @@ impl Capacity {
             return;
         }
         self.resume(seen.now);
+    }
+
+    /// At most to this part of what the link was believed to carry that comes down at once: senders who had to hold back
+    /// do not fill it yet, and for a moment packets wait on any link.
+    fn halves(&self, drain: Drain) -> f64 {
+        match drain.excess {
+            Some(_) => MOST_CUT,
+            None => FORGETTING,
+        }
+    }
+
+    /// Whether the link carried less than it was let, or has carried less before as well.
+    fn is_certain(&mut self, now: Duration, drain: Drain) -> bool {
+        let before = self.doubted.replace(now);
+        drain.lacked || before.is_some_and(|before| now < before + DOUBTED)
     }
 
     /// The link carries no more than this part of what it did if somebody else has a queue of his own.
@@ -174,6 +197,7 @@ impl Capacity {
         if carried > self.knee {
             self.knee = carried;
         }
+        let lacked = carried + error < self.capacity;
         let had = carried.min(self.capacity);
         self.capacity = (had * (1.0 - self.cut_for(seen.queue))).max(self.least());
         self.phase = Phase::Drain(Drain {
@@ -184,6 +208,7 @@ impl Capacity {
             began: seen.now,
             carried,
             error,
+            lacked,
             waited: seen.waits,
             excess: is_settled.then_some(excess),
         });

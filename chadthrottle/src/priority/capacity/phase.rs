@@ -76,6 +76,8 @@ pub(super) struct Drain {
     pub(super) carried: f64,
     /// By how much that may be wrong: packets come whole.
     pub(super) error: f64,
+    /// Whether that was less than it was let.
+    pub(super) lacked: bool,
     /// Whether packets waited; without that, some are lost by chance.
     pub(super) waited: bool,
     /// By how much it can have grown at the most by what was on its way; nothing is known of that while the link was

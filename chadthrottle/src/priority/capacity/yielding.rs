@@ -47,7 +47,12 @@ impl Capacity {
     /// Whether others of this machine have so large a part of what passes that a queue is theirs. What they left in the
     /// queue outlasts them by as long as it is.
     pub(super) fn is_own(&self, seen: Seen) -> bool {
-        let lately = (seen.period + seen.queue).min(HISTORY);
+        self.was_own(seen, seen.queue)
+    }
+
+    /// The same if so much waited before.
+    fn was_own(&self, seen: Seen, queue: Duration) -> bool {
+        let lately = (seen.period + queue).min(HISTORY);
         self.knee > 0.0 && self.passed.others(seen.now, lately) > OWN_PART * self.knee
     }
 
@@ -60,7 +65,9 @@ impl Capacity {
         let is_over = seen.now >= since + OWN_PATIENCE;
         if !seen.waits {
             self.come_back(seen.now);
-        } else if is_over && range.is_steady() && !self.fills(seen) || !self.is_own(seen) {
+        } else if is_over && range.is_steady() && !self.fills(seen)
+            || !self.was_own(seen, range.longest)
+        {
             self.yield_to_others(seen.now);
         } else {
             let (since, range) = match is_over {
