@@ -48,7 +48,7 @@ fn podman(post: &Post<'_>) -> Result<Process> {
     until("the container answers", patience, || {
         let url = format!("http://{}:{PORT}/small", post.server());
         let ask = format!("curl -s --noproxy '*' --max-time 2 {url} || true");
-        Ok(post.other().end().run(shell(&ask))? == "small")
+        Ok(post.other().end().run(shell(&ask))?.trim_end() == "small")
     })
     .with_context(|| process.errors())?;
     Ok(process)
