@@ -17,7 +17,7 @@ mod yielding;
 use std::time::Duration;
 
 use phase::{Phase, Range, Seen};
-use yielding::{TRIAL_AFTER, TRIAL_PART};
+use yielding::{POLITE, TRIAL_AFTER, TRIAL_PART};
 
 use super::{
     curve,
@@ -117,10 +117,12 @@ pub struct Capacity {
     /// The same before it yielded, and whether to others of this machine.
     remembered: f64,
     yielded_to_own: bool,
-    /// The most that it carried, and when.
+    /// About the most that it carried, and when: half way there each time that it was more, as one figure may be too high.
     best: (f64, Duration),
     /// When it seemed last that somebody with a queue of his own shares it.
     doubted: Option<Duration>,
+    /// For how long it is polite the next time.
+    polite_for: Duration,
     /// What somebody said that it carries.
     said: Option<f64>,
     /// The round trip, with what waits.
@@ -161,6 +163,7 @@ impl Capacity {
             yielded_to_own: false,
             best: (0.0, now),
             doubted: None,
+            polite_for: POLITE,
             said: None,
             round_trip: PERIOD,
             passed: History::new(HISTORY),

@@ -147,7 +147,9 @@ impl Capacity {
             self.doubted = None;
         }
         if carried > best || is_old {
-            self.best = (carried, seen.now);
+            let half_way = (best + carried) / 2.0;
+            let is_first = is_old || best == 0.0;
+            self.best = (if is_first { carried } else { half_way }, seen.now);
         } else if waited
             && drain.excess.is_some()
             && carried + drain.error <= best * self.shared(seen.now)

@@ -25,8 +25,10 @@ pub(super) const TRIAL_PART: f64 = 0.1;
 const TRIAL: Duration = Duration::from_millis(250);
 const TRIAL_PART_AT_LEAST: f64 = TRIAL_PART / 8.0;
 
-/// It is polite for so long, where somebody may have a queue of his own...
-const POLITE: Duration = Duration::from_millis(4500);
+/// It is polite for so long, where somebody may have a queue of his own; each time that he is found to be there twice as
+/// long...
+pub(super) const POLITE: Duration = Duration::from_millis(1200);
+const POLITE_AT_MOST: Duration = Duration::from_millis(4800);
 
 /// ... and looks what there is by this much more than it was.
 const LOOK_FURTHER: f64 = 1.15;
@@ -173,7 +175,7 @@ impl Capacity {
         if seen.waits {
             // Even of this something waits: then it is somebody else's.
             self.cut(seen, self.knee);
-        } else if seen.now >= since + POLITE {
+        } else if seen.now >= since + self.polite_for {
             self.capacity = self.knee * LOOK_FURTHER;
             self.phase = Phase::Look { since: seen.now };
         }
@@ -185,9 +187,11 @@ impl Capacity {
             return;
         }
         if !seen.waits {
+            self.polite_for = POLITE;
             self.resume(seen.now);
             return;
         }
+        self.polite_for = (2 * self.polite_for).min(POLITE_AT_MOST);
         let carried = self.carried(seen);
         self.cut(seen, carried);
     }

@@ -138,10 +138,13 @@ fn run(command: &Command) -> Result<()> {
         Command::Measure { part } => measure(part),
         Command::Cell { case } => {
             let out = Output::begin(&Machine::here()?)?;
-            match serde_json::from_str(case) {
-                Ok(case) => landing::measure_all(&[case], &out),
-                Err(_) => cell::measure(&[serde_json::from_str(case)?], 1, &out),
+            if let Ok(case) = serde_json::from_str(case) {
+                return landing::measure_all(&[case], &out);
             }
+            if let Ok(case) = serde_json::from_str(case) {
+                return priority::measure_all(&[case], &out);
+            }
+            cell::measure(&[serde_json::from_str(case)?], 1, &out)
         }
         Command::Write { results, docs } => document::write(results, docs),
     }

@@ -64,7 +64,7 @@ enum Beside {
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Case {
+pub struct Case {
     link: Link,
     direction: Direction,
     flows: u32,
@@ -131,7 +131,12 @@ fn cases() -> Vec<Case> {
 
 /// Measures all.
 pub fn measure(out: &Output) -> Result<()> {
-    for case in cases() {
+    measure_all(&cases(), out)
+}
+
+/// Measures some.
+pub fn measure_all(cases: &[Case], out: &Output) -> Result<()> {
+    for &case in cases {
         let outcome = outcome(&case).map_err(|error| format!("{error:#}"));
         progress(&format!("    {case:?}: {outcome:.2?}"));
         out.keep(&Measured { case, outcome })?;
