@@ -140,7 +140,7 @@ impl Capacity {
             self.resume(seen.now);
             return;
         }
-        self.knee = carried.max(self.knee * self.halves(drain));
+        self.knee = carried.max(self.knee * Self::part_kept(drain));
         self.proven = false;
         let is_old = seen.now > since + BEST_HOLDS;
         if carried + drain.error > best * self.shared(seen.now) {
@@ -163,9 +163,9 @@ impl Capacity {
         self.resume(seen.now);
     }
 
-    /// At most to this part of what the link was believed to carry that comes down at once: senders who had to hold back
-    /// do not fill it yet, and for a moment packets wait on any link.
-    fn halves(&self, drain: Drain) -> f64 {
+    /// The part of what the link was believed to carry that is believed still, however little it carried this time: senders
+    /// who had to hold back do not fill it yet, and for a moment packets wait on any link.
+    fn part_kept(drain: Drain) -> f64 {
         match drain.excess {
             Some(_) => MOST_CUT,
             None => FORGETTING,
