@@ -53,11 +53,11 @@ impl Default for Namespaces {
 impl Namespaces {
     /// The one of a process that is taken in, beside those that have slots.
     fn of(&mut self, pid: Pid, owners: &Owners) -> Namespace {
-        let used = || owners.iter().map(|owner| owner.namespace.number());
+        let used = || (owners.iter().map(|owner| owner.namespace.number())).collect();
         match network::namespace_number(pid) {
             None => Namespace::Unknown,
             its if its == self.own => Namespace::Own,
-            Some(its) => Namespace::Other(self.number(its, || used().collect())),
+            Some(its) => Namespace::Other(self.number(its, used)),
         }
     }
 
@@ -88,7 +88,10 @@ impl Engine {
             return;
         };
         owner.namespace = namespace;
-        if let Err(error) = (self.kernel.slots).set_namespace(owner.tag, namespace.number()) {
+        // A slot begins with this program's own.
+        if let Namespace::Other(number) = namespace
+            && let Err(error) = self.kernel.slots.set_namespace(owner.tag, number)
+        {
             log::warn!("process {pid} counts as if it used this network's devices: {error:#}");
         }
     }

@@ -204,7 +204,7 @@ impl Slots {
         let _ = self.crowds.remove(&kind);
     }
 
-    /// Says in which network namespace an owner is, by number; what it began with stays.
+    /// Says in which other network namespace an owner is, by number; what it began with stays.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl Slots {
     pub fn set_namespace(&mut self, tag: Tag, namespace: u32) -> anyhow::Result<()> {
         let slot = || format!("slot {}", tag.slot);
         let state = self.states.get(&tag.slot, 0).with_context(slot)?;
-        if state.generation != tag.generation || state.namespace == namespace {
+        if state.generation != tag.generation {
             return Ok(());
         }
         let state = SlotState { namespace, ..state };

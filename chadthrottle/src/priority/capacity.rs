@@ -210,6 +210,7 @@ impl Capacity {
             return;
         }
         let period = now.saturating_sub(self.decided);
+        self.delays.correct(now);
         let heard = self.delays.queueing(now.saturating_sub(period));
         self.queue = heard.unwrap_or(self.queue);
         self.decide(now, period, heard);

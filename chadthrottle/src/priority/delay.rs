@@ -77,12 +77,11 @@ impl Flow {
         (*at + LATELY >= now).then(|| waited.saturating_sub(now.saturating_sub(*at)))
     }
 
-    /// Its way is so much longer than was guessed.
-    fn correct(&mut self, now: Duration, longer: Duration) {
-        let base = self.base().unwrap_or_default() + longer;
+    /// This is its base from now on, whatever was found before.
+    fn begin_at(&mut self, now: Duration, base: Option<Duration>) {
         self.shortest.clear();
-        self.shortest.push_back((part_of(now), base));
-        self.guessed = Some(now);
+        self.shortest.extend(base.map(|base| (part_of(now), base)));
+        self.guessed = None;
     }
 
     /// The shortest of the latest round trips, since then.
@@ -120,31 +119,36 @@ impl Delays {
                 .min();
             let mut new = Flow::default();
             if let Some(queue) = queue.filter(|queue| *queue < round_trip) {
+                new.begin_at(now, Some(round_trip - queue));
                 new.guessed = Some(now);
-                new.shortest.push_back((part_of(now), round_trip - queue));
             }
             self.flows.insert(flow, new);
         }
         if let Some(flow) = self.flows.get_mut(&flow) {
             flow.add(now, round_trip, self.keep);
         }
-        self.doubt(now, flow);
     }
 
     /// All wait in the same queue. If a flow whose base is a guess never waited as little as the others, for as long as is
-    /// looked back, it does not wait longer than they: its way is longer.
-    fn doubt(&mut self, now: Duration, id: FlowId) {
+    /// looked back, it does not wait longer than they: its way is longer. To be called before the queue is asked for, and
+    /// not with every round trip: it looks at all of them.
+    pub fn correct(&mut self, now: Duration) {
         let since = now.saturating_sub(self.keep);
-        let others = self.flows.iter().filter(|(other, _)| **other != id);
-        let others = others.filter_map(|(_, other)| other.waited(since)).min();
-        let Some(flow) = self.flows.get_mut(&id) else {
+        let waited: Vec<(FlowId, Duration)> = (self.flows.iter())
+            .filter_map(|(id, flow)| Some((*id, flow.waited(since)?)))
+            .collect();
+        let Some(least) = waited.iter().map(|(_, waited)| *waited).min() else {
             return;
         };
-        if flow.guessed.is_some_and(|guessed| guessed <= since)
-            && let (Some(others), Some(waited)) = (others, flow.waited(since))
-            && waited > others
-        {
-            flow.correct(now, waited - others);
+        for (id, waited) in waited {
+            if waited > least
+                && let Some(flow) = self.flows.get_mut(&id)
+                && flow.guessed.is_some_and(|guessed| guessed <= since)
+            {
+                let base = flow.base().unwrap_or_default() + (waited - least);
+                flow.begin_at(now, Some(base));
+                flow.guessed = Some(now);
+            }
         }
     }
 
@@ -186,11 +190,7 @@ impl Delays {
     /// What flows have now is the way itself: it has become longer.
     pub fn rebase(&mut self, now: Duration, since: Duration) {
         for flow in self.flows.values_mut() {
-            let latest = flow.latest(since);
-            flow.shortest.clear();
-            flow.guessed = None;
-            flow.shortest
-                .extend(latest.map(|latest| (part_of(now), latest)));
+            flow.begin_at(now, flow.latest(since));
         }
     }
 
@@ -258,6 +258,7 @@ mod tests {
         for at in (850..4000).step_by(50) {
             delays.add(ms(at), 1, ms(20));
             delays.add(ms(at), 4, ms(90));
+            delays.correct(ms(at));
         }
         assert_eq!(delays.flows[&4].base(), Some(ms(90)));
         assert_eq!(delays.queueing(ms(3900)), Some(ms(0)));

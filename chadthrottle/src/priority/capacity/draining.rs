@@ -143,18 +143,15 @@ impl Capacity {
         self.knee = carried.max(self.knee * Self::part_kept(drain));
         self.proven = false;
         let is_old = seen.now > since + BEST_HOLDS;
-        if carried + drain.error > best * self.shared(seen.now) {
+        let is_less = carried + drain.error <= best * self.shared(seen.now);
+        if !is_less {
             self.doubted = None;
         }
         if carried > best || is_old {
             let half_way = (best + carried) / 2.0;
             let is_first = is_old || best == 0.0;
             self.best = (if is_first { carried } else { half_way }, seen.now);
-        } else if waited
-            && drain.excess.is_some()
-            && carried + drain.error <= best * self.shared(seen.now)
-            && self.is_certain(seen.now, drain)
-        {
+        } else if waited && drain.excess.is_some() && is_less && self.is_certain(seen.now, drain) {
             let part = (best * POLITE_PART).min(carried * POLITE_PART_OF_REST);
             self.capacity = part.max(self.least());
             self.phase = Phase::Polite { since: seen.now };
