@@ -15,7 +15,8 @@ pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 /// together, by [`Direction::index`](crate::traffic::Direction::index)...
 pub const FIRST_BACKGROUND: u32 = 1;
 
-/// ... and from here on those of rules that have a rate besides...
+/// ... and from here on those of rules that have more to say of it: a rate besides, or what it is to have at least; and of
+/// normal traffic where some is more important...
 pub const FIRST_CEILING: u32 = FIRST_BACKGROUND + 2;
 
 /// ... of which there are so many, each for one direction of a rule. When all are taken, a further rule is refused.
@@ -24,9 +25,13 @@ pub const MAX_CEILINGS: u32 = 128;
 /// The cells from here on are everybody's.
 pub const FIRST_FREE: u32 = FIRST_CEILING + MAX_CEILINGS;
 
-/// Whether a cell is one of background traffic.
+/// The rate, in payload bytes a second, of one of these cells that holds nothing at present: 80 Gbit/s.
+pub const UNHELD: u64 = 10_000_000_000;
+
+/// Whether a cell's rate is what the link has for its traffic: of the background, and of what shares the link with more
+/// important traffic.
 #[inline(always)]
-pub const fn is_background(index: u32) -> bool {
+pub const fn is_adaptive(index: u32) -> bool {
     index.wrapping_sub(FIRST_BACKGROUND) < FIRST_FREE - FIRST_BACKGROUND
 }
 
@@ -329,10 +334,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cells_are_those_of_background_traffic() {
-        let background = (0..1000).filter(|index| is_background(*index));
-        assert!(background.eq(FIRST_BACKGROUND..FIRST_FREE));
-        assert!(!is_background(u32::MAX));
+    fn the_first_cells_are_the_adaptive_ones() {
+        let adaptive = (0..1000).filter(|index| is_adaptive(*index));
+        assert!(adaptive.eq(FIRST_BACKGROUND..FIRST_FREE));
+        assert!(!is_adaptive(u32::MAX));
     }
 
     #[test]

@@ -176,8 +176,9 @@ pub struct RoundTrip {
     pub nanoseconds: u64,
     /// The device by which the answer came, as [`crate::traffic::device_entry`] tells.
     pub device: u32,
-    /// Nothing.
-    pub reserved: u32,
+    /// The shortest that TCP knows of this flow, in microseconds, as `tcp_sock.rtt_min` has it; `u32::MAX` before it
+    /// knows any.
+    pub shortest: u32,
 }
 map_value!(RoundTrip, 24);
 
@@ -187,11 +188,12 @@ impl RoundTrip {
         let (flow, rest) = bytes.split_first_chunk()?;
         let (nanoseconds, rest) = rest.split_first_chunk()?;
         let (device, rest) = rest.split_first_chunk()?;
-        (rest.len() == size_of::<u32>()).then_some(Self {
+        let (shortest, rest) = rest.split_first_chunk()?;
+        rest.is_empty().then_some(Self {
             flow: u64::from_ne_bytes(*flow),
             nanoseconds: u64::from_ne_bytes(*nanoseconds),
             device: u32::from_ne_bytes(*device),
-            reserved: 0,
+            shortest: u32::from_ne_bytes(*shortest),
         })
     }
 }
@@ -319,11 +321,12 @@ mod tests {
             bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
         bytes[16..20].copy_from_slice(&3u32.to_ne_bytes());
+        bytes[20..].copy_from_slice(&19_000u32.to_ne_bytes());
         let read = RoundTrip {
             flow: 7,
             nanoseconds: 20_000_000,
             device: 3,
-            reserved: 0,
+            shortest: 19_000,
         };
         assert_eq!(RoundTrip::from_bytes(&bytes), Some(read));
         assert_eq!(RoundTrip::from_bytes(&bytes[1..]), None);

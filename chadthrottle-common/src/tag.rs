@@ -1,6 +1,6 @@
 //! Socket tags and process slots.
 
-use crate::{address::TrafficClass, limit::is_background, map_value, traffic::Direction};
+use crate::{address::TrafficClass, limit::is_adaptive, map_value, traffic::Direction};
 
 /// The most slots there are (slot 0 is nobody's); [`crate::slots::slots_for`] says how many there are here.
 ///
@@ -73,21 +73,18 @@ impl SlotState {
         internet == 0 && local == 0 && self.metered == 0
     }
 
-    /// Whether any of its traffic has what others leave of the link.
+    /// Whether any of its traffic has what the link has for it, see [`is_adaptive`].
     #[inline(always)]
-    pub const fn has_background(&self) -> bool {
+    pub const fn has_adaptive(&self) -> bool {
         let [[down, local_down], [up, local_up]] = self.limits;
-        is_background(down)
-            || is_background(up)
-            || is_background(local_down)
-            || is_background(local_up)
+        is_adaptive(down) || is_adaptive(up) || is_adaptive(local_down) || is_adaptive(local_up)
     }
 
     /// Whether what stays on this machine is let through: to others it leaves all that there is.
     #[inline(always)]
     pub const fn frees_loopback(&self) -> bool {
         let [[_, down], [_, up]] = self.limits;
-        is_background(down) && is_background(up)
+        is_adaptive(down) && is_adaptive(up)
     }
 
     /// Whether it matters which class a packet is of.

@@ -43,7 +43,7 @@ pub fn leaves(ctx: &SkBuffContext, slot: u32) {
 /// The device that the packet is counted by, if its slot has background traffic.
 #[inline(always)]
 fn device_of_background(ctx: &SkBuffContext, slot: u32) -> Option<u32> {
-    let state = SLOTS.get(slot).filter(|state| state.has_background())?;
+    let state = SLOTS.get(slot).filter(|state| state.has_adaptive())?;
     Some(device_entry(state.namespace, device(ctx)))
 }
 
@@ -54,7 +54,7 @@ fn device_of_background(ctx: &SkBuffContext, slot: u32) -> Option<u32> {
 /// The limit must be a map's element.
 #[inline(always)]
 pub unsafe fn keep_windows(limit: *mut Limit, index: u32) {
-    if !limit::is_background(index) {
+    if !limit::is_adaptive(index) {
         return;
     }
     // SAFETY: the caller's. Other CPUs may write it, too: each value is as good.
@@ -129,22 +129,23 @@ fn answered(ctx: &SkBuffContext, bytes: *mut DeviceBytes, device: u32, payload: 
     let tcp = socket::tcp(socket)?;
     // SAFETY: the socket's own storage: who sends for it at the same time overwrites it with as good. And this CPU's own
     // element.
-    let nanoseconds = unsafe {
+    let (nanoseconds, shortest) = unsafe {
         // As of the packet before.
         let more = (*probe).heard((*tcp.as_ptr()).bytes_acked);
         (*bytes).acknowledged = (*bytes).acknowledged.wrapping_add(more);
         if (*probe).arrived(timestamps.sequence, payload) {
             (*bytes).congested[0] = (*bytes).congested[0].wrapping_add(1);
         }
-        (*probe).answered(timestamps.echo, ktime())
-    }?;
+        let nanoseconds = (*probe).answered(timestamps.echo, ktime())?;
+        (nanoseconds, (*tcp.as_ptr()).rtt_min)
+    };
     let mut entry = ROUND_TRIPS.reserve(0)?;
     entry.write(RoundTrip {
         // SAFETY: a valid context.
         flow: unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) },
         nanoseconds,
         device,
-        reserved: 0,
+        shortest,
     });
     entry.submit(0);
     Some(())

@@ -15,7 +15,8 @@ use chadthrottle_common::{
     address::TrafficClass,
     clock::{self, TICKS_PER_NANOSECOND, Ticks},
     landing::{Landing, Lands},
-    limit::{Decision, Enforcing, Limit, admit, more_paced},
+    limit::{Decision, Enforcing, Limit, UNHELD, admit, is_adaptive, more_paced},
+    tag::SlotState,
     traffic::Direction,
     window::Control,
 };
@@ -47,7 +48,7 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
     let (slot, Some(tag::Known { state, .. })) = tag::of_packet(ctx, Direction::Download) else {
         return PASS;
     };
-    if state.passes(Direction::Download) {
+    if passes(state, Direction::Download) {
         return PASS;
     }
     let packet = packet::measure(ctx);
@@ -100,7 +101,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     let (slot, Some(tag::Known { state, socket })) = tag::of_packet(ctx, Direction::Upload) else {
         return PASS;
     };
-    if state.passes(Direction::Upload) && state.passes(Direction::Download) {
+    if passes(state, Direction::Upload) && passes(state, Direction::Download) {
         return PASS;
     }
     let packet = packet::measure(ctx);
@@ -159,6 +160,22 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     background::leaves(ctx, slot);
     count::admitted(slot, Direction::Upload, class, packet.amount.payload);
     PASS
+}
+
+/// Whether there is nothing to do for packets of this direction: without a limit, or with one that holds nothing at
+/// present.
+#[inline(always)]
+fn passes(state: &SlotState, direction: Direction) -> bool {
+    if state.passes(direction) {
+        return true;
+    }
+    let [internet, local] = state.limits[direction.index()];
+    state.metered == 0 && is_unheld(internet) && (local == internet || is_unheld(local))
+}
+
+#[inline(always)]
+fn is_unheld(index: u32) -> bool {
+    index == 0 || is_adaptive(index) && LIMITS.get(index).is_some_and(|limit| limit.rate == UNHELD)
 }
 
 /// The verdict on what may not be sent.

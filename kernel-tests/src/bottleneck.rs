@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::lab::End;
+use crate::{cgroup::Cgroup, home::Home, lab::End};
 
 /// What waits at either end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,22 @@ impl Bottleneck {
         lab.narrow(&lab.exchange, link.down, link)?;
         lab.narrow(&lab.router, link.up, link)?;
         Ok(lab)
+    }
+
+    /// For a daemon by whose rules a cgroup comes before everybody else, who are not also the other ends: these run on this
+    /// machine, too.
+    pub fn important(&self, group: &Cgroup) -> Result<Home> {
+        let rule = |name: &str, group: &Cgroup, says: &str| {
+            anyhow::Ok(format!(
+                "[[rule]]\nname = \"{name}\"\ncgroup = \"{}\"\n{says}\n",
+                group.name()?
+            ))
+        };
+        let important = rule("important", group, "priority = \"high\"\ntraffic = \"all\"")?;
+        let free = "download = \"10G\"\nupload = \"10G\"";
+        let far = rule("far", self.far.cgroup(), free)?;
+        let other = rule("other", self.other.cgroup(), free)?;
+        Home::new(&(important + &far + &other))
     }
 
     fn ends(&self) -> [&End; 5] {

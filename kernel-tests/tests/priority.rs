@@ -17,6 +17,7 @@ use kernel_tests::{
     peer::{Job, Peer},
     process::Place,
     product::Limiter,
+    queue::tcp_round_trips,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ const LINK: Link = Link {
 };
 /// What it carries, in bytes a second.
 const DOWN: f64 = 1.19e6;
+const UP: f64 = 0.238e6;
 
 /// A download of so many flows; its receiver, and who sends, who ends with it.
 fn download(from: &End, place: Place<'_>, flows: u32) -> anyhow::Result<[Peer; 2]> {
@@ -110,6 +112,64 @@ fn background_traffic_leaves_the_link_to_a_download_of_another_machine() -> Test
     let (beside, meanwhile) = (share(&normal, from, 4)?, share(&background, from, 4)?);
     figure(&format!("of the link: {beside:.2} beside {meanwhile:.2}"));
     ensure!(beside > 0.6 && meanwhile < 0.35, "{beside} and {meanwhile}");
+    Ok(())
+}
+
+/// Uploads of this machine fill the queue of the link, and what is important would wait in it for more than a second.
+#[test]
+fn what_is_important_does_not_wait_for_everybody_else_who_has_the_rest() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = bottleneck() else {
+        return Ok(());
+    };
+    let echo = Job::echo().listen(lab.far().any_port(Family::V4));
+    let echo = lab.far().traffic(echo)?;
+    let group = lab.near().cgroup().child("important")?;
+    let ping = |count| {
+        let ping = Job::ping(count).connect(echo.address()?);
+        let ping = Peer::start(ping, lab.near().place_in(Some(&group)))?;
+        ping.round_trips(60 * SECOND)
+    };
+    let empty = ping(20)?.median();
+    let receiver = Job::tcp().at_most(90 * SECOND);
+    let receiver = receiver.listen(lab.far().any_port(Family::V4));
+    let receiver = lab.far().traffic(receiver)?;
+    let sender = Job::tcp().connect(receiver.address()?).send();
+    let _sender = (lab.near()).traffic(sender.connections(4).at_most(90 * SECOND))?;
+    (Moment::now() + 6 * SECOND).wait();
+    let plain = tcp_round_trips(lab.near())?;
+    let plain = plain.into_iter().fold(0.0, f64::max) - empty;
+    let home = lab.important(&group)?;
+    let _daemon = home.daemon()?;
+    let begin = Moment::now();
+    // A call: 200 bytes fifty times a second.
+    let other_end = Job::udp().listen(lab.far().any_port(Family::V4));
+    let other_end = lab.far().traffic(other_end)?;
+    let call = Job::udp().connect(other_end.address()?).send();
+    let call = call.rate(10_000).chunk(200);
+    let call = Peer::start(call, lab.near().place_in(Some(&group)))?;
+    // The queue is emptied meanwhile.
+    (begin + 3 * SECOND).wait();
+    let from = Moment::now();
+    let longer = ping(150)?.quantile(0.95) - empty;
+    let until = Moment::now();
+    let held = receiver.received_until(until)?.rate(from, until)? / UP;
+    drop(call);
+    let pause = Moment::now() + 12 * SECOND;
+    let free = receiver.received_until(pause + 5 * SECOND)?;
+    let free = free.rate(pause, pause + 5 * SECOND)? / UP;
+    figure(&format!(
+        "a ping waits {:.0} ms, and {:.0} ms where it is important, from {:.1} s on; everybody else has {held:.2} of the \
+         link, and {free:.2} without it",
+        plain * 1e3,
+        longer * 1e3,
+        from.seconds_since(begin),
+    ));
+    ensure!(
+        longer < 0.1 && longer < plain / 4.0,
+        "{longer}, not {plain}"
+    );
+    ensure!(held > 0.5 && free > 0.8, "{held} and {free}");
     Ok(())
 }
 

@@ -34,7 +34,8 @@ pub struct RateArgs {
         default_missing_value = "both"
     )]
     pub block: Option<Block>,
-    /// How important it is, in place of a rate or besides: 'background' has what others leave of the link
+    /// How important it is, in place of a rate or besides: 'background' has what others leave of the link, 'high' what it
+    /// asks for before everybody else
     #[arg(
         long,
         value_enum,
@@ -109,8 +110,7 @@ impl RateArgs {
     pub fn check_by_hand(&self, link: &LinkArgs) -> Result<(), String> {
         if link.link.is_some() && self.priority.is_none() {
             return Err(
-                "--link is for --priority background: nothing else asks how fast the link is"
-                    .to_owned(),
+                "--link is for --priority background or high: nothing else asks how fast the link is".to_owned(),
             );
         }
         if self.priority == Some(Priority::Normal) {
@@ -120,13 +120,15 @@ impl RateArgs {
             );
         }
         let limits = self.limits()?;
-        if self.priority == Some(Priority::Background) && limits.is_blocked() {
-            return Err(
-                "what is in the background has what others leave; 0 would leave it nothing"
-                    .to_owned(),
-            );
+        let has = match self.priority {
+            Some(Priority::Background) => "what is in the background has what others leave",
+            Some(Priority::High) => "what is important has what it wants",
+            Some(Priority::Normal) | None => return Ok(()),
+        };
+        match limits.is_blocked() {
+            true => Err(format!("{has}; 0 would leave it nothing")),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// A rule set by hand that says this, with these [`Self::limits`], for processes that have them each or together.
@@ -146,7 +148,8 @@ impl RateArgs {
 
     /// Which traffic they are for, if nothing else was said before.
     pub fn scope(&self) -> Scope {
-        self.traffic.unwrap_or_default()
+        let priority = self.priority.unwrap_or_default();
+        self.traffic.unwrap_or(priority.scope())
     }
 
     /// Changes what is given of the limits.

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     log_sink::Format,
-    model::{
-        priority::Priority,
-        rule::{Scope, Sharing},
-    },
+    model::{priority::Priority, rule::Sharing},
     rate::Rate,
     rules::{
         file::{self, FileRule},
@@ -278,7 +275,9 @@ impl RuleArgs {
             rule.target = target.clone();
         }
         self.rates.change(&mut rule.limits)?;
-        rule.priority = self.rates.priority.unwrap_or(rule.priority);
+        if let Some(priority) = self.rates.priority {
+            prioritize(rule, priority);
+        }
         if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
         }
@@ -327,6 +326,15 @@ impl RuleArgs {
     }
 }
 
+/// Gives a rule a priority. If it is about the traffic that its old one is about when nothing is said, so it is with the
+/// new one.
+fn prioritize(rule: &mut FileRule, priority: Priority) {
+    if rule.scope == rule.priority.scope() {
+        rule.scope = priority.scope();
+    }
+    rule.priority = priority;
+}
+
 impl Unset {
     /// Takes it out of a rule.
     pub fn apply(self, rule: &mut FileRule) {
@@ -337,8 +345,8 @@ impl Unset {
                 let passes = |limit: Option<Rate>| limit.filter(|rate| *rate > Rate::ZERO);
                 rule.limits = rule.limits.map(passes);
             }
-            Self::Priority => rule.priority = Priority::default(),
-            Self::Traffic => rule.scope = Scope::default(),
+            Self::Priority => prioritize(rule, Priority::default()),
+            Self::Traffic => rule.scope = rule.priority.scope(),
             Self::Shared => rule.sharing = Sharing::default(),
             Self::Days => rule.schedule.days = Days::default(),
             Self::From => rule.schedule.from = None,

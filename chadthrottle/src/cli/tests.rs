@@ -86,11 +86,11 @@ fn who_knows_how_fast_the_link_is_may_say_so() {
     for (line, error) in [
         (
             "limit --pid 7 --download 1M --link 5M/1M",
-            "is for --priority background",
+            "is for --priority background or high",
         ),
         (
             "run --block --link 5M/1M -- true",
-            "is for --priority background",
+            "is for --priority background or high",
         ),
         (
             "limit --pid 7 --priority background --link 5M",

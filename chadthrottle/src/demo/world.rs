@@ -253,17 +253,18 @@ impl World {
     fn limit_all(&mut self) {
         for actor in &mut self.actors {
             let row = &mut actor.row;
-            let before = row.limits;
+            let before = actor.choice.limits;
             actor.choice = match row.ended {
                 true => Choice::default(),
                 false => self.rules.choose(&row.identity(), Vec::new),
             };
-            row.limits = actor.choice.limits;
-            let same = row.limits == before;
+            let limits = actor.choice.limits;
+            row.limits = self.rules.listed(limits);
+            let same = limits == before;
             let mut effects = [row.limit.take(), row.local_limit.take()]
                 .into_iter()
                 .flatten();
-            [row.limit, row.local_limit] = self.rules.states(&row.limits, |_, _| {
+            [row.limit, row.local_limit] = self.rules.states(&limits, |_, _| {
                 let effect = effects.next().filter(|_| same);
                 effect.map_or(Effect::none(Mechanism::Pacing), |state| state.effect)
             });

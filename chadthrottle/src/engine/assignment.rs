@@ -16,7 +16,7 @@ use super::{
     Engine,
     cells::{LimitCell, RuleCells},
     checking::{learn_road, put_windows},
-    enforcement::Enforcement,
+    enforcement::{Enforcement, ROOT},
     owners::Owner,
     roads::Roads,
 };
@@ -138,6 +138,7 @@ impl Engine {
                 });
         }
         let own = own_limits(&self.rules, &choice);
+        let is_rest = self.rules.is_for_rest(&choice);
         if owner.enforcement.as_ref().map_or(choice.is_empty(), |now| {
             now.choice == choice
                 && now.own.len() == own.len()
@@ -181,10 +182,17 @@ impl Engine {
             Some(enforcement) => {
                 enforcement.replace(choice, now);
                 enforcement.own.extend(new);
+                if is_rest {
+                    enforcement.climb();
+                }
                 Change::Replaced
             }
             none => {
-                let cgroup = owner.identity.cgroup.clone();
+                // While it is not held, nothing of it is met: there is no other place to look for it.
+                let cgroup = match is_rest {
+                    true => ROOT.into(),
+                    false => owner.identity.cgroup.clone(),
+                };
                 let enforcement = none.insert(Enforcement::new(choice, &cgroup, now));
                 enforcement.own.extend(new);
                 if owner.ended.is_some() {
@@ -201,7 +209,9 @@ impl Engine {
         let Some(owner) = self.owners.of_slot(slot) else {
             return Ok(());
         };
-        let limited = owner.enforcement.as_ref();
+        let limited = (owner.enforcement.as_ref())
+            // It is not held yet, and there may be hundreds of them.
+            .filter(|limit| !self.rules.is_for_rest(&limit.choice));
         if owner.ended.is_some() || !limited.is_some_and(|limit| limit.limits(Direction::Upload)) {
             return Ok(());
         }
@@ -218,7 +228,11 @@ impl Engine {
     /// The devices of the connections of a process that was not limited before.
     fn roads_if_new(&mut self, slot: u32, change: Change) -> Roads {
         let owner = self.owners.of_slot(slot);
-        let lives = owner.filter(|owner| owner.ended.is_none() && !owner.is_crowd());
+        let lives = owner.filter(|owner| {
+            let limited = owner.enforcement.as_ref();
+            let is_rest = limited.is_some_and(|limit| self.rules.is_for_rest(&limit.choice));
+            owner.ended.is_none() && !owner.is_crowd() && !is_rest
+        });
         match lives.map(Owner::pid) {
             Some(pid) if change == Change::New => self.roads_of(pid),
             _ => Roads::default(),
@@ -338,7 +352,9 @@ fn set_limits(
         };
         Some(&cell?.cell)
     };
-    let metered = enforcement.is_some_and(|limit| !limit.choice.meters.is_empty());
+    // Of what is important it is counted by class, too: local traffic holds nobody.
+    let metered = enforcement
+        .is_some_and(|limit| !limit.choice.meters.is_empty() || rules.is_important(&limit.choice));
     let namespace = owner.namespace.number();
     (kernel.slots).set_limits(owner.tag, namespace, cell, metered)
 }

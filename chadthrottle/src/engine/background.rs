@@ -2,43 +2,34 @@
 //! second while there is any.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
-use chadthrottle_common::{
-    round_trip::RoundTrip,
-    traffic::{Direction, LOOPBACK, MAX_DEVICES, device_entry},
-};
+use chadthrottle_common::{round_trip::RoundTrip, traffic::Direction};
 
-use super::{Engine, cells::LimitCell, uplinks::Uplinks};
+use super::{
+    Engine,
+    cells::LimitCell,
+    link::{HEARD, Link, Rest, is_elsewhere, left},
+    uplinks::Uplinks,
+};
 use crate::{
-    kernel::DeviceTraffic,
+    kernel::UNHELD_RATE,
     model::{
         self,
         direction::{Limits, PerDirection},
-        limit::LimitId,
         link::LinkSpeed,
     },
     priority::{
-        capacity::{Capacity, Traffic},
-        sharing::{Part, share},
+        capacity::Capacity,
+        sharing::{Part, Tier, share},
     },
     rate::Rate,
 };
 
 /// The time between two looks at background traffic while there is any: how soon it yields to others.
 pub(super) const TEND: Duration = Duration::from_millis(20);
-
-/// How often it is found out by which devices background traffic goes.
-const DEVICES_AGAIN: Duration = Duration::from_millis(500);
-
-/// A direction with less than this part of the other's bytes has acknowledgements only, which say nothing of how fast
-/// it is.
-const ACKNOWLEDGEMENTS: u64 = 12;
-
-/// This part of the bytes on the wire is payload: a segment of 1448 bytes in 1500.
-const PAYLOAD: f64 = 1448.0 / 1500.0;
 
 /// For so long after the limit dropped or marked something itself it is not known whose losses are whose.
 const OWN_LOSSES: Duration = Duration::from_secs(1);
@@ -58,16 +49,16 @@ const SAME: f64 = 0.02;
 pub struct Background {
     /// The clock of the controllers begins here.
     began: Instant,
-    link: Option<Link>,
-    looked_for_devices: Option<Instant>,
+    pub(super) link: Option<Link>,
+    pub(super) looked_for_devices: Option<Instant>,
     /// Since when there is more than is let, and no round trip was ever heard of.
     blind_since: Option<Duration>,
     /// Said once: nothing is known of the link.
     said_blind: bool,
     /// What background traffic had moved by each device when that was looked at last.
-    moved: HashMap<u32, u64>,
+    pub(super) moved: HashMap<u32, u64>,
     /// What somebody said of the link.
-    said: LinkSpeed,
+    pub(super) said: LinkSpeed,
     own_losses: OwnLosses,
     /// When it was tended last, and how long this thread had worked until then.
     tended: Option<(Duration, Duration)>,
@@ -150,102 +141,16 @@ impl Background {
     }
 }
 
-/// The link by which background traffic goes.
-struct Link {
-    /// As [`device_entry`] tells.
-    device: u32,
-    read: DeviceTraffic,
-    /// What leaves another network namespace leaves the machine by these devices, most likely.
-    uplinks: Vec<u32>,
-    directions: PerDirection<Capacity>,
-}
-
-/// Whether these are the devices of another network namespace than this program's.
-fn is_elsewhere(device: u32) -> bool {
-    device >= MAX_DEVICES
-}
-
 /// How long this thread has run on a processor.
 fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What background traffic may have now, in bytes of payload.
-fn left(way: &Capacity, now: Duration) -> Rate {
-    let left = way.left(now).bytes_per_second() as f64;
-    Rate::from_bytes_per_second((left * PAYLOAD) as u64)
-}
-
-impl Link {
-    fn new(device: u32, read: DeviceTraffic, now: Duration) -> Self {
-        let way = || Capacity::new(now);
-        Self {
-            device,
-            read,
-            uplinks: Vec::new(),
-            directions: PerDirection {
-                download: way(),
-                upload: way(),
-            },
-        }
-    }
-
-    fn believe(&mut self, now: Duration, said: LinkSpeed) {
-        for direction in Direction::BOTH {
-            let way = self.directions.get_mut(direction);
-            way.believe(now, *said.0.get(direction));
-        }
-    }
-
-    /// Takes note of what passed since the last time.
-    fn look(
-        &mut self,
-        now: Duration,
-        read: DeviceTraffic,
-        held: PerDirection<bool>,
-        own_losses: PerDirection<bool>,
-        round_trips: &[RoundTrip],
-    ) {
-        let passed = read.since(&self.read);
-        self.read = read;
-        for direction in Direction::BOTH {
-            let way = self.directions.get_mut(direction);
-            let background = *passed.background.get(direction);
-            let others = passed.seen.get(direction).saturating_sub(background);
-            let back = *passed.background.get(direction.other());
-            if background < back / ACKNOWLEDGEMENTS && !held.get(direction) {
-                continue;
-            }
-            for trip in round_trips {
-                let trip_took = Duration::from_nanos(trip.nanoseconds);
-                way.round_trip(now, trip.flow, trip_took);
-            }
-            // What is sent may wait in a queue still.
-            let carried = match direction {
-                Direction::Download => background,
-                Direction::Upload => (passed.acknowledged as f64 / PAYLOAD) as u64,
-            };
-            way.look(
-                now,
-                Traffic {
-                    background: carried,
-                    others,
-                    congested: match own_losses.get(direction) {
-                        true => 0,
-                        false => *passed.congested.get(direction) as u32,
-                    },
-                    held: *held.get(direction),
-                },
-            );
-        }
-    }
-}
-
 impl Engine {
-    /// Whether background traffic is to be tended.
-    pub(super) fn has_background(&self) -> bool {
-        self.rules.have_background()
+    /// Whether any traffic has what the link has for it, and is to be tended.
+    pub(super) fn shares_link(&self) -> bool {
+        self.rules.have_background() || self.rules.everybody_else().is_some()
     }
 
     /// Lets background traffic have what others leave. To be called some fifty times a second.
@@ -259,6 +164,7 @@ impl Engine {
         let now = self.background.began.elapsed();
         let round_trips: Vec<RoundTrip> = self.kernel.round_trips.by_ref().collect();
         self.find_link(now, &round_trips)?;
+        let holds_others = self.look_at_importance(now)?;
         let mut held = PerDirection::default();
         let mut enforced = PerDirection::<u64>::default();
         let worked = thread_time();
@@ -268,7 +174,7 @@ impl Engine {
         if elapsed.saturating_sub(worked.saturating_sub(had_worked)) > TEND + LATE {
             self.background.stood_still = now + ON_ITS_WAY;
         }
-        for cell in self.cells.background_mut() {
+        for cell in self.cells.adaptive_mut() {
             cell.read_use(&self.kernel.limits, elapsed)?;
             // Who has the rate that was asked for would not have more of a faster link.
             let is_content = cell.ceiling.is_some_and(|ceiling| cell.rate() >= ceiling);
@@ -301,31 +207,74 @@ impl Engine {
             .filter(|trip| is_measured && trip.device == link.device)
             .collect();
         let own_losses = own_losses.are_recent(now, enforced);
-        link.look(now, read, held, own_losses, &by_it);
-        let left = PerDirection::of(|direction| left(link.directions.get(direction), now));
+        let rest = PerDirection::of(|direction| {
+            let (way, rest) = (
+                link.directions.get_mut(direction),
+                link.rest.get_mut(direction),
+            );
+            *rest = match *rest {
+                _ if !holds_others => Rest::Unheld,
+                Rest::Held => Rest::Held,
+                _ if way.is_known() && way.has_history(now) => {
+                    way.begin_to_hold(now);
+                    Rest::Held
+                }
+                _ => Rest::Heard,
+            };
+            *rest
+        });
+        link.look(now, read, held, own_losses, rest, &by_it);
+        let ways = &link.directions;
+        let left = PerDirection::of(|direction| left(ways.get(direction), now));
         for direction in Direction::BOTH {
-            self.give_to_background(direction, *left.get(direction))?;
+            self.share_link(direction, *left.get(direction), *rest.get(direction))?;
         }
         let cells = &self.cells;
-        self.rules.set_background(|active| {
-            let cell = |direction| cells.shared(active.id, direction);
-            Limits::of(|direction| cell(direction).map(LimitCell::rate))
-        });
+        let present = |id| {
+            let cell = |direction| cells.shared(id, direction).map(LimitCell::rate);
+            Limits::of(|direction| cell(direction).filter(|rate| *rate < HEARD))
+        };
+        self.rules.set_background(|active| present(active.id));
+        if let Some(rest) = self.rules.everybody_else() {
+            let present = present(rest.id);
+            self.rules.hold_everybody_else(present);
+        }
         self.tell_if_blind(now, held);
         self.trace_background(now, held);
         Ok(())
     }
 
-    /// Lets the rules about background traffic have this, together.
-    fn give_to_background(&mut self, direction: Direction, left: Rate) -> anyhow::Result<()> {
+    /// Lets all that shares the link have this, together.
+    fn share_link(&mut self, direction: Direction, left: Rate, rest: Rest) -> anyhow::Result<()> {
         let in_common = self.rules.without_ceiling(direction);
-        let of_it = |cell: &&mut LimitCell| cell.direction == direction;
-        let cells = self.cells.background_mut().filter(of_it);
+        let everybody_else = self.rules.everybody_else().map(|active| active.id);
+        let is_rest = |cell: &LimitCell| Some(cell.limit) == everybody_else;
+        let of_it = |cell: &&mut LimitCell| {
+            cell.direction == direction && (rest == Rest::Held || !is_rest(cell))
+        };
+        let cells = self.cells.adaptive_mut().filter(of_it);
         let parts: Vec<Part> = cells
-            .map(|cell| cell.part(if cell.ceiling.is_some() { 1 } else { in_common }))
+            .map(|cell| match (is_rest(cell), cell.ceiling) {
+                (true, _) => cell.part(Tier::Normal, 1),
+                (false, Some(_)) => cell.part(Tier::Background, 1),
+                (false, None) => cell.part(Tier::Background, in_common),
+            })
             .collect();
+        let unheld = match rest {
+            Rest::Held => None,
+            Rest::Heard => Some(HEARD),
+            Rest::Unheld => Some(UNHELD_RATE),
+        };
+        for cell in self.cells.adaptive_mut() {
+            if let Some(rate) = unheld
+                && cell.direction == direction
+                && is_rest(cell)
+            {
+                cell.set_rate(&mut self.kernel.limits, rate)?;
+            }
+        }
         let shares = share(left.bytes_per_second() as f64, &parts);
-        let cells = self.cells.background_mut().filter(of_it);
+        let cells = self.cells.adaptive_mut().filter(of_it);
         for (cell, new) in cells.zip(shares) {
             let old = cell.rate().bytes_per_second() as f64;
             if (new - old).abs() > old * SAME {
@@ -345,10 +294,26 @@ impl Engine {
             let way = link.directions.get(*direction);
             *held.get(*direction) && way.base().is_none()
         };
-        let Some(direction) = Direction::BOTH.into_iter().find(blind) else {
+        let unheld = |direction: &Direction| {
+            *link.rest.get(*direction) == Rest::Heard
+                && link.directions.get(*direction).carries(now)
+        };
+        let rest = Direction::BOTH.into_iter().find(unheld);
+        let Some(direction) = Direction::BOTH.into_iter().find(blind).or(rest) else {
             self.background.blind_since = None;
             return;
         };
+        if rest.is_some() {
+            let since = *self.background.blind_since.get_or_insert(now);
+            if now >= since + BLIND && !std::mem::replace(&mut self.background.said_blind, true) {
+                self.notices.warn(
+                    "everybody else is not held for what is important: what they send and receive measures no round \
+                     trips (UDP, or TCP without timestamps), so it is not known how fast the link is; if you know, say so by \
+                     --link or in the rules file",
+                );
+            }
+            return;
+        }
         let since = *self.background.blind_since.get_or_insert(now);
         if now >= since + BLIND && !std::mem::replace(&mut self.background.said_blind, true) {
             let known = match self.background.said.0.get(direction) {
@@ -380,64 +345,5 @@ impl Engine {
                 held.get(direction)
             );
         }
-    }
-
-    /// By which devices background traffic ever went, by its processes' own counters.
-    fn devices_of_background(&self) -> anyhow::Result<BTreeSet<u32>> {
-        let is_background = |id: LimitId| {
-            let active = self.rules.get(id);
-            active.is_some_and(|active| active.rule.is_background())
-        };
-        let mut devices = BTreeSet::new();
-        for owner in self.owners.iter() {
-            let limited = owner.enforcement.as_ref();
-            if limited.is_some_and(|limit| limit.choice.ids().into_iter().any(is_background)) {
-                let its = self.kernel.counters.devices(owner.tag.slot)?;
-                let entry = |device| device_entry(owner.namespace.number(), device);
-                devices.extend(its.into_iter().map(entry));
-            }
-        }
-        Ok(devices)
-    }
-
-    /// The link is the device by which most background traffic went lately.
-    fn find_link(&mut self, now: Duration, round_trips: &[RoundTrip]) -> anyhow::Result<()> {
-        let looked = self.background.looked_for_devices;
-        let is_due = looked.is_none_or(|looked| looked.elapsed() >= DEVICES_AGAIN);
-        if !is_due {
-            return Ok(());
-        }
-        self.background.looked_for_devices = Some(Instant::now());
-        let mut devices = self.devices_of_background()?;
-        devices.extend(round_trips.iter().map(|trip| trip.device));
-        devices.remove(&LOOPBACK);
-        let current = self.background.link.as_ref().map(|link| link.device);
-        devices.extend(current);
-        let mut busiest: Option<(u64, u32, DeviceTraffic)> = None;
-        for device in devices {
-            let Ok(read) = self.kernel.devices.traffic(device) else {
-                continue;
-            };
-            let moved = read
-                .background
-                .download
-                .wrapping_add(read.background.upload);
-            let before = self.background.moved.insert(device, moved).unwrap_or(0);
-            let moved = moved.wrapping_sub(before);
-            // Of two that moved the same, the one that it was.
-            let rank = (moved, Some(device) == current);
-            if busiest.is_none_or(|(most, other, _)| rank > (most, Some(other) == current)) {
-                busiest = Some((moved, device, read));
-            }
-        }
-        if let Some((_, device, read)) = busiest
-            && Some(device) != current
-        {
-            log::debug!("background traffic goes by device {device}");
-            let mut link = Link::new(device, read, now);
-            link.believe(now, self.background.said);
-            self.background.link = Some(link);
-        }
-        Ok(())
     }
 }

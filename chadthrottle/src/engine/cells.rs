@@ -8,10 +8,10 @@ use std::{
 use chadthrottle_common::{limit::Enforced, traffic::Direction};
 
 use crate::{
-    kernel::{Cell, LimitCells, Present},
+    kernel::{Cell, LimitCells, Present, UNHELD_RATE},
     model::{direction::PerDirection, limit::LimitId},
     policy::active::{ActiveRule, ActiveRules},
-    priority::sharing::Part,
+    priority::sharing::{Part, Tier},
     rate::{Bytes, Rate},
 };
 
@@ -104,6 +104,20 @@ impl LimitCell {
         })
     }
 
+    /// A cell of everybody else's traffic where some is more important. It holds nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::below_ceiling`].
+    fn of_everybody_else(
+        cells: &mut LimitCells,
+        limit: LimitId,
+        direction: Direction,
+    ) -> anyhow::Result<Self> {
+        let cell = cells.ceiling(direction, UNHELD_RATE)?;
+        Ok(Self::new(cell, limit, direction, UNHELD_RATE))
+    }
+
     /// What it lets through.
     pub fn rate(&self) -> Rate {
         self.rate
@@ -122,9 +136,10 @@ impl LimitCell {
         Ok(())
     }
 
-    /// Of background traffic: its part of what all of that has, if it is of so many rules.
-    pub fn part(&self, rules: usize) -> Part {
+    /// Its part of what the link has, if it is of so many rules.
+    pub fn part(&self, tier: Tier, rules: usize) -> Part {
         Part {
+            tier,
             weight: rules as f64,
             ceiling: self
                 .ceiling
@@ -225,9 +240,10 @@ struct OfRule {
 #[derive(Default)]
 pub struct RuleCells {
     of_rules: HashMap<LimitId, OfRule>,
-    /// Those of all background traffic, and the rules about it.
+    /// Those of all background traffic.
     background: Vec<LimitCell>,
-    about_background: BTreeSet<LimitId>,
+    /// The rules whose rates are what the link has for their traffic.
+    adaptive: BTreeSet<LimitId>,
 }
 
 impl RuleCells {
@@ -235,7 +251,7 @@ impl RuleCells {
     pub fn shared(&self, id: LimitId, direction: Direction) -> Option<&LimitCell> {
         let own = self.of_rules.get(&id).map(|own| own.shared.as_slice());
         let own = own.unwrap_or_default();
-        match self.about_background.contains(&id) {
+        match self.adaptive.contains(&id) {
             true => {
                 find_of(own, direction, true).or_else(|| find_of(&self.background, direction, true))
             }
@@ -243,10 +259,10 @@ impl RuleCells {
         }
     }
 
-    /// The cells of background traffic, to be changed.
-    pub fn background_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
+    /// The cells whose rates are what the link has for their traffic, to be changed.
+    pub fn adaptive_mut(&mut self) -> impl Iterator<Item = &mut LimitCell> {
         let own = self.of_rules.values_mut().flat_map(|own| &mut own.shared);
-        let own = own.filter(|cell| cell.cell.is_background());
+        let own = own.filter(|cell| cell.cell.is_adaptive());
         self.background.iter_mut().chain(own)
     }
 
@@ -297,7 +313,7 @@ impl RuleCells {
     /// What a rule's cells did, with those that are not in use any more.
     pub fn done(&self, id: LimitId) -> Done {
         let mut done = Done::default();
-        if self.about_background.contains(&id) {
+        if self.adaptive.contains(&id) {
             let cells = Direction::BOTH.map(|direction| self.shared(id, direction));
             cells.into_iter().flatten().for_each(|cell| done.add(cell));
         } else if let Some(cells) = self.of_rules.get(&id) {
@@ -327,7 +343,7 @@ impl RuleCells {
         cells: &mut LimitCells,
     ) -> anyhow::Result<()> {
         if active.rule.is_background() {
-            self.about_background.insert(active.id);
+            self.adaptive.insert(active.id);
             return self.allocate_background(active, left, cells);
         }
         let own = self.of_rules.entry(active.id).or_default();
@@ -335,6 +351,26 @@ impl RuleCells {
             if find_of(&own.shared, direction, false).is_none() {
                 let cell = LimitCell::allocate(cells, active.id, direction, rate)?;
                 own.shared.push(cell);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the limit of everybody else.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::allocate`].
+    pub fn allocate_for_everybody_else(
+        &mut self,
+        active: &ActiveRule,
+        cells: &mut LimitCells,
+    ) -> anyhow::Result<()> {
+        self.adaptive.insert(active.id);
+        let own = &mut self.of_rules.entry(active.id).or_default().shared;
+        for direction in Direction::BOTH {
+            if find_of(own, direction, true).is_none() {
+                own.push(LimitCell::of_everybody_else(cells, active.id, direction)?);
             }
         }
         Ok(())
@@ -373,7 +409,7 @@ impl RuleCells {
     pub fn set_rates(&mut self, active: &ActiveRule, cells: &mut LimitCells) -> anyhow::Result<()> {
         let shared = self.of_rules.get_mut(&active.id).map(|own| &mut own.shared);
         for cell in shared.into_iter().flatten() {
-            if cell.cell.is_background() {
+            if cell.cell.is_adaptive() {
                 cell.ceiling = *active.rule.ceiling.get(cell.direction);
             } else if let Some(rate) = *active.rule.limits.get(cell.direction) {
                 cell.set_rate(cells, rate)?;
@@ -390,10 +426,15 @@ impl RuleCells {
                 .get(id)
                 .is_some_and(|active| active.rule.is_background())
         };
-        self.about_background.retain(|id| background(*id));
+        let everybody_else = rules.everybody_else().map(|active| active.id);
+        self.adaptive
+            .retain(|id| background(*id) || Some(*id) == everybody_else);
         let in_common = |cell: &LimitCell| rules.without_ceiling(cell.direction) > 0;
         surplus.extend(self.background.extract_if(.., |cell| !in_common(cell)));
         self.of_rules.retain(|id, own| {
+            if Some(*id) == everybody_else {
+                return true;
+            }
             let Some(active) = rules.get(*id) else {
                 surplus.append(&mut own.shared);
                 surplus.append(&mut own.newcomers);
@@ -405,11 +446,9 @@ impl RuleCells {
             let needed = |cell: &LimitCell| {
                 let direction = cell.direction;
                 match active.rule.is_background() {
-                    true => {
-                        cell.cell.is_background() && active.rule.ceiling.get(direction).is_some()
-                    }
+                    true => cell.cell.is_adaptive() && active.rule.ceiling.get(direction).is_some(),
                     false => {
-                        !cell.cell.is_background() && wanted(active).any(|(d, _)| d == direction)
+                        !cell.cell.is_adaptive() && wanted(active).any(|(d, _)| d == direction)
                     }
                 }
             };
@@ -432,7 +471,7 @@ fn wanted(active: &ActiveRule) -> impl Iterator<Item = (Direction, Rate)> {
 /// Of a rule that was in the background and is not any more, or the other way round, there are both for a moment.
 fn find_of(cells: &[LimitCell], direction: Direction, background: bool) -> Option<&LimitCell> {
     let is_meant =
-        |cell: &&LimitCell| cell.direction == direction && cell.cell.is_background() == background;
+        |cell: &&LimitCell| cell.direction == direction && cell.cell.is_adaptive() == background;
     cells.iter().find(is_meant)
 }
 

@@ -22,7 +22,7 @@ use crate::{
 pub type Expected = (Mechanism, Option<String>);
 
 /// The cgroup that contains all others.
-const ROOT: &str = "/";
+pub(super) const ROOT: &str = "/";
 
 /// Checks in a row that must find unmet bytes before the throttle pair is moved up. The counters
 /// are read one after the other, so a single check may catch a packet in between.

@@ -135,7 +135,9 @@ impl Engine {
                 continue;
             };
             let (key, running) = (owner.identity.key, owner.ended.is_none());
-            let Some(limit) = owner.enforcement.as_ref().filter(|limit| is_due(limit)) else {
+            let Some(limit) = (owner.enforcement.as_ref())
+                .filter(|limit| is_due(limit) && !self.rules.is_for_rest(&limit.choice))
+            else {
                 continue;
             };
             let finding = if carried

@@ -8,6 +8,7 @@ use crate::{
     model::{
         command::{Command, CommandError},
         limit::LimitId,
+        priority::Priority,
         process::{ProcessId, ProcessKey},
         rule::Rule,
     },
@@ -92,7 +93,13 @@ impl Engine {
         rules.iter().try_for_each(|active| {
             self.attend();
             (self.cells).allocate(active, left, &mut self.kernel.limits)
-        })
+        })?;
+        match rules.everybody_else() {
+            Some(active) => {
+                (self.cells).allocate_for_everybody_else(active, &mut self.kernel.limits)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends the limits of a process whose slot goes to another.
@@ -181,9 +188,10 @@ fn described(rule: &Rule) -> String {
     if rule.is_background() && rule.ceiling.is_unlimited() {
         return "has what others leave".to_owned();
     }
-    let (limits, most) = match rule.is_background() {
-        true => (rule.ceiling, "has what others leave, at most "),
-        false => (rule.limits, ""),
+    let (limits, most) = match rule.priority {
+        Priority::Background => (rule.ceiling, "has what others leave, at most "),
+        Priority::High => (rule.limits, "comes before everybody else, "),
+        Priority::Normal => (rule.limits, ""),
     };
     let shown = |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
     format!(

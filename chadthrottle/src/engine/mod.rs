@@ -9,7 +9,9 @@ mod cells;
 mod checking;
 mod enforcement;
 mod escapes;
+mod importance;
 mod limiting;
+mod link;
 mod namespaces;
 mod networks;
 mod notices;
@@ -49,6 +51,7 @@ use background::Background;
 use cells::RuleCells;
 use enforcement::Enforcement;
 use escapes::Escapes;
+use importance::Importance;
 use namespaces::Namespaces;
 use networks::Networks;
 use notices::Notices;
@@ -98,6 +101,7 @@ struct Engine {
     /// The cells that their processes share.
     cells: RuleCells,
     background: Background,
+    importance: Importance,
     prewarmed: Prewarmed,
     attribution: Attribution,
     notices: Notices,
@@ -132,6 +136,7 @@ impl Engine {
             usage: Usage::default(),
             cells: RuleCells::default(),
             background: Background::default(),
+            importance: Importance::default(),
             prewarmed: Prewarmed::default(),
             attribution: Attribution::default(),
             notices: Notices::default(),

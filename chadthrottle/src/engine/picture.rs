@@ -40,7 +40,7 @@ impl Engine {
             total: self.totals.bytes.map(Bytes::new),
             total_rate: self.totals.rate,
             devices: self.uplinks.devices(),
-            link: match self.has_background() {
+            link: match self.shares_link() {
                 true => self.background.link(&self.uplinks),
                 false => None,
             },
@@ -76,7 +76,7 @@ impl Engine {
             };
             self.effect(enforcement, by, achieved, expected)
         });
-        row.limits = limits;
+        row.limits = self.rules.listed(limits);
         row
     }
 

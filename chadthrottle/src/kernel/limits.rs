@@ -11,8 +11,8 @@ use chadthrottle_common::{
     clock::{self, TICKS_PER_NANOSECOND, TICKS_PER_SECOND},
     landing,
     limit::{
-        Enforced, FIRST_BACKGROUND, FIRST_CEILING, FIRST_FREE, Limit, MAX_CEILINGS, Paced,
-        is_background, more_paced,
+        Enforced, FIRST_BACKGROUND, FIRST_CEILING, FIRST_FREE, Limit, MAX_CEILINGS, Paced, UNHELD,
+        is_adaptive, more_paced,
     },
     names::{MAP_ENFORCED, MAP_LIMITS, MAP_MORE_PACED, MAP_PACED},
     traffic::Direction,
@@ -86,7 +86,7 @@ fn kept_debt(debt: clock::Ticks, old: u64, new: u64) -> clock::Ticks {
 /// have is soon another rate, and what waits keeps the times it was given: a socket's buffer of datagrams, 110 kB, took
 /// 3.4 s to leave at the rate that a link begins with.
 fn upload_pacing_bound(index: u32, rate: u64) -> u64 {
-    match is_background(index) {
+    match is_adaptive(index) {
         true => policing_bound(rate),
         false => PACING_BOUND,
     }
@@ -164,11 +164,14 @@ impl Cell {
         self.index
     }
 
-    /// Whether it is of background traffic.
-    pub const fn is_background(&self) -> bool {
-        is_background(self.index)
+    /// Whether its rate is what the link has for its traffic.
+    pub const fn is_adaptive(&self) -> bool {
+        is_adaptive(self.index)
     }
 }
+
+/// The rate of an adaptive cell that holds nothing: its packets pass as if there were none.
+pub const UNHELD_RATE: Rate = Rate::from_bytes_per_second(UNHELD);
 
 /// What a limit does now.
 #[derive(Clone, Copy, Debug, Default)]

@@ -37,7 +37,7 @@ use chadthrottle_common::traffic::Direction;
 pub use attach::cgroup_root;
 pub use counters::DeviceTraffic;
 pub use events::{Announcements, Events, Roads, RoundTrips, WatchedEvents};
-pub use limits::{CeilingsExhausted, Cell, CellsExhausted, LimitCells, Present};
+pub use limits::{CeilingsExhausted, Cell, CellsExhausted, LimitCells, Present, UNHELD_RATE};
 pub use newcomers::Newcomers;
 pub use prefixes::LocalPrefixes;
 pub use slots::{Slots, SlotsExhausted};

@@ -109,7 +109,7 @@ impl Rule {
     pub fn with(self, limits: Limits, priority: Priority) -> Self {
         let (limits, ceiling) = match priority {
             Priority::Background => (Limits::default(), limits),
-            Priority::Normal => (limits, Limits::default()),
+            Priority::Normal | Priority::High => (limits, Limits::default()),
         };
         Self {
             limits,
@@ -136,14 +136,33 @@ impl Rule {
         }
     }
 
+    /// These processes come before everybody else's, by hand and for the traffic that this is about if nothing is said.
+    pub fn with_high_priority(target: impl Into<Target>) -> Self {
+        Self {
+            priority: Priority::High,
+            scope: Priority::High.scope(),
+            ..Self::by_hand(target, Limits::default())
+        }
+    }
+
+    /// Whether its processes come before everybody else's.
+    pub fn is_high(&self) -> bool {
+        self.priority == Priority::High
+    }
+
+    /// Whether it says anything of traffic: a limit, or how important it is.
+    pub fn says_anything(&self) -> bool {
+        self.priority != Priority::Normal || !self.limits.is_unlimited()
+    }
+
     /// Whether its processes have what others leave.
     pub fn is_background(&self) -> bool {
         self.priority == Priority::Background
     }
 
-    /// Whether traffic of a direction is limited.
-    pub fn limits_any(&self, direction: Direction) -> bool {
-        self.is_background() || self.limits.get(direction).is_some()
+    /// Whether what it says of traffic of a direction counts: limits of others do not reach what is important.
+    pub fn decides(&self, direction: Direction) -> bool {
+        self.priority != Priority::Normal || self.limits.get(direction).is_some()
     }
 
     /// Whether a rule with the same origin, about the same traffic of the same target, takes its

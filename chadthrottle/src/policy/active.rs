@@ -10,11 +10,12 @@ use chadthrottle_common::{
     traffic::Direction,
 };
 
+use super::choose::Choice;
 use crate::model::{
     direction::Limits,
-    limit::LimitId,
+    limit::{EffectiveLimits, LimitId},
     process::{Pid, ProcessId, ProcessKey},
-    rule::{Origin, Rule, Sharing},
+    rule::{Origin, Rule, Scope, Sharing},
     target::Target,
 };
 
@@ -68,6 +69,8 @@ pub struct ActiveRules {
     last: u64,
     /// Trees that had a bit so far.
     trees: u32,
+    /// What counts, after all others, while some are more important: the link's rest, together.
+    pub(super) everybody_else: Option<ActiveRule>,
 }
 
 impl ActiveRules {
@@ -83,7 +86,8 @@ impl ActiveRules {
 
     /// The one with this number.
     pub fn get(&self, id: LimitId) -> Option<&ActiveRule> {
-        self.rules.iter().find(|rule| rule.id == id)
+        let all = self.rules.iter().chain(&self.everybody_else);
+        all.into_iter().find(|rule| rule.id == id)
     }
 
     pub(super) fn get_mut(&mut self, id: LimitId) -> Option<&mut ActiveRule> {
@@ -99,8 +103,7 @@ impl ActiveRules {
     /// Takes in a rule that replaces none. Of those set by hand the newest comes first, those of a
     /// file come last.
     pub fn insert(&mut self, rule: Rule, now: SystemTime) -> LimitId {
-        self.last += 1;
-        let id = LimitId(self.last);
+        let id = self.next_id();
         let place = match rule.origin {
             Origin::Hand => -self.last.cast_signed(),
             Origin::File(_) => i64::MAX,
@@ -122,6 +125,11 @@ impl ActiveRules {
         });
         self.sort();
         id
+    }
+
+    fn next_id(&mut self) -> LimitId {
+        self.last += 1;
+        LimitId(self.last)
     }
 
     /// A bit for a further tree: the one that was used longest ago. None is free when there are
@@ -195,9 +203,71 @@ impl ActiveRules {
             .count()
     }
 
+    /// What counts for everybody who is not mentioned, while some are more important.
+    pub fn everybody_else(&self) -> Option<&ActiveRule> {
+        self.everybody_else.as_ref()
+    }
+
+    /// Whether nothing counts for a process but what counts for everybody else.
+    pub fn is_for_rest(&self, choice: &Choice) -> bool {
+        let rest = |id: &LimitId| {
+            let everybody_else = self.everybody_else();
+            everybody_else.is_some_and(|active| active.id == *id)
+        };
+        choice.meters.is_empty() && !choice.is_empty() && choice.limits.ids().iter().all(rest)
+    }
+
+    /// Which of the limits that count for a process are somebody's to change.
+    pub fn listed(&self, limits: EffectiveLimits) -> EffectiveLimits {
+        let rest = self.everybody_else().map(|active| active.id);
+        limits.map(|by| by.map(|id| id.filter(|id| Some(*id) != rest)))
+    }
+
+    /// Whether a process comes before everybody else.
+    pub fn is_important(&self, choice: &Choice) -> bool {
+        let is_high = |id: &LimitId| self.get(*id).is_some_and(|active| active.rule.is_high());
+        self.everybody_else.is_some() && choice.limits.ids().iter().any(is_high)
+    }
+
+    /// They have so much at present; nothing if they are not held.
+    pub fn hold_everybody_else(&mut self, present: Limits) {
+        if let Some(everybody_else) = &mut self.everybody_else {
+            everybody_else.rule.limits = present;
+        }
+    }
+
+    /// Where some come before everybody else, there is a limit for everybody else, about the same traffic.
+    pub(super) fn see_to_everybody_else(&mut self, now: SystemTime) {
+        let high = (self.rules.iter()).filter(|active| active.rule.is_high());
+        let scope = high
+            .map(|active| active.rule.scope)
+            .reduce(|one, other| if one == other { one } else { Scope::All });
+        let before = self.everybody_else.take();
+        let Some(scope) = scope else { return };
+        self.everybody_else = Some(before.unwrap_or_else(|| {
+            let target = Target::Any(Vec::new());
+            ActiveRule {
+                id: self.next_id(),
+                rule: Rule {
+                    sharing: Sharing::Shared,
+                    ..Rule::by_hand(target, Limits::default())
+                },
+                since: now,
+                ended: false,
+                members: HashSet::new(),
+                trees: 0,
+                place: i64::MAX,
+            }
+        }));
+        if let Some(everybody_else) = &mut self.everybody_else {
+            everybody_else.rule.scope = scope;
+        }
+    }
+
     /// Takes all of them out.
     pub(super) fn clear(&mut self) {
         self.rules.clear();
+        self.everybody_else = None;
     }
 
     /// What was seen of trees meanwhile is known here, too.
@@ -217,7 +287,11 @@ impl ActiveRules {
     /// Takes a rule out.
     pub fn remove(&mut self, id: LimitId) -> Option<ActiveRule> {
         let at = self.rules.iter().position(|rule| rule.id == id)?;
-        Some(self.rules.remove(at))
+        let removed = self.rules.remove(at);
+        if !self.rules.iter().any(|active| active.rule.is_high()) {
+            self.everybody_else = None;
+        }
+        Some(removed)
     }
 
     /// Whether descendants are to be looked for.

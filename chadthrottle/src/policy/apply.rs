@@ -64,6 +64,7 @@ impl ActiveRules {
             }
             Command::Watch(_) | Command::SetInterval(_) | Command::SetLinkSpeed(_) => {}
         }
+        rules.see_to_everybody_else(now);
         Ok((rules, changes))
     }
 
@@ -77,7 +78,7 @@ impl ActiveRules {
     ) -> Result<Option<LimitId>, CommandError> {
         rule.target = rule.target.resolved(resolve)?;
         let replaced = self.replaced_by(&rule);
-        if rule.limits.is_unlimited() && !rule.is_background() && !rule.metered {
+        if !rule.says_anything() && !rule.metered {
             if let Some(id) = replaced {
                 self.remove(id);
                 removed.push(id);

@@ -40,15 +40,19 @@ impl Choice {
             self.meters.push(active.id);
         }
         for direction in Direction::BOTH {
-            if !active.rule.limits_any(direction) {
-                continue;
+            if active.rule.decides(direction) {
+                self.add_to(direction, active);
             }
-            let by = self.limits.get_mut(direction);
-            *by = PerClass::of(|class| {
-                let covers = active.rule.scope.covers(class);
-                by.get(class).or(covers.then_some(active.id))
-            });
         }
+    }
+
+    /// It counts for traffic of a direction for which none does yet.
+    fn add_to(&mut self, direction: Direction, active: &ActiveRule) {
+        let by = self.limits.get_mut(direction);
+        *by = PerClass::of(|class| {
+            let covers = active.rule.scope.covers(class);
+            by.get(class).or(covers.then_some(active.id))
+        });
     }
 
     /// All of them, each once.
@@ -101,6 +105,11 @@ impl ActiveRules {
             }
             choice.add(active);
         }
+        if let Some(everybody_else) = &self.everybody_else {
+            for direction in Direction::BOTH {
+                choice.add_to(direction, everybody_else);
+            }
+        }
         choice
     }
 
@@ -130,13 +139,15 @@ impl ActiveRules {
         let limits = Limits::of(|direction| *(*rule.get(direction))?.limits.get(direction));
         let any =
             |is: fn(&Rule) -> bool| [rule.download, rule.upload].into_iter().flatten().any(is);
-        let background = any(Rule::is_background);
-        (background || !limits.is_unlimited()).then(|| LimitState {
+        let priority = match (any(Rule::is_background), any(Rule::is_high)) {
+            (true, _) => Priority::Background,
+            (_, true) => Priority::High,
+            _ => Priority::Normal,
+        };
+        let is_said = priority != Priority::Normal || !limits.is_unlimited();
+        is_said.then(|| LimitState {
             limits,
-            priority: match background {
-                true => Priority::Background,
-                false => Priority::Normal,
-            },
+            priority,
             scope,
             sharing: match any(|rule| rule.sharing == Sharing::Shared) {
                 true => Sharing::Shared,
@@ -153,7 +164,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{limit::Mechanism, rule::Rule, target::Target},
+        model::{
+            command::{Command, CommandError},
+            limit::Mechanism,
+            target::Target,
+        },
         policy::fixtures::{file, limits, process},
     };
 
@@ -275,6 +290,59 @@ mod tests {
         rules.set_background(|_| limits(3, 4));
         let [all, _] = shown(&rules, &choice);
         assert_eq!(all.unwrap().limits, limits(3, 4));
+    }
+
+    #[test]
+    fn beside_what_is_important_there_is_a_limit_for_everybody_else() {
+        let command = |rule| Command::Set(Box::new(rule));
+        let set = |rules: &ActiveRules, rule| {
+            let resolve = |_| Err(CommandError::NoSuchLimit);
+            let (rules, changes) = rules.after(&command(rule), UNIX_EPOCH, &resolve).unwrap();
+            (rules, changes.set[0])
+        };
+        let slow = Rule::by_hand(Target::program("rsync"), limits(1, 1));
+        let (rules, slow) = set(&ActiveRules::default(), slow);
+        assert!(rules.everybody_else().is_none());
+        let call = Rule::with_high_priority(Target::program("call"));
+        let (mut rules, call) = set(&rules, call);
+        let rest = rules.everybody_else().unwrap().id;
+        for (name, internet, local) in [
+            ("call", Some(call), None),
+            ("rsync", Some(slow), Some(slow)),
+            ("curl", Some(rest), None),
+        ] {
+            let by = [internet, local];
+            assert_eq!(chosen(&mut rules, &process(1, name)), [by; 2], "{name}");
+        }
+        // It is shown while it holds anybody.
+        let curl = rules.choose(&process(1, "curl"), Vec::new);
+        assert_eq!(shown(&rules, &curl), [None, None]);
+        rules.hold_everybody_else(limits(3, 4));
+        assert_eq!(
+            shown(&rules, &curl)[0].as_ref().unwrap().limits,
+            limits(3, 4)
+        );
+        let important = rules.choose(&process(1, "call"), Vec::new);
+        let state = shown(&rules, &important)[0].clone().unwrap();
+        assert_eq!(
+            (state.priority, state.limits),
+            (Priority::High, Limits::default())
+        );
+        // Another one that is about all traffic.
+        let all = Rule {
+            scope: Scope::All,
+            ..Rule::with_high_priority(Target::program("game"))
+        };
+        let (mut rules, game) = set(&rules, all);
+        assert_eq!(
+            chosen(&mut rules, &process(1, "curl")),
+            [[Some(rest); 2]; 2]
+        );
+        rules.remove(game);
+        assert!(rules.everybody_else().is_some());
+        rules.remove(call);
+        assert!(rules.everybody_else().is_none());
+        assert_eq!(chosen(&mut rules, &process(1, "curl")), [[None; 2]; 2]);
     }
 
     #[test]

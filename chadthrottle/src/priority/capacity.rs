@@ -81,6 +81,9 @@ const HISTORY: Duration = Duration::from_millis(1200);
 /// Fewer round trips of a trickle are too few to decide by, as long as a decision can wait.
 const ENOUGH: usize = 3;
 
+/// Normal traffic is held for what is important on this machine, and for nobody else: it keeps so much of the link.
+const FIRM_PART: f64 = 0.05;
+
 /// With so much of the speed found last it is had again.
 const PROVEN: f64 = 0.85;
 
@@ -99,6 +102,8 @@ pub struct Traffic {
     pub congested: u32,
     /// Whether the background had more than it was let.
     pub held: bool,
+    /// Whether normal traffic is held besides, as some of the others is more important.
+    pub firm: bool,
 }
 
 /// One direction of a link.
@@ -139,6 +144,8 @@ pub struct Capacity {
     begun_congested: bool,
     /// Whether the background was held since then.
     held: bool,
+    /// See [`Traffic::firm`].
+    firm: bool,
     /// The queue then.
     queue: Duration,
     /// After how long it is tried again, and with which part of the capacity.
@@ -172,6 +179,7 @@ impl Capacity {
             congested: 0,
             begun_congested: false,
             held: false,
+            firm: false,
             queue: Duration::ZERO,
             trial_after: TRIAL_AFTER,
             trial_part: TRIAL_PART,
@@ -190,9 +198,39 @@ impl Capacity {
         self.resume(now);
     }
 
-    /// A flow's round trip, from when a packet left this machine until its answer came.
-    pub fn round_trip(&mut self, now: Duration, flow: FlowId, round_trip: Duration) {
-        self.delays.add(now, flow, round_trip);
+    /// Normal traffic is held from now on, which had what it wanted: it begins with what the link carries, and if that was
+    /// never found out, with what passes.
+    pub fn begin_to_hold(&mut self, now: Duration) {
+        let passes = self.passed.all(now, HISTORY);
+        self.knee = self
+            .knee
+            .max(passes)
+            .max(Self::FIRST.bytes_per_second() as f64);
+        self.capacity = self.knee * (1.0 - LEAST_CUT);
+        self.resume(now);
+        self.settles = now + SETTLING;
+    }
+
+    /// Whether others of this machine use it, lately.
+    pub fn carries(&self, now: Duration) -> bool {
+        self.passed.all(now, HISTORY) > TRICKLE
+    }
+
+    /// Whether enough passed to say what does.
+    pub fn has_history(&self, now: Duration) -> bool {
+        self.passed.is_since(now.saturating_sub(HISTORY))
+    }
+
+    /// A flow's round trip, from when a packet left this machine until its answer came, and the shortest one that TCP
+    /// knows of.
+    pub fn round_trip(
+        &mut self,
+        now: Duration,
+        flow: FlowId,
+        round_trip: Duration,
+        shortest: Option<Duration>,
+    ) {
+        self.delays.add(now, flow, round_trip, shortest);
         self.round_trip = (self.round_trip * 7 + round_trip) / 8;
     }
 
@@ -201,6 +239,7 @@ impl Capacity {
         self.passed.add(now, traffic.background, traffic.others);
         self.congested += traffic.congested;
         self.held |= traffic.held;
+        self.firm = traffic.firm;
         let period = self.period();
         if now < self.decided + period {
             return;
@@ -247,6 +286,11 @@ impl Capacity {
         self.delays.base()
     }
 
+    /// Whether anything is known of it, measured or said.
+    pub fn is_known(&self) -> bool {
+        self.said.is_some() || self.base().is_some()
+    }
+
     /// Whether nothing is known but what somebody said.
     fn is_blind(&self) -> bool {
         self.said.is_some() && self.base().is_none()
@@ -271,7 +315,7 @@ impl Capacity {
     fn why(&self) -> Why {
         match self.phase {
             Phase::Begin => Why::Seeks,
-            Phase::Curve { .. } => Why::Shares,
+            Phase::Curve { .. } | Phase::Insist { .. } => Why::Shares,
             Phase::GiveWay { .. } => Why::GivesWay,
             Phase::Drain(_) => Why::Drains,
             Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } | Phase::Look { .. } => {
@@ -315,7 +359,11 @@ impl Capacity {
     fn least(&self) -> f64 {
         let [part, most] = TRICKLE_PART.map(|part| part * self.knee);
         let for_flows = self.delays.flows() as f64 * TRICKLE_BYTES / TRICKLE_TIME;
-        for_flows.min(most).max(part).max(TRICKLE)
+        let firm = match self.firm {
+            true => FIRM_PART * self.knee,
+            false => 0.0,
+        };
+        for_flows.min(most).max(part).max(TRICKLE).max(firm)
     }
 
     /// A longer queue is too long.
@@ -332,8 +380,8 @@ impl Capacity {
             queue: self.queue,
             heard: heard.is_some(),
             waits: heard.is_some_and(|queue| queue > self.target()),
-            // Where nothing is measured the word counts.
-            congested: !self.is_blind() && self.congested >= self.losses(now, period),
+            // Where nothing is measured the word counts. And what is important waits for packets, not for their loss.
+            congested: !self.is_blind() && !self.firm && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
         self.admit_error(now);
@@ -352,6 +400,7 @@ impl Capacity {
             Phase::GiveWay { since, range } => self.give_way(seen, since, range),
             Phase::Curve { since } => self.follow_curve(seen, since),
             Phase::Drain(drain) => self.drain(seen, drain),
+            Phase::Insist { since, range } => self.insist(seen, since, range),
             Phase::Polite { since } => self.be_polite(seen, since),
             Phase::Look { since } => self.look_further(seen, since),
             Phase::Yield {
@@ -409,7 +458,11 @@ impl Capacity {
 
     /// What the link carries now. What comes at once after a pause is not more than was let.
     fn carried(&self, seen: Seen) -> f64 {
-        let passed = self.passed.all(seen.now, seen.period);
+        let period = match self.firm {
+            true => HISTORY,
+            false => seen.period,
+        };
+        let passed = self.passed.all(seen.now, period);
         passed.min(self.capacity).max(TRICKLE)
     }
 

@@ -23,6 +23,14 @@ const LATELY: Duration = Duration::from_millis(300);
 /// It is kept in as many parts.
 const PARTS: u32 = 10;
 
+/// A new flow whose round trip is longer by so much than one that TCP knows of waits: by more than a delayed acknowledgement
+/// takes (`TCP_DELACK_MIN`, 40 ms)...
+const KNOWN_TO_WAIT: Duration = Duration::from_millis(60);
+
+/// ... and its way is no shorter than that with so much more, as the first segments are small, and what carries data takes
+/// its time to be sent.
+const WITH_DATA: Duration = Duration::from_millis(8);
+
 /// A flow that said nothing for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -109,8 +117,14 @@ impl Delays {
         }
     }
 
-    /// Takes note of a flow's round trip.
-    pub fn add(&mut self, now: Duration, flow: FlowId, round_trip: Duration) {
+    /// Takes note of a flow's round trip, and the shortest one that TCP knows of.
+    pub fn add(
+        &mut self,
+        now: Duration,
+        flow: FlowId,
+        round_trip: Duration,
+        shortest: Option<Duration>,
+    ) {
         if !self.flows.contains_key(&flow) {
             let queue = self
                 .flows
@@ -118,8 +132,12 @@ impl Delays {
                 .filter_map(|other| other.waits(now))
                 .min();
             let mut new = Flow::default();
-            if let Some(queue) = queue.filter(|queue| *queue < round_trip) {
-                new.begin_at(now, Some(round_trip - queue));
+            let known = shortest.filter(|shortest| *shortest + KNOWN_TO_WAIT < round_trip);
+            let known = known.map(|shortest| shortest + WITH_DATA);
+            let as_others = queue.filter(|queue| *queue < round_trip);
+            let as_others = as_others.map(|queue| round_trip - queue);
+            if let Some(base) = known.into_iter().chain(as_others).min() {
+                new.begin_at(now, Some(base));
                 new.guessed = Some(now);
             }
             self.flows.insert(flow, new);
@@ -216,12 +234,12 @@ mod tests {
         let mut delays = Delays::new(KEEP);
         assert_eq!(delays.queueing(ms(0)), None);
         for (at, flow, round_trip) in [(0, 1, 20), (0, 2, 100), (100, 1, 30), (100, 2, 180)] {
-            delays.add(ms(at), flow, ms(round_trip));
+            delays.add(ms(at), flow, ms(round_trip), None);
         }
         assert_eq!(delays.queueing(ms(50)), Some(ms(10)));
         assert_eq!(delays.base(), Some(ms(20)));
         // Flow 2 alone was heard of since.
-        delays.add(ms(300), 2, ms(140));
+        delays.add(ms(300), 2, ms(140), None);
         assert_eq!(delays.queueing(ms(200)), Some(ms(40)));
         assert_eq!(delays.queueing(ms(400)), None);
     }
@@ -229,68 +247,80 @@ mod tests {
     #[test]
     fn a_flow_that_is_new_waits_as_the_others_do() {
         let mut delays = Delays::new(KEEP);
-        delays.add(ms(0), 1, ms(20));
-        delays.add(ms(500), 1, ms(120));
+        delays.add(ms(0), 1, ms(20), None);
+        delays.add(ms(500), 1, ms(120), None);
         // Its way is 40 ms, and the queue has sent for 10 ms since.
-        delays.add(ms(510), 2, ms(130));
+        delays.add(ms(510), 2, ms(130), None);
         assert_eq!(delays.queueing(ms(500)), Some(ms(90)));
         assert_eq!(delays.flows[&2].base(), Some(ms(40)));
     }
 
     #[test]
+    fn tcp_knows_the_way_of_a_flow_that_waited_before_it_was_looked_at() {
+        for (round_trip, shortest, base) in
+            [(500, Some(40), 48), (90, Some(40), 90), (500, None, 500)]
+        {
+            let mut delays = Delays::new(KEEP);
+            delays.add(ms(0), 1, ms(round_trip), shortest.map(ms));
+            assert_eq!(delays.base(), Some(ms(base)), "{round_trip} {shortest:?}");
+        }
+    }
+
+    #[test]
     fn a_way_that_was_guessed_too_short_is_found_out() {
         let mut delays = Delays::new(KEEP);
-        delays.add(ms(0), 1, ms(20));
-        delays.add(ms(500), 1, ms(150));
+        delays.add(ms(0), 1, ms(20), None);
+        delays.add(ms(500), 1, ms(150), None);
         // The queue has sent all that it held by then: nothing is guessed.
-        delays.add(ms(700), 2, ms(25));
+        delays.add(ms(700), 2, ms(25), None);
         assert_eq!(delays.flows[&2].base(), Some(ms(25)));
         // Nor where others wait for longer than all of a round trip.
-        delays.add(ms(800), 1, ms(150));
-        delays.add(ms(810), 3, ms(30));
+        delays.add(ms(800), 1, ms(150), None);
+        delays.add(ms(810), 3, ms(30), None);
         assert_eq!(delays.flows[&3].base(), Some(ms(30)));
         // 1 waited somewhere else, and the way of 4 is 90 ms.
-        delays.add(ms(820), 1, ms(90));
-        delays.add(ms(820), 2, ms(85));
-        delays.add(ms(820), 3, ms(90));
-        delays.add(ms(820), 4, ms(90));
+        delays.add(ms(820), 1, ms(90), None);
+        delays.add(ms(820), 2, ms(85), None);
+        delays.add(ms(820), 3, ms(90), None);
+        delays.add(ms(820), 4, ms(90), None);
         assert_eq!(delays.flows[&4].base(), Some(ms(30)));
         for at in (850..4000).step_by(50) {
-            delays.add(ms(at), 1, ms(20));
-            delays.add(ms(at), 4, ms(90));
+            delays.add(ms(at), 1, ms(20), None);
+            delays.add(ms(at), 4, ms(90), None);
             delays.correct(ms(at));
         }
         assert_eq!(delays.flows[&4].base(), Some(ms(90)));
         assert_eq!(delays.queueing(ms(3900)), Some(ms(0)));
         // What waits from then on is found.
-        delays.add(ms(4000), 1, ms(50));
-        delays.add(ms(4000), 4, ms(120));
+        delays.add(ms(4000), 1, ms(50), None);
+        delays.add(ms(4000), 4, ms(120), None);
         assert_eq!(delays.queueing(ms(4000)), Some(ms(30)));
     }
 
     #[test]
     fn a_way_that_has_become_longer_is_no_queue() {
         let mut delays = Delays::new(KEEP);
-        delays.add(ms(0), 1, ms(20));
-        delays.add(ms(1000), 1, ms(70));
+        delays.add(ms(0), 1, ms(20), None);
+        delays.add(ms(1000), 1, ms(70), None);
         assert_eq!(delays.queueing(ms(900)), Some(ms(50)));
         delays.rebase(ms(1000), ms(900));
         assert_eq!(delays.queueing(ms(900)), Some(ms(0)));
         // A shorter one is found without being told.
-        delays.add(ms(1100), 1, ms(40));
-        delays.add(ms(1300), 1, ms(45));
+        delays.add(ms(1100), 1, ms(40), None);
+        delays.add(ms(1300), 1, ms(45), None);
         assert_eq!(delays.queueing(ms(1200)), Some(ms(5)));
     }
 
     #[test]
     fn bases_and_flows_are_forgotten() {
         let mut delays = Delays::new(KEEP);
-        delays.add(ms(0), 1, ms(20));
+        delays.add(ms(0), 1, ms(20), None);
         for second in 1..=700 {
             delays.add(
                 Duration::from_secs(second),
                 2,
                 ms(if second == 1 { 50 } else { 60 }),
+                None,
             );
         }
         delays.forget(Duration::from_secs(700));

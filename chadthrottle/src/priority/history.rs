@@ -38,6 +38,11 @@ impl History {
         }
     }
 
+    /// Whether it is known what passed since then.
+    pub fn is_since(&self, since: Duration) -> bool {
+        (self.passed.front()).is_some_and(|passed| passed.at <= since)
+    }
+
     /// This machine's other traffic in the last period, in bytes a second.
     pub fn others(&self, now: Duration, period: Duration) -> f64 {
         self.rate(now, period, |passed| passed.others)

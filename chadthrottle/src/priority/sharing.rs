@@ -1,5 +1,6 @@
-//! How what the background has of a link is shared by rules that have a rate besides: none has more than that, what one
-//! does not use the others have, and where all want more each has the same for each of its rules.
+//! How what a link has is shared: by normal traffic first if that is held, as some is more important, and then by the
+//! background. Rules that have a rate besides have no more than that, what one does not use the others have, and where
+//! all want more each has the same for each of its rules.
 
 /// The share of someone who moves less than it may follows what it moves: so many times as much...
 const GROWS: f64 = 1.25;
@@ -7,9 +8,26 @@ const GROWS: f64 = 1.25;
 /// ... and so many bytes a second more, for whoever begins.
 const BEGINS: f64 = 4_000.0;
 
+/// The background has this part in any case...
+const BACKGROUND_PART: f64 = 0.01;
+
+/// ... and so many bytes a second, or half of what there is: of nothing nobody could tell when there is more.
+const BACKGROUND: f64 = 4_000.0;
+
+/// Which traffic comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Everybody's.
+    Normal,
+    /// What has the rest.
+    Background,
+}
+
 /// Rules that have a limit together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
+    /// Whether it comes first.
+    pub tier: Tier,
     /// How many rules they are.
     pub weight: f64,
     /// Never more than this, in bytes a second.
@@ -27,9 +45,25 @@ pub fn share(left: f64, parts: &[Part]) -> Vec<f64> {
         false => part.ceiling.min(part.used * GROWS + BEGINS),
     };
     let mut shares = vec![0.0; parts.len()];
-    give(left, parts, &mut shares, wanted);
+    let left_of = |shares: &[f64]| left - shares.iter().sum::<f64>();
+    let is_normal = |part: &Part| part.tier == Tier::Normal;
+    if parts.iter().any(is_normal) {
+        let background = |part: &Part| match is_normal(part) {
+            true => 0.0,
+            false => part.ceiling,
+        };
+        let in_any_case = (left * BACKGROUND_PART).max(BACKGROUND).min(left / 2.0);
+        give(in_any_case, parts, &mut shares, background);
+        let rest = left_of(&shares);
+        give(rest, parts, &mut shares, |part| match is_normal(part) {
+            true => wanted(part),
+            false => 0.0,
+        });
+    }
+    let rest = left_of(&shares);
+    give(rest, parts, &mut shares, wanted);
     // Nobody wants the rest, and whoever may have it need not wait for it.
-    let rest = left - shares.iter().sum::<f64>();
+    let rest = left_of(&shares);
     give(rest, parts, &mut shares, |part| part.ceiling);
     shares
 }
@@ -67,6 +101,7 @@ mod tests {
 
     fn part(ceiling: f64, used: f64, held: bool) -> Part {
         Part {
+            tier: Tier::Background,
             weight: 1.0,
             ceiling,
             used,
@@ -106,9 +141,46 @@ mod tests {
         assert_eq!(share(1e6, &[three, part(2e6, 5e5, true)]), [7.5e5, 2.5e5]);
     }
 
+    #[test]
+    fn normal_traffic_comes_before_the_background() {
+        let normal = |used, held| Part {
+            tier: Tier::Normal,
+            ..part(NONE, used, held)
+        };
+        let background = part(NONE, 5e5, true);
+        let cases: [(&[Part], &[f64]); 4] = [
+            (&[normal(0.0, true)], &[1e6]),
+            (&[normal(0.0, true), background], &[9.9e5, 1e4]),
+            (
+                &[background, normal(2e5, false)],
+                &[1e6 - 2.5e5 - BEGINS, 2.5e5 + BEGINS],
+            ),
+            // What neither wants is there for both.
+            (&[part(NONE, 0.0, false), normal(0.0, false)], &[5e5, 5e5]),
+        ];
+        for (parts, shares) in cases {
+            let had = share(1e6, parts);
+            let near = |(had, share): (&f64, &f64)| (had - share).abs() < 6e3;
+            assert!(
+                had.iter().zip(shares).all(near),
+                "{parts:?}: {had:?}, not {shares:?}"
+            );
+        }
+        let little = share(1_000.0, &[normal(0.0, true), background]);
+        assert_eq!(little, [500.0, 500.0]);
+    }
+
     fn parts() -> impl Strategy<Value = Vec<Part>> {
-        let one = (1u32..4, prop::option::of(0.0..1e7), 0.0..1e7, any::<bool>());
-        let part = one.prop_map(|(weight, ceiling, used, held)| Part {
+        let tier = prop_oneof![Just(Tier::Normal), Just(Tier::Background)];
+        let one = (
+            tier,
+            1u32..4,
+            prop::option::of(0.0..1e7),
+            0.0..1e7,
+            any::<bool>(),
+        );
+        let part = one.prop_map(|(tier, weight, ceiling, used, held)| Part {
+            tier,
             weight: weight.into(),
             ceiling: ceiling.unwrap_or(NONE),
             used,

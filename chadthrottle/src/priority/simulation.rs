@@ -375,7 +375,8 @@ impl Simulation {
                     self.told = self.now;
                     let time = self.time();
                     let waited = Duration::from_millis(waited);
-                    self.capacity.round_trip(time, chunk.flow as u64, waited);
+                    self.capacity
+                        .round_trip(time, chunk.flow as u64, waited, None);
                 }
             }
             Some(number) => {

@@ -92,7 +92,10 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
             let most = describe(limit, Priority::Normal);
             format!("in the background: has what others leave of the link, at most {most}")
         }
-        Priority::Normal => format!("limited to {}", describe(limit, priority)),
+        Priority::High if limit.is_unlimited() => {
+            "high: has what it wants of the link before everybody else".to_owned()
+        }
+        Priority::Normal | Priority::High => format!("limited to {}", describe(limit, priority)),
     };
     let words = format!("{words}; Ctrl-C to end");
     say(json, &applied, || words)?;

@@ -257,6 +257,8 @@ pub fn describe(limits: Limits, priority: Priority) -> String {
     match priority {
         Priority::Background if limits.is_unlimited() => priority.to_string(),
         Priority::Background => format!("{priority}, at most {}", rates(limits)),
+        Priority::High if limits.is_unlimited() => priority.to_string(),
+        Priority::High => format!("{priority}, {}", rates(limits)),
         Priority::Normal => rates(limits),
     }
 }

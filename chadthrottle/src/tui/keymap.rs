@@ -178,6 +178,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(ROWS, &[char('b')], Action::Block, None, "the same, filled in to block"),
     bind(ROWS, &[char('1')], Action::Prioritize(Priority::Background), None, "in the background: what others leave"),
     bind(ROWS, &[char('2')], Action::Prioritize(Priority::Normal), None, "as everybody again"),
+    bind(ROWS, &[char('3')], Action::Prioritize(Priority::High), None, "before everybody else"),
     bind(&[Limits], &[ENTER, char('t')], Action::Throttle, Some("change"), "change it"),
     bind(LIMITED, &[char('r')], Action::RemoveLimit, Some("remove"), "remove what limits it"),
     bind(LIMITED, &[char('u')], Action::Undo, Some("undo"), "take the last change back"),

@@ -27,6 +27,9 @@ pub fn terms(limits: &Limits, priority: Priority, units: Units) -> String {
     if priority == Priority::Background {
         return format!(": has what others leave{}", at_present(limits, units));
     }
+    if priority == Priority::High && limits.is_unlimited() {
+        return ": comes before everybody else".to_owned();
+    }
     let (mut rates, mut others) = (Vec::new(), Vec::new());
     for (direction, way, noun) in [
         (Direction::Download, "down", "download"),
@@ -64,6 +67,9 @@ pub fn may(limits: &Limits, priority: Priority, units: Units) -> String {
     let rate = |rate: Rate| units.rate(rate);
     if priority == Priority::Background {
         return format!("may have what others leave{}", at_present(limits, units));
+    }
+    if priority == Priority::High && limits.is_unlimited() {
+        return "may have what it wants, before everybody else".to_owned();
     }
     match (limits.download, limits.upload) {
         (None, None) => "may download and upload what they like".into(),

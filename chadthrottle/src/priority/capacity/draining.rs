@@ -14,6 +14,13 @@ const DRAIN: Duration = Duration::from_millis(300);
 /// What it costs of the capacity at the most.
 const MOST_CUT: f64 = 0.5;
 
+/// The same of normal traffic: what is important waits in that queue.
+const MOST_FIRM_CUT: f64 = 0.6;
+
+/// What is believed still of the speed of a link that carried less, of normal traffic: what it carried is hard to tell, as it
+/// was in full flight when it was held, and loses packets for a while.
+const FIRMLY_KEPT: f64 = 0.9;
+
 /// What packets that were lost or marked cost.
 const CONGESTED_CUT: f64 = 0.15;
 
@@ -65,7 +72,11 @@ impl Capacity {
             // As long as many packets wait, the link carries what it can.
             true => {
                 let lasted = seen.now.saturating_sub(drain.began) + seen.period;
-                let lasted = lasted.min(HISTORY);
+                let lasted = if self.firm {
+                    HISTORY
+                } else {
+                    lasted.min(HISTORY)
+                };
                 Drain {
                     carried: self.passed.all(seen.now, lasted),
                     error: PACKET / lasted.as_secs_f64(),
@@ -96,7 +107,8 @@ impl Capacity {
     /// The link may have become slower: if it did not carry what it did for the second time, less of it is believed.
     pub(super) fn doubt(&mut self, carried: f64) {
         if !std::mem::replace(&mut self.proven, false) {
-            self.knee = (self.knee * FORGETTING).max(carried);
+            let kept = if self.firm { FIRMLY_KEPT } else { FORGETTING };
+            self.knee = (self.knee * kept).max(carried);
         }
     }
 
@@ -140,7 +152,7 @@ impl Capacity {
             self.resume(seen.now);
             return;
         }
-        self.knee = carried.max(self.knee * Self::part_kept(drain));
+        self.knee = carried.max(self.knee * self.part_kept(drain));
         self.proven = false;
         let is_old = seen.now > since + BEST_HOLDS;
         let is_less = carried + drain.error <= best * self.shared(seen.now);
@@ -151,7 +163,12 @@ impl Capacity {
             let half_way = (best + carried) / 2.0;
             let is_first = is_old || best == 0.0;
             self.best = (if is_first { carried } else { half_way }, seen.now);
-        } else if waited && drain.excess.is_some() && is_less && self.is_certain(seen.now, drain) {
+        } else if waited
+            && !self.firm
+            && drain.excess.is_some()
+            && is_less
+            && self.is_certain(seen.now, drain)
+        {
             let part = (best * POLITE_PART).min(carried * POLITE_PART_OF_REST);
             self.capacity = part.max(self.least());
             self.phase = Phase::Polite { since: seen.now };
@@ -162,8 +179,9 @@ impl Capacity {
 
     /// The part of what the link was believed to carry that is believed still, however little it carried this time: senders
     /// who had to hold back do not fill it yet, and for a moment packets wait on any link.
-    fn part_kept(drain: Drain) -> f64 {
+    fn part_kept(&self, drain: Drain) -> f64 {
         match drain.excess {
+            _ if self.firm => FIRMLY_KEPT,
             Some(_) => MOST_CUT,
             None => FORGETTING,
         }
@@ -184,7 +202,8 @@ impl Capacity {
     /// Packets wait: less, until they do no more.
     pub(super) fn cut(&mut self, seen: Seen, carried: f64) {
         // As long as nothing waits, the link may carry more than it had; and what is acknowledged pauses with a loss.
-        let carried = match seen.waits {
+        // Of normal traffic nobody knows whether it wanted more.
+        let carried = match seen.waits && !self.firm {
             true => carried,
             false => carried.max(self.capacity),
         };
@@ -215,11 +234,12 @@ impl Capacity {
 
     fn cut_for(&self, queue: Duration) -> f64 {
         let for_queue = queue.as_secs_f64() / DRAIN.as_secs_f64();
-        let for_losses = if self.congested > 0 {
+        let for_losses = if self.congested > 0 && !self.firm {
             CONGESTED_CUT
         } else {
             0.0
         };
-        for_queue.max(for_losses).clamp(LEAST_CUT, MOST_CUT)
+        let most = if self.firm { MOST_FIRM_CUT } else { MOST_CUT };
+        for_queue.max(for_losses).clamp(LEAST_CUT, most)
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Phase {
         clear: Option<Duration>,
         range: Range,
     },
+    /// As much as the link carries, since then, though somebody else fills the queue: normal traffic gives way to nobody.
+    Insist { since: Duration, range: Range },
     /// A small part, since then: somebody may have the rest, in a queue of his own.
     Polite { since: Duration },
     /// Somewhat more than the link carried, since then, to find out.

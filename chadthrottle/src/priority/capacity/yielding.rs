@@ -33,6 +33,9 @@ const POLITE_AT_MOST: Duration = Duration::from_millis(4800);
 /// ... and looks what there is by this much more than it was.
 const LOOK_FURTHER: f64 = 1.15;
 
+/// Normal traffic shares a queue with somebody else's for so long before it tries to empty it again.
+const INSIST: Duration = Duration::from_secs(5);
+
 impl Capacity {
     /// Round trips are shorter than the way is believed to be: it was a queue, and what was found since is wrong.
     pub(super) fn admit_error(&mut self, now: Duration) {
@@ -93,6 +96,14 @@ impl Capacity {
     }
 
     pub(super) fn yield_to_others(&mut self, now: Duration) {
+        if self.firm {
+            self.capacity = self.knee.max(self.least());
+            self.phase = Phase::Insist {
+                since: now,
+                range: Range::NONE,
+            };
+            return;
+        }
         if !matches!(self.phase, Phase::Try { .. }) {
             self.doubt(TRICKLE);
             self.remembered = self.knee;
@@ -106,6 +117,26 @@ impl Capacity {
             clear: None,
             range: Range::NONE,
         };
+    }
+
+    /// Somebody else fills the queue; each so often it is tried whether he does still.
+    pub(super) fn insist(&mut self, seen: Seen, since: Duration, range: Range) {
+        let range = match seen.heard {
+            true => range.with(seen.queue),
+            false => range,
+        };
+        if !self.firm || seen.heard && !seen.waits {
+            self.resume(seen.now);
+        } else if seen.now < since + INSIST {
+            self.phase = Phase::Insist { since, range };
+        } else if range.is_steady() {
+            self.delays.rebase(seen.now, since);
+            self.rebased = self.delays.base();
+            self.resume(seen.now);
+        } else {
+            let carried = self.carried(seen);
+            self.cut(seen, carried);
+        }
     }
 
     pub(super) fn wait_for_others(

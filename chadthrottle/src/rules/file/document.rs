@@ -10,11 +10,7 @@ use super::{
     read::{KEYS, TARGETS, read},
 };
 use crate::{
-    model::{
-        direction::PerDirection,
-        priority::Priority,
-        rule::{Scope, Sharing},
-    },
+    model::{direction::PerDirection, priority::Priority, rule::Sharing},
     rate::Rate,
     rules::{
         quota::{Count, Then},
@@ -354,7 +350,7 @@ fn groups(rule: &FileRule) -> Vec<Group> {
         targets.into(),
         vec![(
             "traffic",
-            word(rule.scope.to_string(), rule.scope == Scope::default()),
+            word(rule.scope.to_string(), rule.scope == rule.priority.scope()),
         )],
         vec![
             ("download", limit(limits.download)),

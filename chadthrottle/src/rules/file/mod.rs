@@ -237,12 +237,15 @@ impl FileRule {
     /// The key to blame, and what to do.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         check_name(&self.name).map_err(|error| ("name", error))?;
-        let is_background = self.priority == Priority::Background;
-        if is_background && self.limits.is_blocked() {
-            let what = "background traffic has what others leave, and what is blocked has nothing; leave out one of the two";
-            return Err(("priority", what.to_owned()));
+        if self.priority != Priority::Normal && self.limits.is_blocked() {
+            let has = match self.priority {
+                Priority::Background => "background traffic has what others leave",
+                Priority::Normal | Priority::High => "what is important has what it wants",
+            };
+            let what = format!("{has}, and what is blocked has nothing; leave out one of the two");
+            return Err(("priority", what));
         }
-        let does_nothing = self.limits.is_unlimited() && !is_background;
+        let does_nothing = self.limits.is_unlimited() && self.priority == Priority::Normal;
         match &self.quota {
             None if does_nothing => Err((
                 "name",

@@ -184,15 +184,17 @@ impl Reader<'_> {
         let enabled = self.bool(table, "enabled");
         let scope = self.word(table, "traffic", &SCOPES);
         let limits = self.limits(table);
-        let priority = self.word(table, "priority", &PRIORITIES);
+        let priority = self
+            .word(table, "priority", &PRIORITIES)
+            .unwrap_or_default();
         let shared = self.bool(table, "shared");
         let schedule = self.schedule(table);
         let quota = self.quota(table);
         let rule = FileRule {
             enabled: enabled.unwrap_or(true),
-            scope: scope.unwrap_or_default(),
+            scope: scope.unwrap_or(priority.scope()),
             limits,
-            priority: priority.unwrap_or_default(),
+            priority,
             sharing: match shared {
                 Some(true) => Sharing::Shared,
                 _ => Sharing::Each,
@@ -418,9 +420,10 @@ const SCOPES: [(&str, Scope); 3] = [
     ("local", Scope::Local),
 ];
 
-const PRIORITIES: [(&str, Priority); 2] = [
+const PRIORITIES: [(&str, Priority); 3] = [
     ("background", Priority::Background),
     ("normal", Priority::Normal),
+    ("high", Priority::High),
 ];
 
 const THENS: [(&str, Then); 3] = [

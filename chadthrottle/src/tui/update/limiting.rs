@@ -137,11 +137,13 @@ pub(super) fn prioritize(state: &mut State, priority: Priority) -> Option<Effect
     let rule = |target| match priority {
         Priority::Background => Rule::in_background(target),
         Priority::Normal => Rule::by_hand(target, Limits::default()),
+        Priority::High => Rule::with_high_priority(target),
     };
     let rules = reach.targets.into_iter().map(rule);
     let done = match priority {
         Priority::Background => format!("{subject}: in the background, has what others leave"),
         Priority::Normal => format!("{subject}: as everybody again"),
+        Priority::High => format!("{subject}: comes before everybody else"),
     };
     let set = rules.map(|rule| Command::Set(Box::new(rule)));
     Some(Effect::Ask(Ask {

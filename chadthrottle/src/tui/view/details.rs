@@ -281,7 +281,7 @@ fn truth(
                 };
                 let held = match limit.priority {
                     Priority::Background => "in the background, has now",
-                    Priority::Normal => "limited to",
+                    Priority::Normal | Priority::High => "limited to",
                 };
                 format!(
                     "{name} {held} {}: gets {} ({:.0} %){adds}",
@@ -299,7 +299,7 @@ fn truth(
         let words = wrap_in(&said, width, 2).into_iter();
         lines.extend(words.map(|line| Line::styled(line, theme.limited)));
     }
-    if limit.priority == Priority::Background
+    if limit.priority != Priority::Normal
         && let Some(link) = &state.snapshot.link
     {
         for direction in Direction::BOTH {

@@ -128,6 +128,8 @@ fn limit(row: &ProcessRow, units: Units, theme: &Theme) -> Option<(String, Style
             let word = match priority {
                 Priority::Background => "in the background",
                 Priority::Normal => "limited",
+                Priority::High if limits.is_unlimited() => "is important",
+                Priority::High => "is important, limited",
             };
             let text = format!(" {} {word}{terms} · {}", subject(row), effect.manner());
             (text, theme.faint)

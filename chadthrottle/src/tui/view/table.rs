@@ -251,7 +251,9 @@ fn limit_text(row: &ProcessRow, width: u16, units: Units) -> String {
     let Some(state) = limit_of(row) else {
         return String::new();
     };
-    if state.priority == Priority::Background {
+    let is_said = state.priority == Priority::Background
+        || state.priority == Priority::High && state.limits.is_unlimited();
+    if is_said {
         return state.priority.to_string();
     }
     let Limits { download, upload } = state.limits;

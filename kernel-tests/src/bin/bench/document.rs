@@ -7,8 +7,8 @@ use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, accepting, clients, cost, landing, monitors, neighbour, newcomers, pacing, peers,
-    plot::Plot, policing, priority, quic, reaction, results::Part, table::Table,
+    PARTS, Place, accepting, clients, cost, importance, landing, monitors, neighbour, newcomers,
+    pacing, peers, plot::Plot, policing, priority, quic, reaction, results::Part, table::Table,
 };
 
 const HEAD: &str = "\
@@ -37,6 +37,9 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     writer.section("QUIC", "quic", quic::render)?;
     let plain = |text: String| (text, Vec::new());
     writer.section("Priorities", "priority", |it| plain(priority::render(it)))?;
+    writer.section("Importance", "importance", |it| {
+        plain(importance::render(it))
+    })?;
     writer.section("Cost of a packet", "cost", |it| plain(cost::render(it)))?;
     writer.section("Monitoring", "monitors", |it| plain(monitors::render(it)))?;
     writer.section("Accepting", "accepting", |it| plain(accepting::render(it)))?;

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{model::direction::Limits, rules::file::FileTarget};
+use crate::{
+    model::{direction::Limits, rule::Scope},
+    rules::file::FileTarget,
+};
 use proptest::prelude::*;
 
 const TEXT: &str = r#"# Our rules.
@@ -153,7 +156,10 @@ fn some_rule() -> impl Strategy<Value = FileRule> {
                     rule.sharing = Sharing::Shared;
                 }
                 if flags[2] {
-                    rule.priority = Priority::Background;
+                    rule.priority = match days % 2 {
+                        0 => Priority::Background,
+                        _ => Priority::High,
+                    };
                     rule.limits = Limits::default();
                 }
                 rule.scope = [Scope::All, Scope::Internet, Scope::Local][scope];
