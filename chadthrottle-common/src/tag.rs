@@ -62,8 +62,11 @@ pub struct SlotState {
     /// The number of the network namespace that the owner is in, 0 for the program's own; see
     /// [`crate::traffic::device_entry`]. It is user space that finds it out.
     pub namespace: u32,
+    /// A limit, if the slot has none but that of everybody else: while it holds nothing
+    /// ([`UNHELD`](crate::limit::UNHELD)), there is nothing to do for the slot's packets. 0 if not.
+    pub rest: u32,
 }
-map_value!(SlotState, 28);
+map_value!(SlotState, 32);
 
 impl SlotState {
     /// Whether the throttle pair has nothing to do for packets of this direction.

@@ -356,7 +356,8 @@ fn set_limits(
     let metered = enforcement
         .is_some_and(|limit| !limit.choice.meters.is_empty() || rules.is_important(&limit.choice));
     let namespace = owner.namespace.number();
-    (kernel.slots).set_limits(owner.tag, namespace, cell, metered)
+    let is_rest = enforcement.is_some_and(|limit| rules.is_for_rest(&limit.choice));
+    (kernel.slots).set_limits(owner.tag, namespace, cell, metered, is_rest)
 }
 
 /// A cgroup's path, or that of the nearest above it that exists.

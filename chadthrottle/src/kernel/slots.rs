@@ -220,7 +220,8 @@ impl Slots {
     }
 
     /// Writes what the kernel looks at for every packet of a slot: the cell of each direction and
-    /// class, whether its traffic is told apart by class in any case, and the number of its owner's network namespace.
+    /// class, whether its traffic is told apart by class in any case, the number of its owner's network namespace, and
+    /// whether its limits are those of everybody else (`is_rest`).
     ///
     /// # Errors
     ///
@@ -231,12 +232,16 @@ impl Slots {
         namespace: u32,
         cell: impl Fn(Direction, TrafficClass) -> Option<&'a Cell>,
         metered: bool,
+        is_rest: bool,
     ) -> anyhow::Result<()> {
+        let limits = indexes(cell);
+        let any = limits.as_flattened().iter().find(|index| **index != 0);
         let state = SlotState {
             generation: tag.generation,
             metered: metered.into(),
-            limits: indexes(cell),
+            limits,
             namespace,
+            rest: any.copied().filter(|_| is_rest).unwrap_or_default(),
         };
         self.states
             .set(tag.slot, state, 0)
@@ -254,7 +259,7 @@ impl Slots {
             slot: tag.slot,
             generation: tag.generation.wrapping_add(1),
         };
-        self.set_limits(next, 0, |_, _| None, false)?;
+        self.set_limits(next, 0, |_, _| None, false, false)?;
         Ok(next)
     }
 
