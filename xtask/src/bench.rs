@@ -27,8 +27,8 @@ use crate::{
 /// Options of `bench`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// What is measured: sections (landing, pacing, peers, policing, quic, cost, monitors, accepting, reaction,
-    /// neighbour, clients) or parts of them (pacing-125k); everything without this.
+    /// What is measured: sections (landing, pacing, peers, policing, quic, priority, importance, cost, monitors,
+    /// accepting, reaction, newcomers, neighbour, clients) or parts of them (pacing-125k); everything without this.
     parts: Vec<String>,
     /// Measures nothing: writes the document from the latest results.
     #[arg(long, conflicts_with = "parts")]
