@@ -261,6 +261,11 @@ fn truth(
 ) -> Vec<Line<'static>> {
     let units = state.preferences.units;
     let mut lines = Vec::new();
+    if row.limits.ids().is_empty() {
+        let said = "no limit is for it; what is important uses the link, and everybody else shares the rest";
+        let words = wrap_in(said, width, 2).into_iter();
+        lines.extend(words.map(|line| Line::styled(line, theme.limited)));
+    }
     for (direction, name) in [
         (Direction::Download, "download"),
         (Direction::Upload, "upload"),
