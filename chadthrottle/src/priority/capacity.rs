@@ -400,7 +400,7 @@ impl Capacity {
             Phase::GiveWay { since, range } => self.give_way(seen, since, range),
             Phase::Curve { since } => self.follow_curve(seen, since),
             Phase::Drain(drain) => self.drain(seen, drain),
-            Phase::Insist { since, range } => self.insist(seen, since, range),
+            Phase::Insist { since } => self.insist(seen, since),
             Phase::Polite { since } => self.be_polite(seen, since),
             Phase::Look { since } => self.look_further(seen, since),
             Phase::Yield {

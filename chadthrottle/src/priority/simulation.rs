@@ -133,6 +133,8 @@ pub struct Simulation {
     senders: Vec<Sender>,
     /// Whether the background has anything to send.
     pub demand: bool,
+    /// Whether it is normal traffic that is held for what is important.
+    pub firm: bool,
     /// Whether its answers tell how long they took.
     pub silent: bool,
     tokens: f64,
@@ -159,6 +161,7 @@ impl Simulation {
             answers: VecDeque::new(),
             senders: Vec::new(),
             demand: true,
+            firm: false,
             silent: false,
             tokens: 0.0,
             since_look: Traffic::default(),
@@ -228,7 +231,10 @@ impl Simulation {
             self.answer(chunk, lost);
         }
         if self.now.is_multiple_of(LOOK) {
-            let traffic = std::mem::take(&mut self.since_look);
+            let traffic = Traffic {
+                firm: self.firm,
+                ..std::mem::take(&mut self.since_look)
+            };
             self.capacity.look(self.time(), traffic);
         }
     }

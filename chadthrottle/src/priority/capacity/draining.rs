@@ -202,8 +202,7 @@ impl Capacity {
     /// Packets wait: less, until they do no more.
     pub(super) fn cut(&mut self, seen: Seen, carried: f64) {
         // As long as nothing waits, the link may carry more than it had; and what is acknowledged pauses with a loss.
-        // Of normal traffic nobody knows whether it wanted more.
-        let carried = match seen.waits && !self.firm {
+        let carried = match seen.waits {
             true => carried,
             false => carried.max(self.capacity),
         };
@@ -216,7 +215,11 @@ impl Capacity {
             self.knee = carried;
         }
         let lacked = carried + error < self.capacity;
-        let had = carried.min(self.capacity);
+        // Of normal traffic nobody knows whether it wanted more.
+        let had = match self.firm {
+            true => self.capacity,
+            false => carried.min(self.capacity),
+        };
         self.capacity = (had * (1.0 - self.cut_for(seen.queue))).max(self.least());
         self.phase = Phase::Drain(Drain {
             since: seen.now,

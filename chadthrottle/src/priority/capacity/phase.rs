@@ -23,7 +23,7 @@ pub(super) enum Phase {
         range: Range,
     },
     /// As much as the link carries, since then, though somebody else fills the queue: normal traffic gives way to nobody.
-    Insist { since: Duration, range: Range },
+    Insist { since: Duration },
     /// A small part, since then: somebody may have the rest, in a queue of his own.
     Polite { since: Duration },
     /// Somewhat more than the link carried, since then, to find out.

@@ -98,10 +98,7 @@ impl Capacity {
     pub(super) fn yield_to_others(&mut self, now: Duration) {
         if self.firm {
             self.capacity = self.knee.max(self.least());
-            self.phase = Phase::Insist {
-                since: now,
-                range: Range::NONE,
-            };
+            self.phase = Phase::Insist { since: now };
             return;
         }
         if !matches!(self.phase, Phase::Try { .. }) {
@@ -119,21 +116,12 @@ impl Capacity {
         };
     }
 
-    /// Somebody else fills the queue; each so often it is tried whether he does still.
-    pub(super) fn insist(&mut self, seen: Seen, since: Duration, range: Range) {
-        let range = match seen.heard {
-            true => range.with(seen.queue),
-            false => range,
-        };
+    /// Somebody else fills the queue; each so often it is tried whether he does still. It may be this machine's own as
+    /// well, full and always as long: that says nothing of the way.
+    pub(super) fn insist(&mut self, seen: Seen, since: Duration) {
         if !self.firm || seen.heard && !seen.waits {
             self.resume(seen.now);
-        } else if seen.now < since + INSIST {
-            self.phase = Phase::Insist { since, range };
-        } else if range.is_steady() {
-            self.delays.rebase(seen.now, since);
-            self.rebased = self.delays.base();
-            self.resume(seen.now);
-        } else {
+        } else if seen.now >= since + INSIST {
             let carried = self.carried(seen);
             self.cut(seen, carried);
         }

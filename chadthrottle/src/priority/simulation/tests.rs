@@ -87,6 +87,28 @@ fn where_nothing_is_measured_the_word_counts() {
     }
 }
 
+/// A call is important, and somebody behind the same link is not this machine's business.
+#[test]
+fn normal_traffic_has_the_rest_without_a_queue_and_gives_way_to_no_other_machine() {
+    for (link, mut simulation) in links() {
+        simulation.firm = true;
+        let call = simulation.sender(Habit::Steady(simulation.speed / 20.0), true, 5, 90);
+        simulation.cubic(false, 30, 50);
+        simulation.run(90);
+        let seconds = &simulation.seconds;
+        at_least(0.049, share(&seconds[10..30], call), &link);
+        at_least(0.8, share(&seconds[10..30], BACKGROUND), &link);
+        let p95 = queue(&seconds[10..30], 0.95);
+        assert!(p95 <= 25.0, "{link}: {p95} ms");
+        let beside = format!("{link}, beside another machine's");
+        at_least(0.3, share(&seconds[31..50], BACKGROUND), &beside);
+        let after = format!("{link}, after it");
+        at_least(0.8, share(&seconds[60..], BACKGROUND), &after);
+        let p95 = queue(&seconds[60..], 0.95);
+        assert!(p95 <= 25.0, "{after}: {p95} ms");
+    }
+}
+
 #[test]
 fn another_machines_download_has_the_link() {
     for (link, mut simulation) in links() {
