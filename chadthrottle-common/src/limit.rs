@@ -15,8 +15,8 @@ pub const MAX_LIMITS: u32 = 2 * crate::tag::MAX_SLOTS;
 /// together, by [`Direction::index`](crate::traffic::Direction::index)...
 pub const FIRST_BACKGROUND: u32 = 1;
 
-/// ... and from here on those of rules that have more to say of it: a rate besides, or what it is to have at least; and of
-/// normal traffic where some is more important...
+/// ... and from here on those of rules that have a rate besides, and of everybody else where some traffic is more
+/// important...
 pub const FIRST_CEILING: u32 = FIRST_BACKGROUND + 2;
 
 /// ... of which there are so many, each for one direction of a rule. When all are taken, a further rule is refused.

@@ -40,7 +40,7 @@ pub fn leaves(ctx: &SkBuffContext, slot: u32) {
     unsafe { background_left(ctx.skb.skb, slot) };
 }
 
-/// The device that the packet is counted by, if its slot has background traffic.
+/// The device that the packet is counted by, if the link's rest is for any of its slot's traffic.
 #[inline(always)]
 fn device_of_background(ctx: &SkBuffContext, slot: u32) -> Option<u32> {
     let state = SLOTS.get(slot).filter(|state| state.has_adaptive())?;

@@ -5,7 +5,11 @@ use std::fmt;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup::Cgroup, home::Home, lab::End};
+use crate::{
+    cgroup::Cgroup,
+    home::{Home, rule},
+    lab::End,
+};
 
 /// What waits at either end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,12 +116,6 @@ impl Bottleneck {
     /// For a daemon by whose rules a cgroup comes before everybody else, who are not also the other ends: these run on this
     /// machine, too.
     pub fn important(&self, group: &Cgroup) -> Result<Home> {
-        let rule = |name: &str, group: &Cgroup, says: &str| {
-            anyhow::Ok(format!(
-                "[[rule]]\nname = \"{name}\"\ncgroup = \"{}\"\n{says}\n",
-                group.name()?
-            ))
-        };
         let important = rule("important", group, "priority = \"high\"\ntraffic = \"all\"")?;
         let free = "download = \"10G\"\nupload = \"10G\"";
         let far = rule("far", self.far.cgroup(), free)?;

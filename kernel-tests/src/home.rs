@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    cgroup,
+    cgroup::Cgroup,
     lab::End,
     moment::until,
     outcome::patience,
@@ -89,9 +89,13 @@ impl Home {
 
 /// A rule for what runs at an end of a lab, and for no other test's processes.
 pub fn rule_for(end: &End, limits: &str) -> Result<String> {
-    let below = end.cgroup().path().strip_prefix(cgroup::root()?)?;
+    rule("near", end.cgroup(), limits)
+}
+
+/// A rule of this name for what runs in a cgroup.
+pub fn rule(name: &str, group: &Cgroup, says: &str) -> Result<String> {
     Ok(format!(
-        "[[rule]]\nname = \"near\"\ncgroup = \"/{}\"\n{limits}\n",
-        below.display()
+        "[[rule]]\nname = \"{name}\"\ncgroup = \"{}\"\n{says}\n",
+        group.name()?
     ))
 }

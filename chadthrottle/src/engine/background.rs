@@ -247,35 +247,29 @@ impl Engine {
     /// Lets all that shares the link have this, together.
     fn share_link(&mut self, direction: Direction, left: Rate, rest: Rest) -> anyhow::Result<()> {
         let in_common = self.rules.without_ceiling(direction);
-        let everybody_else = self.rules.everybody_else().map(|active| active.id);
-        let is_rest = |cell: &LimitCell| Some(cell.limit) == everybody_else;
-        let of_it = |cell: &&mut LimitCell| {
-            cell.direction == direction && (rest == Rest::Held || !is_rest(cell))
-        };
-        let cells = self.cells.adaptive_mut().filter(of_it);
-        let parts: Vec<Part> = cells
-            .map(|cell| match (is_rest(cell), cell.ceiling) {
-                (true, _) => cell.part(Tier::Normal, 1),
-                (false, Some(_)) => cell.part(Tier::Background, 1),
-                (false, None) => cell.part(Tier::Background, in_common),
-            })
-            .collect();
         let unheld = match rest {
             Rest::Held => None,
             Rest::Heard => Some(HEARD),
             Rest::Unheld => Some(UNHELD_RATE),
         };
-        for cell in self.cells.adaptive_mut() {
-            if let Some(rate) = unheld
-                && cell.direction == direction
-                && is_rest(cell)
-            {
-                cell.set_rate(&mut self.kernel.limits, rate)?;
-            }
+        let rules = &self.rules;
+        let mut sharing = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
+        let of_it = |cell: &&mut LimitCell| cell.direction == direction;
+        for cell in self.cells.adaptive_mut().filter(of_it) {
+            parts.push(match (rules.is_rest(cell.limit), unheld, cell.ceiling) {
+                (true, Some(rate), _) => {
+                    cell.set_rate(&mut self.kernel.limits, rate)?;
+                    continue;
+                }
+                (true, None, _) => cell.part(Tier::Normal, 1),
+                (false, _, Some(_)) => cell.part(Tier::Background, 1),
+                (false, _, None) => cell.part(Tier::Background, in_common),
+            });
+            sharing.push(cell);
         }
         let shares = share(left.bytes_per_second() as f64, &parts);
-        let cells = self.cells.adaptive_mut().filter(of_it);
-        for (cell, new) in cells.zip(shares) {
+        for (cell, new) in sharing.into_iter().zip(shares) {
             let old = cell.rate().bytes_per_second() as f64;
             if (new - old).abs() > old * SAME {
                 let new = Rate::from_bytes_per_second(new as u64);
@@ -299,37 +293,34 @@ impl Engine {
                 && link.directions.get(*direction).carries(now)
         };
         let rest = Direction::BOTH.into_iter().find(unheld);
-        let Some(direction) = Direction::BOTH.into_iter().find(blind).or(rest) else {
+        let Some(direction) = rest.or_else(|| Direction::BOTH.into_iter().find(blind)) else {
             self.background.blind_since = None;
             return;
         };
-        if rest.is_some() {
-            let since = *self.background.blind_since.get_or_insert(now);
-            if now >= since + BLIND && !std::mem::replace(&mut self.background.said_blind, true) {
-                self.notices.warn(
-                    "everybody else is not held for what is important: what they send and receive measures no round \
-                     trips (UDP, or TCP without timestamps), so it is not known how fast the link is; if you know, say so by \
-                     --link or in the rules file",
-                );
-            }
+        let since = *self.background.blind_since.get_or_insert(now);
+        if now < since + BLIND || std::mem::replace(&mut self.background.said_blind, true) {
             return;
         }
-        let since = *self.background.blind_since.get_or_insert(now);
-        if now >= since + BLIND && !std::mem::replace(&mut self.background.said_blind, true) {
-            let known = match self.background.said.0.get(direction) {
-                Some(said) => format!(
-                    "what others behind the link do is not seen: it has what this machine leaves of {said}, as was said"
-                ),
-                None => format!(
-                    "it is not known how fast the link is: it keeps to {} each way; if you know, say so by --link or in \
-                     the rules file",
-                    Capacity::FIRST
-                ),
-            };
-            self.notices.warn(format!(
-                "background traffic measures no round trips (UDP, or TCP without timestamps), so {known}"
-            ));
-        }
+        const IF_KNOWN: &str = "if you know, say so by --link or in the rules file";
+        let known = match self.background.said.0.get(direction) {
+            _ if rest.is_some() => format!(
+                "it is not held for what is important: it is not known how fast the link is; {IF_KNOWN}"
+            ),
+            Some(said) => format!(
+                "what others behind the link do is not seen: it has what this machine leaves of {said}, as was said"
+            ),
+            None => format!(
+                "it is not known how fast the link is: it keeps to {} each way; {IF_KNOWN}",
+                Capacity::FIRST
+            ),
+        };
+        let whose = match rest {
+            Some(_) => "everybody else's",
+            None => "background",
+        };
+        self.notices.warn(format!(
+            "{whose} traffic measures no round trips (UDP, or TCP without timestamps), so {known}"
+        ));
     }
 
     fn trace_background(&self, now: Duration, held: PerDirection<bool>) {

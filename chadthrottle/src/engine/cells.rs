@@ -426,13 +426,12 @@ impl RuleCells {
                 .get(id)
                 .is_some_and(|active| active.rule.is_background())
         };
-        let everybody_else = rules.everybody_else().map(|active| active.id);
         self.adaptive
-            .retain(|id| background(*id) || Some(*id) == everybody_else);
+            .retain(|id| background(*id) || rules.is_rest(*id));
         let in_common = |cell: &LimitCell| rules.without_ceiling(cell.direction) > 0;
         surplus.extend(self.background.extract_if(.., |cell| !in_common(cell)));
         self.of_rules.retain(|id, own| {
-            if Some(*id) == everybody_else {
+            if rules.is_rest(*id) {
                 return true;
             }
             let Some(active) = rules.get(*id) else {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use chadthrottle_common::{address::TrafficClass, traffic::Counters};
 
 use super::Engine;
-use crate::model::{direction::Limits, rule::Scope};
+use crate::model::rule::Scope;
 
 /// How often it is found out which processes they are.
 const PROCESSES_AGAIN: Duration = Duration::from_millis(500);
@@ -113,9 +113,6 @@ impl Engine {
                 "everybody else is {}",
                 if holds { "held" } else { "let go" }
             );
-        }
-        if !holds {
-            self.rules.hold_everybody_else(Limits::default());
         }
         Ok(holds)
     }

@@ -60,6 +60,11 @@ impl ProcessRow {
         self.key.pid
     }
 
+    /// Whether no rule is for it: if it is limited all the same, it is one of everybody else, and waits for what is important.
+    pub fn is_without_rules(&self) -> bool {
+        self.limits.parts().next().is_none()
+    }
+
     /// The process as rules see it.
     pub fn identity(&self) -> Identity {
         Identity {

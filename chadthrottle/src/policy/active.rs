@@ -208,25 +208,26 @@ impl ActiveRules {
         self.everybody_else.as_ref()
     }
 
+    /// Whether a limit is that of everybody else.
+    pub fn is_rest(&self, id: LimitId) -> bool {
+        self.everybody_else().is_some_and(|active| active.id == id)
+    }
+
     /// Whether nothing counts for a process but what counts for everybody else.
     pub fn is_for_rest(&self, choice: &Choice) -> bool {
-        let rest = |id: &LimitId| {
-            let everybody_else = self.everybody_else();
-            everybody_else.is_some_and(|active| active.id == *id)
-        };
-        choice.meters.is_empty() && !choice.is_empty() && choice.limits.ids().iter().all(rest)
+        let mut limits = choice.limits.parts();
+        choice.meters.is_empty() && !choice.is_empty() && limits.all(|(_, id)| self.is_rest(id))
     }
 
     /// Which of the limits that count for a process are somebody's to change.
     pub fn listed(&self, limits: EffectiveLimits) -> EffectiveLimits {
-        let rest = self.everybody_else().map(|active| active.id);
-        limits.map(|by| by.map(|id| id.filter(|id| Some(*id) != rest)))
+        limits.map(|by| by.map(|id| id.filter(|id| !self.is_rest(*id))))
     }
 
     /// Whether a process comes before everybody else.
     pub fn is_important(&self, choice: &Choice) -> bool {
-        let is_high = |id: &LimitId| self.get(*id).is_some_and(|active| active.rule.is_high());
-        self.everybody_else.is_some() && choice.limits.ids().iter().any(is_high)
+        let is_high = |id| self.get(id).is_some_and(|active| active.rule.is_high());
+        self.everybody_else.is_some() && choice.limits.parts().any(|(_, id)| is_high(id))
     }
 
     /// They have so much at present; nothing if they are not held.
@@ -236,15 +237,21 @@ impl ActiveRules {
         }
     }
 
-    /// Where some come before everybody else, there is a limit for everybody else, about the same traffic.
-    pub(super) fn see_to_everybody_else(&mut self, now: SystemTime) {
+    /// Where some come before everybody else, there is a limit for everybody else, about the same traffic. To be called
+    /// whenever rules have changed.
+    pub(super) fn see_to_everybody_else(&mut self) {
         let high = (self.rules.iter()).filter(|active| active.rule.is_high());
-        let scope = high
-            .map(|active| active.rule.scope)
-            .reduce(|one, other| if one == other { one } else { Scope::All });
+        let scope_and_since = high.map(|active| (active.rule.scope, active.since)).reduce(
+            |(scope, since), (other, later)| {
+                let scope = if scope == other { scope } else { Scope::All };
+                (scope, since.min(later))
+            },
+        );
         let before = self.everybody_else.take();
-        let Some(scope) = scope else { return };
-        self.everybody_else = Some(before.unwrap_or_else(|| {
+        let Some((scope, since)) = scope_and_since else {
+            return;
+        };
+        let mut everybody_else = before.unwrap_or_else(|| {
             let target = Target::Any(Vec::new());
             ActiveRule {
                 id: self.next_id(),
@@ -252,22 +259,20 @@ impl ActiveRules {
                     sharing: Sharing::Shared,
                     ..Rule::by_hand(target, Limits::default())
                 },
-                since: now,
+                since,
                 ended: false,
                 members: HashSet::new(),
                 trees: 0,
                 place: i64::MAX,
             }
-        }));
-        if let Some(everybody_else) = &mut self.everybody_else {
-            everybody_else.rule.scope = scope;
-        }
+        });
+        everybody_else.rule.scope = scope;
+        self.everybody_else = Some(everybody_else);
     }
 
     /// Takes all of them out.
     pub(super) fn clear(&mut self) {
         self.rules.clear();
-        self.everybody_else = None;
     }
 
     /// What was seen of trees meanwhile is known here, too.
@@ -288,9 +293,7 @@ impl ActiveRules {
     pub fn remove(&mut self, id: LimitId) -> Option<ActiveRule> {
         let at = self.rules.iter().position(|rule| rule.id == id)?;
         let removed = self.rules.remove(at);
-        if !self.rules.iter().any(|active| active.rule.is_high()) {
-            self.everybody_else = None;
-        }
+        self.see_to_everybody_else();
         Some(removed)
     }
 

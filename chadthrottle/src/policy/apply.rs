@@ -64,7 +64,7 @@ impl ActiveRules {
             }
             Command::Watch(_) | Command::SetInterval(_) | Command::SetLinkSpeed(_) => {}
         }
-        rules.see_to_everybody_else(now);
+        rules.see_to_everybody_else();
         Ok((rules, changes))
     }
 

@@ -237,9 +237,12 @@ impl Capacity {
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
         self.passed.add(now, traffic.background, traffic.others);
-        self.congested += traffic.congested;
         self.held |= traffic.held;
         self.firm = traffic.firm;
+        // What is important waits for packets, not for their loss.
+        if !self.firm {
+            self.congested += traffic.congested;
+        }
         let period = self.period();
         if now < self.decided + period {
             return;
@@ -380,8 +383,8 @@ impl Capacity {
             queue: self.queue,
             heard: heard.is_some(),
             waits: heard.is_some_and(|queue| queue > self.target()),
-            // Where nothing is measured the word counts. And what is important waits for packets, not for their loss.
-            congested: !self.is_blind() && !self.firm && self.congested >= self.losses(now, period),
+            // Where nothing is measured the word counts.
+            congested: !self.is_blind() && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
         self.admit_error(now);

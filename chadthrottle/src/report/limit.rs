@@ -95,7 +95,11 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         Priority::High if limit.is_unlimited() => {
             "high: has what it wants of the link before everybody else".to_owned()
         }
-        Priority::Normal | Priority::High => format!("limited to {}", describe(limit, priority)),
+        Priority::High => {
+            let most = describe(limit, Priority::Normal);
+            format!("high: before everybody else on the link, limited to {most}")
+        }
+        Priority::Normal => format!("limited to {}", describe(limit, priority)),
     };
     let words = format!("{words}; Ctrl-C to end");
     say(json, &applied, || words)?;

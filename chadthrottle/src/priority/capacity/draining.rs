@@ -237,7 +237,7 @@ impl Capacity {
 
     fn cut_for(&self, queue: Duration) -> f64 {
         let for_queue = queue.as_secs_f64() / DRAIN.as_secs_f64();
-        let for_losses = if self.congested > 0 && !self.firm {
+        let for_losses = if self.congested > 0 {
             CONGESTED_CUT
         } else {
             0.0

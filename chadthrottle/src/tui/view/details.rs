@@ -261,7 +261,7 @@ fn truth(
 ) -> Vec<Line<'static>> {
     let units = state.preferences.units;
     let mut lines = Vec::new();
-    if row.limits.ids().is_empty() {
+    if row.is_without_rules() {
         let said = "no limit is for it; what is important uses the link, and everybody else shares the rest";
         let words = wrap_in(said, width, 2).into_iter();
         lines.extend(words.map(|line| Line::styled(line, theme.limited)));

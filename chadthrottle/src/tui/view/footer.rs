@@ -127,10 +127,7 @@ fn limit(row: &ProcessRow, units: Units, theme: &Theme) -> Option<(String, Style
             let terms = terms(limits, *priority, units);
             let word = match priority {
                 Priority::Background => "in the background",
-                // No rule is for it: it is one of everybody else.
-                Priority::Normal if row.limits.ids().is_empty() => {
-                    "waits for what is important: held"
-                }
+                Priority::Normal if row.is_without_rules() => "waits for what is important: held",
                 Priority::Normal => "limited",
                 Priority::High if limits.is_unlimited() => "is important",
                 Priority::High => "is important, limited",
