@@ -113,10 +113,10 @@ impl Bottleneck {
         Ok(lab)
     }
 
-    /// For a daemon by whose rules a cgroup comes before everybody else, who are not also the other ends: these run on this
+    /// For a daemon whose rule `says` that a cgroup comes before everybody else, who are not also the other ends: these run on this
     /// machine, too.
-    pub fn important(&self, group: &Cgroup) -> Result<Home> {
-        let important = rule("important", group, "priority = \"high\"\ntraffic = \"all\"")?;
+    pub fn important(&self, group: &Cgroup, says: &str) -> Result<Home> {
+        let important = rule("important", group, &format!("{says}\ntraffic = \"all\""))?;
         let free = "download = \"10G\"\nupload = \"10G\"";
         let far = rule("far", self.far.cgroup(), free)?;
         let other = rule("other", self.other.cgroup(), free)?;

@@ -139,7 +139,7 @@ fn what_is_important_does_not_wait_for_everybody_else_who_has_the_rest() -> Test
     (Moment::now() + 6 * SECOND).wait();
     let plain = tcp_round_trips(lab.near())?;
     let plain = plain.into_iter().fold(0.0, f64::max) - empty;
-    let home = lab.important(&group)?;
+    let home = lab.important(&group, "priority = \"high\"")?;
     let _daemon = home.daemon()?;
     let begin = Moment::now();
     // A call: 200 bytes fifty times a second.
@@ -170,6 +170,38 @@ fn what_is_important_does_not_wait_for_everybody_else_who_has_the_rest() -> Test
         "{longer}, not {plain}"
     );
     ensure!(held > 0.5 && free > 0.8, "{held} and {free}");
+    Ok(())
+}
+
+/// A fifth of the link is guaranteed to one flow beside eight, which has a ninth otherwise.
+#[test]
+fn who_is_guaranteed_a_part_has_it_beside_everybody_else() -> TestResult {
+    kernel_test!(alone);
+    let Some(lab) = bottleneck() else {
+        return Ok(());
+    };
+    let group = lab.near().cgroup().child("guaranteed")?;
+    let part = 0.2;
+    let guaranteed = format!("at_least = \"{:.0}/-\"", DOWN * part);
+    let [others, _sender] = download(lab.far(), lab.near().place(), 8)?;
+    (Moment::now() + 5 * SECOND).wait();
+    let home = lab.important(&group, &guaranteed)?;
+    let _daemon = home.daemon()?;
+    let idle = share(&others, Moment::now() + SECOND, 3)?;
+    let [it, _its_sender] = download(lab.far(), lab.near().place_in(Some(&group)), 1)?;
+    let from = Moment::now() + 2 * SECOND;
+    let seconds = (0..8).map(|second| share(&it, from + second * SECOND, 1));
+    let seconds = seconds.collect::<Result<Vec<f64>, _>>()?;
+    let meanwhile = share(&others, from, 8)?;
+    let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+    figure(&format!(
+        "of the link: {part} guaranteed, {mean:.2} had, by seconds {seconds:.2?}; the others {idle:.2} before and \
+         {meanwhile:.2} beside it"
+    ));
+    ensure!(idle > 0.8, "{idle} idle");
+    ensure!(mean > 0.9 * part && least > 0.6 * part, "{mean}, {least}");
+    ensure!(mean < 3.0 * part && meanwhile > 0.3, "{mean}, {meanwhile}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::{
         priority::Priority,
         rule::{Rule, Scope, Sharing},
         target::Target,
+        terms::{AtLeast, Terms, Word},
     },
     rate::Rate,
 };
@@ -44,6 +45,9 @@ pub struct RateArgs {
         conflicts_with = "block"
     )]
     pub priority: Option<Priority>,
+    /// So much of the link it has before everybody else while it uses it, down and up: 2M, 2M/500K or 2M/-
+    #[arg(long, value_name = "RATE", group = "rates", conflicts_with = "block")]
+    pub at_least: Option<AtLeast>,
     /// Limit only this part of the traffic, by its remote address
     #[arg(long, value_enum, value_name = "PART")]
     pub traffic: Option<Scope>,
@@ -108,9 +112,9 @@ impl RateArgs {
     ///
     /// As [`Self::limits`]; or it says that everything is as it is.
     pub fn check_by_hand(&self, link: &LinkArgs) -> Result<(), String> {
-        if link.link.is_some() && self.priority.is_none() {
+        if link.link.is_some() && !self.terms(Limits::default()).is_about_link() {
             return Err(
-                "--link is for --priority background or high: nothing else asks how fast the link is".to_owned(),
+                "--link is for --priority background or high and for --at-least: nothing else asks how fast the link is".to_owned(),
             );
         }
         if self.priority == Some(Priority::Normal) {
@@ -119,15 +123,22 @@ impl RateArgs {
                     .to_owned(),
             );
         }
-        let limits = self.limits()?;
-        let has = match self.priority {
-            Some(Priority::Background) => "what is in the background has what others leave",
-            Some(Priority::High) => "what is important has what it wants",
-            Some(Priority::Normal) | None => return Ok(()),
-        };
-        match limits.is_blocked() {
-            true => Err(format!("{has}; 0 would leave it nothing")),
-            false => Ok(()),
+        let terms = self.terms(self.limits()?);
+        terms.check().map_err(|(word, why)| {
+            let word = match word {
+                Word::Priority => "--priority",
+                Word::AtLeast => "--at-least",
+            };
+            format!("{why}; leave out {word} or what contradicts it")
+        })
+    }
+
+    /// On which terms, with these limits.
+    fn terms(&self, limits: Limits) -> Terms {
+        Terms {
+            limits,
+            priority: self.priority.unwrap_or_default(),
+            at_least: (self.at_least).map_or_else(Limits::default, |AtLeast(limits)| limits),
         }
     }
 
@@ -142,14 +153,14 @@ impl RateArgs {
         };
         Rule {
             scope: self.scope(),
-            ..rule.with(limits, self.priority.unwrap_or_default())
+            ..rule.with(self.terms(limits))
         }
     }
 
     /// Which traffic they are for, if nothing else was said before.
     pub fn scope(&self) -> Scope {
-        let priority = self.priority.unwrap_or_default();
-        self.traffic.unwrap_or(priority.scope())
+        let terms = self.terms(Limits::default());
+        self.traffic.unwrap_or(terms.scope())
     }
 
     /// Changes what is given of the limits.
@@ -198,6 +209,7 @@ mod tests {
             upload: upload.map(Rate::from_bytes_per_second),
             block,
             priority: None,
+            at_least: None,
             traffic: None,
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     log_sink::Format,
-    model::{priority::Priority, rule::Sharing},
+    model::{direction::Limits, priority::Priority, rule::Sharing, terms::AtLeast},
     rate::Rate,
     rules::{
         file::{self, FileRule},
@@ -195,6 +195,8 @@ pub enum Unset {
     Block,
     /// The priority
     Priority,
+    /// What it has before everybody else
+    AtLeast,
     /// The class of traffic
     Traffic,
     /// That all processes share the limits
@@ -276,7 +278,10 @@ impl RuleArgs {
         }
         self.rates.change(&mut rule.limits)?;
         if let Some(priority) = self.rates.priority {
-            prioritize(rule, priority);
+            change_terms(rule, |rule| rule.priority = priority);
+        }
+        if let Some(AtLeast(limits)) = self.rates.at_least {
+            change_terms(rule, |rule| rule.at_least = limits);
         }
         if let Some(scope) = self.rates.traffic {
             rule.scope = scope;
@@ -326,13 +331,14 @@ impl RuleArgs {
     }
 }
 
-/// Gives a rule a priority. If it is about the traffic that its old one is about when nothing is said, so it is with the
-/// new one.
-fn prioritize(rule: &mut FileRule, priority: Priority) {
-    if rule.scope == rule.priority.scope() {
-        rule.scope = priority.scope();
+/// Gives a rule other terms. If it is about the traffic that its old ones are about when nothing is said, so it is with the
+/// new ones.
+fn change_terms(rule: &mut FileRule, change: impl FnOnce(&mut FileRule)) {
+    let was_unsaid = rule.scope == rule.terms().scope();
+    change(rule);
+    if was_unsaid {
+        rule.scope = rule.terms().scope();
     }
-    rule.priority = priority;
 }
 
 impl Unset {
@@ -345,8 +351,9 @@ impl Unset {
                 let passes = |limit: Option<Rate>| limit.filter(|rate| *rate > Rate::ZERO);
                 rule.limits = rule.limits.map(passes);
             }
-            Self::Priority => prioritize(rule, Priority::default()),
-            Self::Traffic => rule.scope = rule.priority.scope(),
+            Self::Priority => change_terms(rule, |rule| rule.priority = Priority::default()),
+            Self::AtLeast => change_terms(rule, |rule| rule.at_least = Limits::default()),
+            Self::Traffic => rule.scope = rule.terms().scope(),
             Self::Shared => rule.sharing = Sharing::default(),
             Self::Days => rule.schedule.days = Days::default(),
             Self::From => rule.schedule.from = None,

@@ -153,7 +153,7 @@ fn a_priority_stands_beside_rates() {
         download: None,
         upload,
     };
-    assert_eq!(rule.asked(), ceiling);
+    assert_eq!(rule.asked().limits, ceiling);
     assert_eq!((rule.limits, rule.ceiling), (Limits::default(), ceiling));
     assert!(rule.is_background());
 }
@@ -218,7 +218,19 @@ fn what_is_wrong_is_said() {
         ),
         (
             "chadthrottle limit --pid 7 --priority background --download 0",
-            "would leave it nothing",
+            "what is blocked has nothing",
+        ),
+        (
+            "chadthrottle limit --pid 7 --priority high --at-least 1M",
+            "no less than a part",
+        ),
+        (
+            "chadthrottle limit --pid 7 --at-least 2M --download 1M",
+            "can't have at least more",
+        ),
+        (
+            "chadthrottle limit --pid 7 --at-least 0",
+            "a guarantee is of something",
         ),
         (
             "chadthrottle run --priority normal -- true",

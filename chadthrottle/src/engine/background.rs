@@ -11,6 +11,7 @@ use chadthrottle_common::{round_trip::RoundTrip, traffic::Direction};
 use super::{
     Engine,
     cells::LimitCell,
+    importance::Claim,
     link::{HEARD, Link, Rest, is_elsewhere, left},
     uplinks::Uplinks,
 };
@@ -164,7 +165,7 @@ impl Engine {
         let now = self.background.began.elapsed();
         let round_trips: Vec<RoundTrip> = self.kernel.round_trips.by_ref().collect();
         self.find_link(now, &round_trips)?;
-        let holds_others = self.look_at_importance(now)?;
+        let claims = self.look_at_importance(now)?;
         let mut held = PerDirection::default();
         let mut enforced = PerDirection::<u64>::default();
         let worked = thread_time();
@@ -213,9 +214,9 @@ impl Engine {
                 link.rest.get_mut(direction),
             );
             *rest = match *rest {
-                _ if !holds_others => Rest::Unheld,
-                Rest::Held => Rest::Held,
-                _ if way.is_known() && way.has_history(now) => {
+                _ if *claims.get(direction) == Claim::Nothing => Rest::Unheld,
+                Rest::Held if way.hears() => Rest::Held,
+                _ if way.hears() && way.has_history(now) => {
                     way.begin_to_hold(now);
                     Rest::Held
                 }
@@ -223,7 +224,7 @@ impl Engine {
             };
             *rest
         });
-        link.look(now, read, held, own_losses, rest, &by_it);
+        link.look(now, read, held, own_losses, claims, &by_it);
         let ways = &link.directions;
         let left = PerDirection::of(|direction| left(ways.get(direction), now));
         for direction in Direction::BOTH {

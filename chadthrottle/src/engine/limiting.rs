@@ -11,6 +11,7 @@ use crate::{
         priority::Priority,
         process::{ProcessId, ProcessKey},
         rule::Rule,
+        terms::AtLeast,
     },
     policy::active::{ActiveRule, ActiveRules},
     process::{identity, open_pidfd},
@@ -189,9 +190,13 @@ fn described(rule: &Rule) -> String {
         return "has what others leave".to_owned();
     }
     let (limits, most) = match rule.priority {
-        Priority::Background => (rule.ceiling, "has what others leave, at most "),
-        Priority::High => (rule.limits, "comes before everybody else, "),
-        Priority::Normal => (rule.limits, ""),
+        Priority::Background => (rule.ceiling, "has what others leave, at most ".to_owned()),
+        Priority::High => (rule.limits, "comes before everybody else, ".to_owned()),
+        Priority::Normal if rule.comes_first() => (
+            rule.limits,
+            format!("has {} before everybody else, ", AtLeast(rule.at_least)),
+        ),
+        Priority::Normal => (rule.limits, String::new()),
     };
     let shown = |rate: Option<Rate>| rate.map_or("unlimited".to_owned(), |rate| rate.to_string());
     format!(

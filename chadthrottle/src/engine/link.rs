@@ -10,11 +10,15 @@ use chadthrottle_common::{
     traffic::{Direction, LOOPBACK, MAX_DEVICES, device_entry},
 };
 
-use super::Engine;
+use super::{Engine, importance::Claim};
 use crate::{
     kernel::{DeviceTraffic, UNHELD_RATE},
-    model::{direction::PerDirection, limit::LimitId, link::LinkSpeed, priority::Priority},
-    priority::capacity::{Capacity, Traffic},
+    model::{direction::PerDirection, limit::LimitId, link::LinkSpeed},
+    priority::{
+        capacity::{Capacity, Traffic},
+        guarantee::Kept,
+        history::Bytes,
+    },
     rate::Rate,
 };
 
@@ -48,7 +52,7 @@ pub(super) enum Rest {
     /// What is important does not use the link.
     #[default]
     Unheld,
-    /// Nothing is known of the link, and it is listened to what its round trips say.
+    /// Nothing is known of the link; it is listened whether its round trips say anything.
     Heard,
     /// It shares the link.
     Held,
@@ -99,7 +103,7 @@ impl Link {
         read: DeviceTraffic,
         held: PerDirection<bool>,
         own_losses: PerDirection<bool>,
-        rest: PerDirection<Rest>,
+        claims: PerDirection<Claim>,
         round_trips: &[RoundTrip],
     ) {
         let passed = read.since(&self.read);
@@ -118,6 +122,12 @@ impl Link {
                     .then(|| Duration::from_micros(trip.shortest.into()));
                 way.round_trip(now, trip.flow, trip_took, shortest);
             }
+            // On the wire, as all else here.
+            let wire = |payload: f64| payload / PAYLOAD;
+            let (guaranteed, kept) = match *claims.get(direction) {
+                Claim::Part { had, kept } => (wire(had as f64) as u64, kept),
+                Claim::Nothing | Claim::All => Default::default(),
+            };
             // What is sent may wait in a queue still.
             let carried = match direction {
                 Direction::Download => background,
@@ -126,14 +136,21 @@ impl Link {
             way.look(
                 now,
                 Traffic {
-                    background: carried,
-                    others,
+                    bytes: Bytes {
+                        background: carried,
+                        guaranteed,
+                        others: others.saturating_sub(guaranteed),
+                    },
+                    kept: Kept {
+                        rate: wire(kept.rate),
+                        ..kept
+                    },
                     congested: match own_losses.get(direction) {
                         true => 0,
                         false => *passed.congested.get(direction) as u32,
                     },
                     held: *held.get(direction),
-                    firm: *rest.get(direction) == Rest::Held,
+                    firm: *self.rest.get(direction) == Rest::Held,
                 },
             );
         }
@@ -145,7 +162,7 @@ impl Engine {
     fn devices_of_background(&self) -> anyhow::Result<BTreeSet<u32>> {
         let is_background = |id: LimitId| {
             let active = self.rules.get(id);
-            active.is_some_and(|active| active.rule.priority != Priority::Normal)
+            active.is_some_and(|active| active.rule.is_about_link())
         };
         let mut devices = BTreeSet::new();
         for owner in self.owners.iter() {

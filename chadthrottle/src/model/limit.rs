@@ -12,6 +12,7 @@ use super::{
     direction::{Limits, PerClass, PerDirection},
     priority::Priority,
     rule::{Rule, Scope, Sharing},
+    terms::Terms,
 };
 use crate::rate::{Bytes, Rate};
 
@@ -135,6 +136,9 @@ pub struct LimitState {
     /// How important its traffic is.
     #[serde(default)]
     pub priority: Priority,
+    /// What it has before everybody else.
+    #[serde(default)]
+    pub at_least: Limits,
     /// For which of its traffic.
     pub scope: Scope,
     /// Whether it has the limits for itself.
@@ -149,9 +153,19 @@ impl LimitState {
         Self {
             limits,
             priority: Priority::Normal,
+            at_least: Limits::default(),
             scope: Scope::All,
             sharing: Sharing::Each,
             effect: Effect::none(mechanism),
+        }
+    }
+
+    /// What it has at present.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            limits: self.limits,
+            priority: self.priority,
+            at_least: self.at_least,
         }
     }
 }

@@ -108,17 +108,20 @@ impl LinkSpeed {
     }
 }
 
+/// Two rates as `50mbit/10mbit`: download, upload. A rate may have a '/' itself: 5 MB/s.
+pub(super) fn pair<T>(text: &str, rate: impl Fn(&str) -> Option<T>) -> Option<(T, T)> {
+    text.match_indices('/').find_map(|(place, slash)| {
+        let (download, upload) = (&text[..place], &text[place + slash.len()..]);
+        Some((rate(download)?, rate(upload)?))
+    })
+}
+
 /// As `50mbit/10mbit`: download, upload.
 impl FromStr for LinkSpeed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A rate may have a '/' itself: 5 MB/s.
-        let rates = text.match_indices('/').find_map(|(place, slash)| {
-            let (download, upload) = (&text[..place], &text[place + slash.len()..]);
-            Some((download.parse().ok()?, upload.parse().ok()?))
-        });
-        let Some((download, upload)) = rates else {
+        let Some((download, upload)) = pair(text, |rate| rate.parse().ok()) else {
             return Err("type what it carries down and up, for example 50mbit/10mbit".to_owned());
         };
         Ok(Self(PerDirection {

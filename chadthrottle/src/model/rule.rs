@@ -1,49 +1,12 @@
 //! A rule: a target, its limits, and how they are shared.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use chadthrottle_common::{address::TrafficClass, traffic::Direction};
+use chadthrottle_common::traffic::Direction;
 use serde::{Deserialize, Serialize};
 
-use super::{direction::Limits, priority::Priority, target::Target};
-
-/// Which traffic a rule is about.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// All of it.
-    #[default]
-    All,
-    /// What is not local.
-    Internet,
-    /// This machine and its networks: those it has an address in, and private (RFC 1918), shared by a carrier's
-    /// customers (CGNAT), link-local, unique local (ULA), loopback and multicast addresses.
-    Local,
-}
-
-impl Scope {
-    /// Whether it has traffic of this class in it.
-    pub const fn covers(self, class: TrafficClass) -> bool {
-        matches!(
-            (self, class),
-            (Self::All, _)
-                | (Self::Internet, TrafficClass::Internet)
-                | (Self::Local, TrafficClass::Local)
-        )
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "all",
-            Self::Internet => "internet",
-            Self::Local => "local",
-        })
-    }
-}
+pub use super::scope::Scope;
+use super::{direction::Limits, priority::Priority, target::Target, terms::Terms};
 
 /// How the processes that a rule matches share its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +47,9 @@ pub struct Rule {
     /// Of background traffic: however much others leave, it never has more than this.
     #[serde(default)]
     pub ceiling: Limits,
+    /// So much of the link it has before everybody else, while it uses it.
+    #[serde(default)]
+    pub at_least: Limits,
     /// How they are shared.
     pub sharing: Sharing,
     /// Whether its traffic is counted even where another rule's limit applies, or none: for quotas.
@@ -100,30 +66,45 @@ impl Rule {
             limits,
             priority: Priority::Normal,
             ceiling: Limits::default(),
+            at_least: Limits::default(),
             sharing: Sharing::Each,
             metered: false,
         }
     }
 
-    /// With these limits, and in the background or not: what it has there is known later.
-    pub fn with(self, limits: Limits, priority: Priority) -> Self {
-        let (limits, ceiling) = match priority {
-            Priority::Background => (Limits::default(), limits),
-            Priority::Normal | Priority::High => (limits, Limits::default()),
+    /// On these terms. What it has of them in the background is known later.
+    pub fn with(self, terms: Terms) -> Self {
+        let (limits, ceiling) = match terms.is_background() {
+            true => (Limits::default(), terms.limits),
+            false => (terms.limits, Limits::default()),
         };
         Self {
             limits,
             ceiling,
-            priority,
+            priority: terms.priority,
+            at_least: terms.at_least,
             ..self
         }
     }
 
-    /// The limits that somebody asked for.
-    pub fn asked(&self) -> Limits {
-        match self.is_background() {
+    /// What its processes have at present.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            limits: self.limits,
+            priority: self.priority,
+            at_least: self.at_least,
+        }
+    }
+
+    /// What somebody asked for.
+    pub fn asked(&self) -> Terms {
+        let limits = match self.is_background() {
             true => self.ceiling,
             false => self.limits,
+        };
+        Terms {
+            limits,
+            ..self.terms()
         }
     }
 
@@ -138,31 +119,44 @@ impl Rule {
 
     /// These processes come before everybody else's, by hand and for the traffic that this is about if nothing is said.
     pub fn with_high_priority(target: impl Into<Target>) -> Self {
-        Self {
+        let terms = Terms {
             priority: Priority::High,
-            scope: Priority::High.scope(),
-            ..Self::by_hand(target, Limits::default())
+            ..Terms::default()
+        };
+        Self {
+            scope: terms.scope(),
+            ..Self::by_hand(target, Limits::default()).with(terms)
         }
     }
 
-    /// Whether its processes come before everybody else's.
+    /// Whether its processes have what they ask for before everybody else.
     pub fn is_high(&self) -> bool {
-        self.priority == Priority::High
+        self.terms().is_high()
     }
 
-    /// Whether it says anything of traffic: a limit, or how important it is.
-    pub fn says_anything(&self) -> bool {
-        self.priority != Priority::Normal || !self.limits.is_unlimited()
+    /// Whether its processes come before everybody else.
+    pub fn comes_first(&self) -> bool {
+        self.terms().comes_first()
     }
 
     /// Whether its processes have what others leave.
     pub fn is_background(&self) -> bool {
-        self.priority == Priority::Background
+        self.terms().is_background()
+    }
+
+    /// Whether it is about how a link is shared.
+    pub fn is_about_link(&self) -> bool {
+        self.terms().is_about_link()
+    }
+
+    /// Whether it says anything of traffic: a limit, or how important it is.
+    pub fn says_anything(&self) -> bool {
+        self.terms().says_anything()
     }
 
     /// Whether what it says of traffic of a direction counts: limits of others do not reach what is important.
     pub fn decides(&self, direction: Direction) -> bool {
-        self.priority != Priority::Normal || self.limits.get(direction).is_some()
+        self.is_about_link() || self.limits.get(direction).is_some()
     }
 
     /// Whether a rule with the same origin, about the same traffic of the same target, takes its
@@ -212,20 +206,5 @@ mod tests {
         let mut local = hand(Pid(1).into());
         local.scope = Scope::Local;
         assert!(!local.replaces(&hand(Pid(1).into())));
-    }
-
-    #[test]
-    fn scopes() {
-        use TrafficClass::{Internet, Local};
-        for (scope, internet, local) in [
-            (Scope::All, true, true),
-            (Scope::Internet, true, false),
-            (Scope::Local, false, true),
-        ] {
-            assert_eq!(
-                [scope.covers(Internet), scope.covers(Local)],
-                [internet, local]
-            );
-        }
     }
 }

@@ -226,8 +226,8 @@ impl ActiveRules {
 
     /// Whether a process comes before everybody else.
     pub fn is_important(&self, choice: &Choice) -> bool {
-        let is_high = |id| self.get(id).is_some_and(|active| active.rule.is_high());
-        self.everybody_else.is_some() && choice.limits.parts().any(|(_, id)| is_high(id))
+        let comes_first = |id| self.get(id).is_some_and(|active| active.rule.comes_first());
+        self.everybody_else.is_some() && choice.limits.parts().any(|(_, id)| comes_first(id))
     }
 
     /// They have so much at present; nothing if they are not held.
@@ -240,13 +240,13 @@ impl ActiveRules {
     /// Where some come before everybody else, there is a limit for everybody else, about the same traffic. To be called
     /// whenever rules have changed.
     pub(super) fn see_to_everybody_else(&mut self) {
-        let high = (self.rules.iter()).filter(|active| active.rule.is_high());
-        let scope_and_since = high.map(|active| (active.rule.scope, active.since)).reduce(
-            |(scope, since), (other, later)| {
+        let first = (self.rules.iter()).filter(|active| active.rule.comes_first());
+        let scope_and_since = first
+            .map(|active| (active.rule.scope, active.since))
+            .reduce(|(scope, since), (other, later)| {
                 let scope = if scope == other { scope } else { Scope::All };
                 (scope, since.min(later))
-            },
-        );
+            });
         let before = self.everybody_else.take();
         let Some((scope, since)) = scope_and_since else {
             return;

@@ -116,7 +116,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{direction::Limits, priority::Priority, process::Pid, target::Target},
+        model::{
+            direction::Limits, priority::Priority, process::Pid, target::Target, terms::Terms,
+        },
         policy::fixtures::{file, limits},
     };
 
@@ -145,8 +147,11 @@ mod tests {
         apply(&mut rules, set()).unwrap();
         assert_eq!(rules.get(id).unwrap().rule.limits, limits(3, 4));
         // A number besides.
-        let besides =
-            Rule::by_hand(Pid(1), Limits::default()).with(limits(1, 2), Priority::Background);
+        let terms = Terms {
+            priority: Priority::Background,
+            ..Terms::limits(limits(1, 2))
+        };
+        let besides = Rule::by_hand(Pid(1), Limits::default()).with(terms);
         apply(&mut rules, Command::Set(Box::new(besides))).unwrap();
         let rule = &rules.get(id).unwrap().rule;
         assert_eq!((rule.limits, rule.ceiling), (limits(3, 4), limits(1, 2)));

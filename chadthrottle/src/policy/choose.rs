@@ -11,6 +11,7 @@ use crate::model::{
     priority::Priority,
     process::{Identity, Pid, ProcessId},
     rule::{Rule, Scope, Sharing},
+    terms::Terms,
 };
 
 /// What counts for a process.
@@ -144,10 +145,16 @@ impl ActiveRules {
             (_, true) => Priority::High,
             _ => Priority::Normal,
         };
-        let is_said = priority != Priority::Normal || !limits.is_unlimited();
-        is_said.then(|| LimitState {
+        let at_least = Limits::of(|direction| *(*rule.get(direction))?.at_least.get(direction));
+        let terms = Terms {
             limits,
             priority,
+            at_least,
+        };
+        terms.says_anything().then(|| LimitState {
+            limits,
+            priority,
+            at_least,
             scope,
             sharing: match any(|rule| rule.sharing == Sharing::Shared) {
                 true => Sharing::Shared,

@@ -22,7 +22,8 @@ use yielding::{POLITE, TRIAL_AFTER, TRIAL_PART};
 use super::{
     curve,
     delay::{Delays, FlowId},
-    history::History,
+    guarantee::Kept,
+    history::{Bytes, History},
 };
 use crate::{
     model::link::{LinkDirection, Why},
@@ -84,8 +85,16 @@ const ENOUGH: usize = 3;
 /// Normal traffic is held for what is important on this machine, and for nobody else: it keeps so much of the link.
 const FIRM_PART: f64 = 0.05;
 
+/// When it begins to be held it has so much until it is heard how long packets wait: as long as the queue is, and not
+/// longer than this. What answers with no timestamps is not held.
+const LISTENING_PART: f64 = 0.3;
+const LISTENING: Duration = Duration::from_millis(1500);
+
 /// With so much of the speed found last it is had again.
 const PROVEN: f64 = 0.85;
+
+/// Of what normal traffic is let, so much passes as long as the link carries it.
+const PASSES: f64 = 0.85;
 
 /// Beyond so many times the speed found last, it becomes so much more each period.
 const FAR: f64 = 1.3;
@@ -94,10 +103,10 @@ const FASTER: f64 = 1.2;
 /// What passed since the last look: what arrived, or was acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    /// Bytes of background traffic.
-    pub background: u64,
-    /// Bytes of all else on this machine.
-    pub others: u64,
+    /// Of the background, and of all else on this machine.
+    pub bytes: Bytes,
+    /// What is kept for those who are guaranteed a part, if normal traffic is held for that.
+    pub kept: Kept,
     /// Packets that were lost, or marked by a queue (ECN).
     pub congested: u32,
     /// Whether the background had more than it was let.
@@ -146,6 +155,12 @@ pub struct Capacity {
     held: bool,
     /// See [`Traffic::firm`].
     firm: bool,
+    /// See [`Traffic::kept`].
+    kept: f64,
+    /// Whether they lacked something since it was decided.
+    lacked: f64,
+    /// Whether nothing was to be heard.
+    is_deaf: bool,
     /// The queue then.
     queue: Duration,
     /// After how long it is tried again, and with which part of the capacity.
@@ -180,6 +195,9 @@ impl Capacity {
             begun_congested: false,
             held: false,
             firm: false,
+            kept: 0.0,
+            lacked: 0.0,
+            is_deaf: false,
             queue: Duration::ZERO,
             trial_after: TRIAL_AFTER,
             trial_part: TRIAL_PART,
@@ -198,17 +216,21 @@ impl Capacity {
         self.resume(now);
     }
 
-    /// Normal traffic is held from now on, which had what it wanted: it begins with what the link carries, and if that was
-    /// never found out, with what passes.
+    /// Normal traffic is held from now on, which had what it wanted: with a part of what the link carries, or of what passes
+    /// if that was never found out, until it is heard how long packets wait.
     pub fn begin_to_hold(&mut self, now: Duration) {
         let passes = self.passed.all(now, HISTORY);
         self.knee = self
             .knee
             .max(passes)
             .max(Self::FIRST.bytes_per_second() as f64);
-        self.capacity = self.knee * (1.0 - LEAST_CUT);
-        self.resume(now);
-        self.settles = now + SETTLING;
+        self.capacity = self.knee * LISTENING_PART;
+        self.phase = Phase::Listen { since: now };
+    }
+
+    /// Whether it can be told how long packets wait, as far as that was tried.
+    pub fn hears(&self) -> bool {
+        self.is_known() || !self.is_deaf
     }
 
     /// Whether others of this machine use it, lately.
@@ -230,15 +252,18 @@ impl Capacity {
         round_trip: Duration,
         shortest: Option<Duration>,
     ) {
+        self.is_deaf = false;
         self.delays.add(now, flow, round_trip, shortest);
         self.round_trip = (self.round_trip * 7 + round_trip) / 8;
     }
 
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
-        self.passed.add(now, traffic.background, traffic.others);
+        self.passed.add(now, traffic.bytes);
         self.held |= traffic.held;
         self.firm = traffic.firm;
+        self.kept = traffic.kept.rate;
+        self.lacked = self.lacked.max(traffic.kept.lacks);
         // What is important waits for packets, not for their loss.
         if !self.firm {
             self.congested += traffic.congested;
@@ -258,6 +283,7 @@ impl Capacity {
         self.decide(now, period, heard);
         self.decided = now;
         self.congested = 0;
+        self.lacked = 0.0;
         self.held = false;
         self.delays.forget(now);
     }
@@ -268,10 +294,11 @@ impl Capacity {
         Rate::from_bytes_per_second(self.capacity as u64)
     }
 
-    /// What others on this machine use, as far as the background has to know.
+    /// What others on this machine use, or what is kept for them, as far as the background has to know.
     fn others(&self, now: Duration) -> Rate {
         let lately = OTHERS_LATELY.map(|lately| self.passed.others(now, lately));
-        Rate::from_bytes_per_second(lately.into_iter().fold(0.0, f64::max) as u64)
+        let others = lately.into_iter().fold(0.0, f64::max) + self.kept;
+        Rate::from_bytes_per_second(others as u64)
     }
 
     /// What the background may have now: what others leave, and a trickle in any case.
@@ -317,8 +344,8 @@ impl Capacity {
 
     fn why(&self) -> Why {
         match self.phase {
-            Phase::Begin => Why::Seeks,
-            Phase::Curve { .. } | Phase::Insist { .. } => Why::Shares,
+            Phase::Begin | Phase::Listen { .. } => Why::Seeks,
+            Phase::Curve { .. } | Phase::Insist { .. } | Phase::Keep => Why::Shares,
             Phase::GiveWay { .. } => Why::GivesWay,
             Phase::Drain(_) => Why::Drains,
             Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } | Phase::Look { .. } => {
@@ -384,17 +411,30 @@ impl Capacity {
             heard: heard.is_some(),
             waits: heard.is_some_and(|queue| queue > self.target()),
             // Where nothing is measured the word counts.
-            congested: !self.is_blind() && self.congested >= self.losses(now, period),
+            congested: self.lacked > 0.0
+                || !self.is_blind() && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
         self.admit_error(now);
+        if self.satisfies(seen) {
+            self.keep_for_guaranteed(seen);
+        } else {
+            self.decide_by_phase(seen);
+        }
+        if let Some(said) = self.said {
+            self.capacity = self.capacity.min(said);
+            self.knee = self.knee.min(said);
+        }
+    }
+
+    fn decide_by_phase(&mut self, seen: Seen) {
         let may_give_way = matches!(
             self.phase,
             Phase::Curve { .. } | Phase::Drain(_) | Phase::Polite { .. } | Phase::Look { .. }
         );
         if may_give_way && seen.waits && self.is_own(seen) {
             self.phase = Phase::GiveWay {
-                since: now,
+                since: seen.now,
                 range: Range::NONE,
             };
         }
@@ -404,6 +444,8 @@ impl Capacity {
             Phase::Curve { since } => self.follow_curve(seen, since),
             Phase::Drain(drain) => self.drain(seen, drain),
             Phase::Insist { since } => self.insist(seen, since),
+            Phase::Keep => self.end_keeping(seen),
+            Phase::Listen { since } => self.listen(seen, since),
             Phase::Polite { since } => self.be_polite(seen, since),
             Phase::Look { since } => self.look_further(seen, since),
             Phase::Yield {
@@ -416,10 +458,6 @@ impl Capacity {
                 before,
                 range,
             } => self.try_out(seen, since, before, range),
-        }
-        if let Some(said) = self.said {
-            self.capacity = self.capacity.min(said);
-            self.knee = self.knee.min(said);
         }
     }
 
@@ -443,7 +481,7 @@ impl Capacity {
                 false => self.knee,
             };
             self.cut(seen, carried);
-        } else if self.held && seen.heard {
+        } else if self.held && seen.heard && self.carries_what_is_let(seen.now) {
             self.proven |= self.capacity > PROVEN * self.knee;
             // Far beyond what it was, the curve would be too slow.
             let faster = match self.capacity > FAR * self.knee {
@@ -457,6 +495,13 @@ impl Capacity {
                 since: since + seen.period,
             };
         }
+    }
+
+    /// Whether what is let passes, of normal traffic: what is lost on its way is no sign to that, and says all the same that
+    /// there is no more to be had.
+    fn carries_what_is_let(&self, now: Duration) -> bool {
+        let let_through = self.capacity - self.passed.others(now, HISTORY) - self.kept;
+        !self.firm || self.passed.background(now, HISTORY) > PASSES * let_through
     }
 
     /// What the link carries now. What comes at once after a pause is not more than was let.

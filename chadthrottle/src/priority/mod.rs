@@ -4,7 +4,8 @@
 pub mod capacity;
 mod curve;
 pub mod delay;
-mod history;
+pub mod guarantee;
+pub mod history;
 pub mod sharing;
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::capacity::{Capacity, Traffic};
+use super::{
+    capacity::{Capacity, Traffic},
+    guarantee::Guarantee,
+};
 
 const PACKET: f64 = 1514.0;
 /// Steps a second.
@@ -135,6 +138,8 @@ pub struct Simulation {
     pub demand: bool,
     /// Whether it is normal traffic that is held for what is important.
     pub firm: bool,
+    /// Which sender is guaranteed a part of it.
+    pub guaranteed: Option<(usize, Guarantee)>,
     /// Whether its answers tell how long they took.
     pub silent: bool,
     tokens: f64,
@@ -162,6 +167,7 @@ impl Simulation {
             senders: Vec::new(),
             demand: true,
             firm: false,
+            guaranteed: None,
             silent: false,
             tokens: 0.0,
             since_look: Traffic::default(),
@@ -231,11 +237,15 @@ impl Simulation {
             self.answer(chunk, lost);
         }
         if self.now.is_multiple_of(LOOK) {
-            let traffic = Traffic {
-                firm: self.firm,
-                ..std::mem::take(&mut self.since_look)
-            };
-            self.capacity.look(self.time(), traffic);
+            let mut traffic = std::mem::take(&mut self.since_look);
+            let now = self.time();
+            traffic.firm = self.firm;
+            if let Some((_, guarantee)) = &mut self.guaranteed {
+                let bytes = traffic.bytes.guaranteed;
+                guarantee.look(now, bytes, bytes > 0, traffic.held);
+                traffic.kept = guarantee.kept(now).unwrap_or_default();
+            }
+            self.capacity.look(now, traffic);
         }
     }
 
@@ -244,7 +254,6 @@ impl Simulation {
     }
 
     fn send_all(&mut self) {
-        let mut own = 0.0;
         for number in 0..self.senders.len() {
             let sender = &mut self.senders[number];
             if self.now < sender.time.0 || self.now >= sender.time.1 {
@@ -263,17 +272,14 @@ impl Simulation {
                     packets * PACKET
                 }
             };
-            if sender.own {
-                own += bytes;
+            if sender.own && self.upload {
+                self.passed(number + 1, bytes as u64);
             }
             let mut left = bytes;
             while left > 0.0 {
                 self.send(number + 1, PACKET);
                 left -= PACKET;
             }
-        }
-        if self.upload {
-            self.since_look.others += own as u64;
         }
         let left = self.capacity.left(self.time()).bytes_per_second() as f64;
         self.tokens = (self.tokens + left / STEPS as f64).min((left / 500.0).max(2.0 * PACKET));
@@ -288,6 +294,17 @@ impl Simulation {
             self.tokens -= PACKET;
             self.send(BACKGROUND, PACKET);
         }
+    }
+
+    /// So much was seen to pass of what a sender sends.
+    fn passed(&mut self, of: usize, bytes: u64) {
+        let passed = &mut self.since_look.bytes;
+        let guaranteed = self.guaranteed.as_ref().map(|(sender, _)| *sender);
+        *match of {
+            BACKGROUND => &mut passed.background,
+            _ if Some(of) == guaranteed => &mut passed.guaranteed,
+            _ => &mut passed.others,
+        } += bytes;
     }
 
     fn enqueue(&mut self, chunk: Chunk) {
@@ -368,9 +385,9 @@ impl Simulation {
         let waited = self.now - chunk.sent;
         match chunk.of.checked_sub(1) {
             _ if lost => {}
-            None => self.since_look.background += PACKET as u64,
+            None => self.passed(BACKGROUND, PACKET as u64),
             Some(number) if self.senders[number].own && !self.upload => {
-                self.since_look.others += PACKET as u64;
+                self.passed(chunk.of, PACKET as u64);
             }
             Some(_) => {}
         }

@@ -17,6 +17,7 @@ use crate::{
         rule::Rule,
         snapshot::{ProcessRow, Snapshot},
         target::Target,
+        terms::Terms,
     },
     process::identity,
     rate::Rate,
@@ -76,30 +77,30 @@ pub async fn run(mut engine: EngineHandle, rules: Vec<Rule>, json: bool) -> anyh
         .await
         .context("nothing was limited")?;
     let first = rules.first();
-    let limit = first.map(Rule::asked).unwrap_or_default();
-    let priority = first.map(|rule| rule.priority).unwrap_or_default();
+    let terms = first.map(Rule::asked).unwrap_or_default();
     let applied = Event::Applied {
         time: super::timestamp(SystemTime::now()),
         targets: rules.iter().map(|rule| rule.target.to_string()).collect(),
         pids: &pids,
-        limit,
+        limit: terms.limits,
     };
-    let words = match priority {
-        Priority::Background if limit.is_unlimited() => {
-            "in the background: has what others leave of the link".to_owned()
-        }
+    let limits = Terms::limits(terms.limits);
+    let most = match terms.limits.is_unlimited() {
+        true => String::new(),
+        false => format!(", at most {}", describe(limits)),
+    };
+    let words = match terms.priority {
         Priority::Background => {
-            let most = describe(limit, Priority::Normal);
-            format!("in the background: has what others leave of the link, at most {most}")
-        }
-        Priority::High if limit.is_unlimited() => {
-            "high: has what it wants of the link before everybody else".to_owned()
+            format!("in the background: has what others leave of the link{most}")
         }
         Priority::High => {
-            let most = describe(limit, Priority::Normal);
-            format!("high: before everybody else on the link, limited to {most}")
+            format!("high: has what it wants of the link before everybody else{most}")
         }
-        Priority::Normal => format!("limited to {}", describe(limit, priority)),
+        Priority::Normal if terms.comes_first() => {
+            let least = describe(Terms::limits(terms.at_least));
+            format!("has {least} of the link before everybody else, while it uses it{most}")
+        }
+        Priority::Normal => format!("limited to {}", describe(limits)),
     };
     let words = format!("{words}; Ctrl-C to end");
     say(json, &applied, || words)?;

@@ -14,6 +14,7 @@ use crate::{
         process::Pid,
         rule::{Scope, Sharing},
         snapshot::ProcessRow,
+        terms::Terms,
     },
     rate::{Bytes, Rate},
 };
@@ -113,6 +114,7 @@ pub struct LimitRecord<'a> {
     #[serde(flatten)]
     limits: Limits,
     priority: Priority,
+    at_least: Limits,
     traffic: Scope,
     sharing: Sharing,
     #[serde(flatten)]
@@ -124,6 +126,7 @@ impl<'a> From<&'a LimitState> for LimitRecord<'a> {
         Self {
             limits: limit.limits,
             priority: limit.priority,
+            at_least: limit.at_least,
             traffic: limit.scope,
             sharing: limit.sharing,
             effect: (&limit.effect).into(),
@@ -140,6 +143,7 @@ pub struct RuleRecord<'a> {
     priority: Priority,
     /// Of background traffic: what was asked for besides.
     ceiling: Limits,
+    at_least: Limits,
     traffic: Scope,
     sharing: Sharing,
     since: String,
@@ -157,6 +161,7 @@ impl<'a> From<&'a LimitRow> for RuleRecord<'a> {
             limits: row.rule.limits,
             priority: row.rule.priority,
             ceiling: row.rule.ceiling,
+            at_least: row.rule.at_least,
             traffic: row.rule.scope,
             sharing: row.rule.sharing,
             since: super::timestamp(row.since),
@@ -253,14 +258,27 @@ impl<'a> From<&'a Row> for GroupRecord<'a> {
 }
 
 /// What was asked for in a few words.
-pub fn describe(limits: Limits, priority: Priority) -> String {
-    match priority {
-        Priority::Background if limits.is_unlimited() => priority.to_string(),
-        Priority::Background => format!("{priority}, at most {}", rates(limits)),
-        Priority::High if limits.is_unlimited() => priority.to_string(),
-        Priority::High => format!("{priority}, {}", rates(limits)),
-        Priority::Normal => rates(limits),
+pub fn describe(terms: Terms) -> String {
+    let Terms {
+        limits,
+        priority,
+        at_least,
+    } = terms;
+    let mut words = Vec::new();
+    if terms.priority != Priority::Normal {
+        words.push(priority.to_string());
     }
+    if !at_least.is_unlimited() {
+        words.push(format!("at least {}", rates(at_least)));
+    }
+    if !limits.is_unlimited() || words.is_empty() {
+        let most = match terms.is_background() || !at_least.is_unlimited() {
+            true => "at most ",
+            false => "",
+        };
+        words.push(format!("{most}{}", rates(limits)));
+    }
+    words.join(", ")
 }
 
 fn rates(limits: Limits) -> String {
@@ -309,6 +327,6 @@ mod tests {
             download: None,
             upload: Some(Rate::ZERO),
         };
-        assert_eq!(describe(blocked, Priority::Normal), "up blocked");
+        assert_eq!(describe(Terms::limits(blocked)), "up blocked");
     }
 }

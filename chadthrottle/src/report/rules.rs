@@ -246,7 +246,7 @@ fn list(file: &RulesFile, json: bool) -> std::io::Result<()> {
 }
 
 fn limits(rule: &FileRule) -> String {
-    let mut words = describe(rule.limits, rule.priority);
+    let mut words = describe(rule.terms());
     if rule.scope != Scope::All {
         words += &format!(", {}", rule.scope);
     }

@@ -247,7 +247,7 @@ fn limits(limits: &[LimitRow]) -> Vec<Vec<String>> {
             row.id.0.to_string(),
             rule,
             row.rule.target.to_string(),
-            describe(row.rule.asked(), row.rule.priority),
+            describe(row.rule.asked()),
             row.members.to_string(),
             row.effect.achieved.download.to_string(),
             row.effect.achieved.upload.to_string(),

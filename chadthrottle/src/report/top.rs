@@ -139,7 +139,7 @@ fn cell(column: Column, row: &Row, snapshot: &Snapshot) -> String {
             let words = limit.map_or("-".to_owned(), |limit| match limit.priority {
                 // What it has now is never the same for long.
                 Priority::Background => limit.priority.to_string(),
-                Priority::Normal | Priority::High => describe(limit.limits, limit.priority),
+                Priority::Normal | Priority::High => describe(limit.terms()),
             });
             let ended = lead.is_some_and(|lead| lead.ended);
             format!("{words}{}", if ended { " (ended)" } else { "" })

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     model::{
         direction::Limits,
-        priority::Priority,
         rule::{Origin, Rule},
+        terms::Terms,
     },
     rate::{Bytes, Rate},
 };
@@ -115,14 +115,14 @@ pub fn plan(
         if state == State::InForce
             && let Some(target) = target
         {
-            let (limits, priority) = limits(rule, quota.as_ref());
+            let terms = terms(rule, quota.as_ref());
             let by_hand = Rule::by_hand(target, Limits::default());
             plan.rules.push(Rule {
                 origin: Origin::File(Arc::clone(&rule.name)),
                 scope: rule.scope,
                 sharing: rule.sharing,
                 metered: quota.is_some(),
-                ..by_hand.with(limits, priority)
+                ..by_hand.with(terms)
             });
         }
         plan.standings.push(Standing {
@@ -134,16 +134,16 @@ pub fn plan(
     plan
 }
 
-/// The limits and the priority of a rule with so much of its quota used.
-fn limits(rule: &FileRule, quota: Option<&Used>) -> (Limits, Priority) {
+/// The terms of a rule with so much of its quota used.
+fn terms(rule: &FileRule, quota: Option<&Used>) -> Terms {
     let blocked = Limits {
         download: Some(Rate::ZERO),
         upload: Some(Rate::ZERO),
     };
     match quota {
         Some(quota) if quota.then == Then::Limit && !quota.is_up() => Default::default(),
-        Some(quota) if quota.then == Then::Block && quota.is_up() => (blocked, Priority::Normal),
-        _ => (rule.limits, rule.priority),
+        Some(quota) if quota.then == Then::Block && quota.is_up() => Terms::limits(blocked),
+        _ => rule.terms(),
     }
 }
 
@@ -151,7 +151,7 @@ fn limits(rule: &FileRule, quota: Option<&Used>) -> (Limits, Priority) {
 mod tests {
     use super::*;
     use crate::{
-        model::direction::PerDirection,
+        model::{direction::PerDirection, priority::Priority},
         rules::file::{SystemUsers, read},
     };
 

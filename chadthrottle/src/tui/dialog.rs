@@ -15,6 +15,7 @@ use crate::{
         rule::{Origin, Rule, Scope, Sharing},
         snapshot::{ProcessRow, Snapshot},
         target::Target,
+        terms::Terms,
     },
     rate::{Rate, RateError, Units},
 };
@@ -43,6 +44,8 @@ pub enum Part {
 pub enum Choice {
     /// What the limit applies to.
     Applies,
+    /// How important it is.
+    Priority,
     /// Which traffic is limited.
     Traffic,
     /// Whether processes share the limit.
@@ -51,11 +54,12 @@ pub enum Choice {
 
 impl Choice {
     /// All of them, from top to bottom.
-    pub const ALL: [Self; 3] = [Self::Applies, Self::Traffic, Self::Sharing];
+    pub const ALL: [Self; 4] = [Self::Applies, Self::Traffic, Self::Sharing, Self::Priority];
 
     /// What stands before it.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Priority => "Priority",
             Self::Applies => "Applies to",
             Self::Traffic => "Traffic",
             Self::Sharing => "Limit is",
@@ -63,6 +67,7 @@ impl Choice {
     }
 }
 
+const PRIORITIES: [Priority; 3] = [Priority::Background, Priority::Normal, Priority::High];
 const SCOPES: [Scope; 3] = [Scope::All, Scope::Internet, Scope::Local];
 const SHARINGS: [Sharing; 2] = [Sharing::Each, Sharing::Shared];
 
@@ -95,12 +100,13 @@ impl Button {
 }
 
 /// The parts, in the order in which keys go through them.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Rate(Direction::Download),
     Part::Rate(Direction::Upload),
     Part::Choice(Choice::Applies),
     Part::Choice(Choice::Traffic),
     Part::Choice(Choice::Sharing),
+    Part::Choice(Choice::Priority),
     Part::Button(Button::Apply),
     Part::Button(Button::Block),
     Part::Button(Button::Unlimited),
@@ -116,6 +122,10 @@ pub struct Dialog {
     reaches: Vec<Reach>,
     /// Which of them is chosen.
     chosen: usize,
+    /// How important it is.
+    pub priority: Priority,
+    /// What the rule that is changed guarantees, which has no field here.
+    at_least: Limits,
     /// Which traffic is limited.
     pub scope: Scope,
     /// Whether processes share the limit.
@@ -156,12 +166,16 @@ impl Dialog {
     ) -> Self {
         let rates = |direction| rates_at_hand(last_used, direction);
         let rule = changes.as_ref().map(|limit| &limit.rule);
+        // What background traffic has at present is nobody's choice.
+        let asked = rule.map(Rule::asked).unwrap_or_default();
         let is_of = |reach: &Reach| rule.is_some_and(|rule| reach.targets == [rule.target.clone()]);
         let chosen = reaches.iter().position(is_of).unwrap_or(0);
         let usual = reaches.get(chosen).map(Reach::usual_sharing);
         let mut dialog = Self {
             id,
             chosen,
+            priority: asked.priority,
+            at_least: asked.at_least,
             scope: rule.map(|rule| rule.scope).unwrap_or_default(),
             sharing: rule.map(|rule| rule.sharing).or(usual).unwrap_or_default(),
             sharing_is_chosen: rule.is_some(),
@@ -181,10 +195,7 @@ impl Dialog {
             },
             changes,
         };
-        // What background traffic has at present is nobody's choice.
-        let rule = dialog.changes.as_ref().map(|limit| &limit.rule);
-        let limits = rule.filter(|rule| !rule.is_background());
-        dialog.fill(limits.map(|rule| rule.limits).unwrap_or_default());
+        dialog.fill(asked.limits);
         dialog
     }
 
@@ -214,8 +225,13 @@ impl Dialog {
 
     /// Whether the rule that is changed ends if another one is set.
     pub fn changes_in_place(&self) -> bool {
+        self.in_place().is_some()
+    }
+
+    /// The rule that ends if another one is set.
+    fn in_place(&self) -> Option<&Rule> {
         let rule = self.changes.as_ref().map(|limit| &limit.rule);
-        rule.is_some_and(|rule| {
+        rule.filter(|rule| {
             rule.origin == Origin::Hand && self.reach().targets == [rule.target.clone()]
         })
     }
@@ -235,14 +251,22 @@ impl Dialog {
                 Target::Process(_) => Sharing::Each,
                 _ => self.sharing,
             },
-            metered: self.changes_in_place()
-                && self
-                    .changes
-                    .as_ref()
-                    .is_some_and(|limit| limit.rule.metered),
-            ..Rule::by_hand(target, limits)
+            metered: self.in_place().is_some_and(|rule| rule.metered),
+            ..Rule::by_hand(target, Limits::default()).with(self.terms(limits))
         };
         targets.into_iter().map(rule).collect()
+    }
+
+    /// What was asked for with these limits; what the dialog has no field for stays as it is.
+    pub fn terms(&self, limits: Limits) -> Terms {
+        Terms {
+            limits,
+            priority: self.priority,
+            at_least: match self.changes_in_place() {
+                true => self.at_least,
+                false => Limits::default(),
+            },
+        }
     }
 
     fn is_gone(&self, target: &Target) -> bool {
@@ -271,6 +295,13 @@ impl Dialog {
                 self.reaches.iter().map(|reach| reach.word).collect(),
                 self.chosen,
             ),
+            Choice::Priority => (
+                vec!["background", "normal", "high"],
+                PRIORITIES
+                    .iter()
+                    .position(|priority| *priority == self.priority)
+                    .unwrap_or(1),
+            ),
             Choice::Traffic => (
                 vec!["all", "internet", "local"],
                 SCOPES.iter().position(|s| *s == self.scope).unwrap_or(0),
@@ -292,6 +323,14 @@ impl Dialog {
                     self.sharing = self.reach().usual_sharing();
                 }
             }
+            Choice::Priority => {
+                let unsaid = |dialog: &Self| dialog.terms(Limits::default()).scope();
+                let was_unsaid = self.scope == unsaid(self);
+                self.priority = PRIORITIES[at.min(2)];
+                if was_unsaid {
+                    self.scope = unsaid(self);
+                }
+            }
             Choice::Traffic => self.scope = SCOPES[at.min(2)],
             Choice::Sharing if self.reach().shares() => {
                 self.sharing = SHARINGS[at.min(1)];
@@ -300,6 +339,13 @@ impl Dialog {
             Choice::Sharing => {}
         }
         self.edited();
+    }
+
+    /// Puts rates into the fields, and takes all else out.
+    pub fn fill_alone(&mut self, limits: Limits) {
+        self.at_least = Limits::default();
+        self.set_option(Choice::Priority, 1);
+        self.fill(limits);
     }
 
     /// Puts rates into the fields.
@@ -429,13 +475,13 @@ impl Dialog {
 
     /// What applying would do, in one sentence; nothing while an entry is wrong.
     pub fn sentence(&self, units: Units) -> Option<String> {
-        let (reach, limits) = (self.reach(), self.limits().ok()?);
+        let (reach, terms) = (self.reach(), self.terms(self.limits().ok()?));
         let words = self.words();
-        if limits.is_unlimited() {
+        if !terms.says_anything() {
             return Some(match self.replaces {
                 true => format!("The limit of {words} is removed."),
                 false => format!(
-                    "{}: nothing is set here; type a rate to limit.",
+                    "{}: nothing is set here; type a rate or choose a priority.",
                     capital(words)
                 ),
             });
@@ -452,10 +498,7 @@ impl Dialog {
             1 => "; 1 runs now".into(),
             count => format!("; {count} run now"),
         };
-        Some(format!(
-            "{whom} {}{over}{count}.",
-            may(&limits, Priority::Normal, units)
-        ))
+        Some(format!("{whom} {}{over}{count}.", may(terms, units)))
     }
 
     /// The rows of those that are meant.

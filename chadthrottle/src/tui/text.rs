@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use chadthrottle_common::traffic::Direction;
 
 use crate::{
-    model::{direction::Limits, priority::Priority, snapshot::ProcessRow},
+    model::{direction::Limits, snapshot::ProcessRow, terms::Terms},
     rate::{Rate, Units},
 };
 
@@ -23,11 +23,19 @@ pub fn counted(count: usize, one: &str, more: &str) -> String {
 }
 
 /// Limits in words, to follow the name of a process: ` to 500 KB/s down; upload unlimited`.
-pub fn terms(limits: &Limits, priority: Priority, units: Units) -> String {
-    if priority == Priority::Background {
+pub fn terms(terms: Terms, units: Units) -> String {
+    let limits = &terms.limits;
+    if terms.is_background() {
         return format!(": has what others leave{}", at_present(limits, units));
     }
-    if priority == Priority::High && limits.is_unlimited() {
+    if let Some(guaranteed) = guaranteed(&terms, units) {
+        let limited = match limits.is_unlimited() {
+            true => String::new(),
+            false => format!(", limited{}", self::terms(Terms::limits(*limits), units)),
+        };
+        return format!(": {guaranteed} before everybody else{limited}");
+    }
+    if terms.is_high() && limits.is_unlimited() {
         return ": comes before everybody else".to_owned();
     }
     let (mut rates, mut others) = (Vec::new(), Vec::new());
@@ -63,12 +71,17 @@ fn at_present(limits: &Limits, units: Units) -> String {
 }
 
 /// What limits leave to those that have them: `may download 500 KB/s`.
-pub fn may(limits: &Limits, priority: Priority, units: Units) -> String {
+pub fn may(terms: Terms, units: Units) -> String {
+    let limits = &terms.limits;
     let rate = |rate: Rate| units.rate(rate);
-    if priority == Priority::Background {
+    if terms.is_background() {
         return format!("may have what others leave{}", at_present(limits, units));
     }
-    if priority == Priority::High && limits.is_unlimited() {
+    if let Some(guaranteed) = guaranteed(&terms, units) {
+        let may = may(Terms::limits(*limits), units);
+        return format!("may have {guaranteed} before everybody else, {may}");
+    }
+    if terms.is_high() && limits.is_unlimited() {
         return "may have what it wants, before everybody else".to_owned();
     }
     match (limits.download, limits.upload) {
@@ -86,6 +99,18 @@ pub fn may(limits: &Limits, priority: Priority, units: Units) -> String {
     }
 }
 
+/// What is guaranteed, if anything is: `at least 2.00 MB/s down`.
+fn guaranteed(terms: &Terms, units: Units) -> Option<String> {
+    let rates: Vec<String> = [
+        (terms.at_least.download, "down"),
+        (terms.at_least.upload, "up"),
+    ]
+    .into_iter()
+    .filter_map(|(rate, way)| Some(format!("{} {way}", units.rate(rate?))))
+    .collect();
+    (!rates.is_empty()).then(|| format!("at least {}", rates.join(" and ")))
+}
+
 /// How long ago something was, in a few letters: `5 s`, `12 min`, `3 h`, `8 d`.
 pub fn age(since: SystemTime, now: SystemTime) -> String {
     let seconds = now.duration_since(since).unwrap_or_default().as_secs();
@@ -100,6 +125,7 @@ pub fn age(since: SystemTime, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::priority::Priority;
 
     #[test]
     fn ages() {
@@ -122,13 +148,40 @@ mod tests {
 
     #[test]
     fn background_in_words() {
-        let (priority, units) = (Priority::Background, Units::default());
-        let mut limits = Limits::default();
-        assert_eq!(may(&limits, priority, units), "may have what others leave");
-        limits = Limits::of(|_| Some(Rate::from_bytes_per_second(500_000)));
+        let units = Units::default();
+        let mut background = Terms {
+            priority: Priority::Background,
+            ..Terms::default()
+        };
+        assert_eq!(may(background, units), "may have what others leave");
+        background.limits = Limits::of(|_| Some(Rate::from_bytes_per_second(500_000)));
         assert_eq!(
-            terms(&limits, priority, units),
+            terms(background, units),
             ": has what others leave, 500 KB/s down and 500 KB/s up now"
+        );
+    }
+
+    #[test]
+    fn a_guarantee_in_words() {
+        let units = Units::default();
+        let rate = |bytes| Some(Rate::from_bytes_per_second(bytes));
+        let mut guaranteed = Terms {
+            at_least: Limits {
+                download: rate(2_000_000),
+                upload: None,
+            },
+            ..Terms::default()
+        };
+        let least = "at least 2.00 MB/s down before everybody else";
+        assert_eq!(terms(guaranteed, units), format!(": {least}"));
+        guaranteed.limits.download = rate(5_000_000);
+        assert_eq!(
+            terms(guaranteed, units),
+            format!(": {least}, limited to 5.00 MB/s down; upload unlimited")
+        );
+        assert_eq!(
+            may(guaranteed, units),
+            format!("may have {least}, may download 5.00 MB/s")
         );
     }
 
@@ -154,11 +207,7 @@ mod tests {
             (None, rate(0), "may not upload"),
         ] {
             assert_eq!(
-                may(
-                    &Limits { download, upload },
-                    Priority::Normal,
-                    Units::default()
-                ),
+                may(Terms::limits(Limits { download, upload }), Units::default()),
                 words
             );
         }
@@ -176,11 +225,7 @@ mod tests {
             (None, None, ": download unlimited; upload unlimited"),
         ] {
             assert_eq!(
-                terms(
-                    &Limits { download, upload },
-                    Priority::Normal,
-                    Units::default()
-                ),
+                terms(Terms::limits(Limits { download, upload }), Units::default()),
                 words
             );
         }

@@ -24,6 +24,9 @@ const FIRMLY_KEPT: f64 = 0.9;
 /// What packets that were lost or marked cost.
 const CONGESTED_CUT: f64 = 0.15;
 
+/// So many times what they lack is given up for those who are guaranteed a part.
+const ASKED_FOR: f64 = 1.25;
+
 /// While a queue is as long as this, the link has something to carry all the time.
 const FILLED: Duration = Duration::from_millis(20);
 
@@ -202,7 +205,7 @@ impl Capacity {
     /// Packets wait: less, until they do no more.
     pub(super) fn cut(&mut self, seen: Seen, carried: f64) {
         // As long as nothing waits, the link may carry more than it had; and what is acknowledged pauses with a loss.
-        let carried = match seen.waits {
+        let carried = match seen.waits || self.lacked > 0.0 {
             true => carried,
             false => carried.max(self.capacity),
         };
@@ -220,7 +223,8 @@ impl Capacity {
             true => self.capacity,
             false => carried.min(self.capacity),
         };
-        self.capacity = (had * (1.0 - self.cut_for(seen.queue))).max(self.least());
+        let cut = had * (1.0 - self.cut_for(seen.queue));
+        self.capacity = cut.min(had - self.lacked * ASKED_FOR).max(self.least());
         self.phase = Phase::Drain(Drain {
             since: seen.now,
             from: seen.queue,

@@ -24,6 +24,10 @@ pub(super) enum Phase {
     },
     /// As much as the link carries, since then, though somebody else fills the queue: normal traffic gives way to nobody.
     Insist { since: Duration },
+    /// What the link carries without the part that is guaranteed to others of this machine, who have it and fill the queue.
+    Keep,
+    /// A part, since then, until it is heard how long packets wait.
+    Listen { since: Duration },
     /// A small part, since then: somebody may have the rest, in a queue of his own.
     Polite { since: Duration },
     /// Somewhat more than the link carried, since then, to find out.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Capacity, FORGETTING, HISTORY, LEAST_CUT, OWN_PART, SETTLING, TRICKLE,
+    Capacity, FORGETTING, HISTORY, LEAST_CUT, LISTENING, OWN_PART, SETTLING, TRICKLE,
     phase::{Phase, Range, STEADY, STEADY_PART, Seen},
 };
 
@@ -32,6 +32,9 @@ const POLITE_AT_MOST: Duration = Duration::from_millis(4800);
 
 /// ... and looks what there is by this much more than it was.
 const LOOK_FURTHER: f64 = 1.15;
+
+/// Who has so much of the part that is kept for him has enough.
+const SATISFIED: f64 = 0.95;
 
 /// Normal traffic shares a queue with somebody else's for so long before it tries to empty it again.
 const INSIST: Duration = Duration::from_secs(5);
@@ -124,6 +127,41 @@ impl Capacity {
         } else if seen.now >= since + INSIST {
             let carried = self.carried(seen);
             self.cut(seen, carried);
+        }
+    }
+
+    /// Whether those have it who are guaranteed a part, and more than that: a queue is theirs then.
+    pub(super) fn satisfies(&self, seen: Seen) -> bool {
+        let lately = (seen.period + seen.queue).min(HISTORY);
+        self.kept > 0.0
+            && seen.waits
+            && self.passed.guaranteed(seen.now, lately) > SATISFIED * self.kept
+    }
+
+    /// They take what they get, in their own queue. As long as that is there, the link carries what it can.
+    pub(super) fn keep_for_guaranteed(&mut self, seen: Seen) {
+        self.knee = self.passed.all(seen.now, HISTORY).max(TRICKLE);
+        self.capacity = self.knee;
+        self.phase = Phase::Keep;
+    }
+
+    /// They have no queue any more, or less than their part.
+    pub(super) fn end_keeping(&mut self, seen: Seen) {
+        match seen.waits {
+            true => self.cut(seen, self.knee),
+            false => self.come_back(seen.now),
+        }
+    }
+
+    /// It begins to be held. How long packets waited is known as soon as the first answer comes.
+    pub(super) fn listen(&mut self, seen: Seen, since: Duration) {
+        let is_over = seen.now >= since + LISTENING;
+        if seen.heard && seen.waits {
+            self.capacity = self.knee;
+            self.cut(seen, self.knee);
+        } else if seen.heard || is_over {
+            self.is_deaf = !seen.heard;
+            self.come_back(seen.now);
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::priority::guarantee::Guarantee;
 use crate::rate::Rate;
 use proptest::prelude::*;
 
@@ -106,6 +107,52 @@ fn normal_traffic_has_the_rest_without_a_queue_and_gives_way_to_no_other_machine
         at_least(0.8, share(&seconds[60..], BACKGROUND), &after);
         let p95 = queue(&seconds[60..], 0.95);
         assert!(p95 <= 25.0, "{after}: {p95} ms");
+    }
+}
+
+/// Of a link that is shared out to all others of this machine, as one of them is guaranteed a part of it.
+#[test]
+fn who_is_guaranteed_a_part_has_it_in_each_second() {
+    for (fair, upload) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (link, mut simulation) in links() {
+            (simulation.firm, simulation.fair, simulation.upload) = (true, fair, upload);
+            simulation.flows = 8;
+            let part = 0.2;
+            let sender = simulation.cubic(true, 20, 60);
+            let guarantee = Guarantee::new(simulation.speed * part);
+            simulation.guaranteed = Some((sender, guarantee));
+            simulation.run(90);
+            let seconds = &simulation.seconds;
+            let link = format!("{link}, in turn: {fair}, upload: {upload}");
+            let mean = share(&seconds[30..60], sender);
+            at_least(0.95 * part, mean, &link);
+            at_least(0.6, share(&seconds[22..60], BACKGROUND), &link);
+            let after = format!("{link}, after it");
+            at_least(0.85, share(&seconds[63..], BACKGROUND), &after);
+            // What is sent into a queue of a second is long in it, and what overflows it is sent again.
+            if upload && simulation.buffer >= simulation.speed {
+                continue;
+            }
+            for (number, second) in seconds[22..60].iter().enumerate() {
+                let second = share(std::slice::from_ref(second), sender);
+                at_least(0.8 * part, second, &format!("{link}, second {number}"));
+            }
+        }
+    }
+}
+
+/// A call that is guaranteed more than it asks for.
+#[test]
+fn nothing_is_kept_for_long_that_nobody_uses() {
+    for (link, mut simulation) in links() {
+        simulation.firm = true;
+        let call = simulation.sender(Habit::Steady(simulation.speed / 20.0), true, 10, 90);
+        simulation.guaranteed = Some((call, Guarantee::new(simulation.speed * 0.4)));
+        let seconds = &simulation.run(90)[20..];
+        at_least(0.049, share(seconds, call), &link);
+        at_least(0.75, share(seconds, BACKGROUND), &link);
+        let p95 = queue(seconds, 0.95);
+        assert!(p95 <= 30.0, "{link}: {p95} ms");
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     read::{KEYS, TARGETS, read},
 };
 use crate::{
-    model::{direction::PerDirection, priority::Priority, rule::Sharing},
+    model::{direction::PerDirection, priority::Priority, rule::Sharing, terms::AtLeast},
     rate::Rate,
     rules::{
         quota::{Count, Then},
@@ -350,7 +350,7 @@ fn groups(rule: &FileRule) -> Vec<Group> {
         targets.into(),
         vec![(
             "traffic",
-            word(rule.scope.to_string(), rule.scope == rule.priority.scope()),
+            word(rule.scope.to_string(), rule.scope == rule.terms().scope()),
         )],
         vec![
             ("download", limit(limits.download)),
@@ -363,6 +363,10 @@ fn groups(rule: &FileRule) -> Vec<Group> {
                 rule.priority.to_string(),
                 rule.priority == Priority::default(),
             ),
+        )],
+        vec![(
+            "at_least",
+            (!rule.at_least.is_unlimited()).then(|| AtLeast(rule.at_least).to_string().into()),
         )],
         vec![(
             "shared",

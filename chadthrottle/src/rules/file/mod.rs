@@ -22,6 +22,7 @@ use crate::{
         priority::Priority,
         rule::{Scope, Sharing},
         target::{ProgramField, Target},
+        terms::{Terms, Word},
         unit,
     },
     process::identity,
@@ -206,6 +207,8 @@ pub struct FileRule {
     pub limits: Limits,
     /// How important their traffic is, in place of limits.
     pub priority: Priority,
+    /// What they have of the link before everybody else.
+    pub at_least: Limits,
     /// How they share them.
     pub sharing: Sharing,
     /// When it is in force.
@@ -224,9 +227,19 @@ impl FileRule {
             scope: Scope::default(),
             limits: Limits::default(),
             priority: Priority::default(),
+            at_least: Limits::default(),
             sharing: Sharing::default(),
             schedule: Schedule::default(),
             quota: None,
+        }
+    }
+
+    /// What its processes may have.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            limits: self.limits,
+            priority: self.priority,
+            at_least: self.at_least,
         }
     }
 
@@ -237,20 +250,19 @@ impl FileRule {
     /// The key to blame, and what to do.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         check_name(&self.name).map_err(|error| ("name", error))?;
-        if self.priority != Priority::Normal && self.limits.is_blocked() {
-            let has = match self.priority {
-                Priority::Background => "background traffic has what others leave",
-                Priority::Normal | Priority::High => "what is important has what it wants",
+        self.terms().check().map_err(|(word, why)| {
+            let key = match word {
+                Word::Priority => "priority",
+                Word::AtLeast => "at_least",
             };
-            let what = format!("{has}, and what is blocked has nothing; leave out one of the two");
-            return Err(("priority", what));
-        }
-        let does_nothing = self.limits.is_unlimited() && self.priority == Priority::Normal;
+            (key, format!("{why}; leave out one of the two"))
+        })?;
+        let does_nothing = !self.terms().says_anything();
         match &self.quota {
             None if does_nothing => Err((
                 "name",
                 format!(
-                    "rule '{}' limits nothing; add download, upload, block, priority or quota",
+                    "rule '{}' limits nothing; add download, upload, block, priority, at_least or quota",
                     self.name
                 ),
             )),

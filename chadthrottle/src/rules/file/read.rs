@@ -14,6 +14,7 @@ use crate::{
         link::LinkSpeed,
         priority::Priority,
         rule::{Scope, Sharing},
+        terms::{AtLeast, Terms},
     },
     rate::Rate,
     rules::{
@@ -29,10 +30,10 @@ const SECTIONS: [&str; 3] = ["rule", "metrics", "link"];
 pub(super) const TARGETS: [&str; 6] = ["program", "path", "command", "cgroup", "unit", "user"];
 
 /// All keys of a rule, in the order in which they are written.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "name", "enabled", "program", "path", "command", "cgroup", "unit", "user", "traffic",
-    "download", "upload", "block", "priority", "shared", "days", "from", "until", "quota", "then",
-    "count",
+    "download", "upload", "block", "priority", "at_least", "shared", "days", "from", "until",
+    "quota", "then", "count",
 ];
 
 /// The keys of `[metrics]`.
@@ -187,14 +188,21 @@ impl Reader<'_> {
         let priority = self
             .word(table, "priority", &PRIORITIES)
             .unwrap_or_default();
+        let at_least = self.at_least(table);
         let shared = self.bool(table, "shared");
         let schedule = self.schedule(table);
         let quota = self.quota(table);
-        let rule = FileRule {
-            enabled: enabled.unwrap_or(true),
-            scope: scope.unwrap_or(priority.scope()),
+        let terms = Terms {
             limits,
             priority,
+            at_least,
+        };
+        let rule = FileRule {
+            enabled: enabled.unwrap_or(true),
+            scope: scope.unwrap_or(terms.scope()),
+            limits,
+            priority,
+            at_least,
             sharing: match shared {
                 Some(true) => Sharing::Shared,
                 _ => Sharing::Each,
@@ -272,6 +280,18 @@ impl Reader<'_> {
             return self.parsed_text(item.span(), &bytes.to_string(), parse_rate);
         }
         self.parsed(table, key, parse_rate)
+    }
+
+    fn at_least(&mut self, table: &Table) -> Limits {
+        let Some(item) = table.get("at_least") else {
+            return Limits::default();
+        };
+        let read = match item.as_integer() {
+            // A number without a unit is bytes, as everywhere.
+            Some(bytes) => self.parsed_text(item.span(), &bytes.to_string(), str::parse),
+            None => self.parsed(table, "at_least", str::parse),
+        };
+        read.map(|AtLeast(limits)| limits).unwrap_or_default()
     }
 
     fn schedule(&mut self, table: &Table) -> Schedule {

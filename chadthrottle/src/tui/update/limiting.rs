@@ -203,12 +203,12 @@ pub(super) fn press(state: &mut State) -> Option<Effect> {
     match dialog.focus {
         Part::Rate(_) | Part::Choice(_) | Part::Button(Button::Apply) => apply(state),
         Part::Button(Button::Block) => {
-            dialog.fill(crate::tui::dialog::BLOCKED);
+            dialog.fill_alone(crate::tui::dialog::BLOCKED);
             dialog.focus = Part::Button(Button::Apply);
             None
         }
         Part::Button(Button::Unlimited) => {
-            dialog.fill(Limits::default());
+            dialog.fill_alone(Limits::default());
             dialog.focus = Part::Button(Button::Apply);
             None
         }
@@ -242,6 +242,11 @@ fn apply(state: &mut State) -> Option<Effect> {
         dialog.error = Some(format!("{subject}: ended; nothing was limited"));
         return None;
     }
+    let given = dialog.terms(limits);
+    if let Err((_, why)) = given.check() {
+        dialog.error = Some(why.to_owned());
+        return None;
+    }
     let rules = dialog.rules_for(limits);
     let targets: Vec<Target> = rules.iter().map(|rule| rule.target.clone()).collect();
     let changed = dialog
@@ -253,12 +258,10 @@ fn apply(state: &mut State) -> Option<Effect> {
     let set = rules.into_iter().map(|rule| Command::Set(Box::new(rule)));
     let ask = Ask {
         commands: set.chain(moved).collect(),
-        done: match limits.is_unlimited() {
-            true => format!("{subject}: unlimited"),
-            false => format!(
-                "limited {subject}{}",
-                terms(&limits, Priority::Normal, units)
-            ),
+        done: match given.is_about_link() {
+            true => format!("{subject}{}", terms(given, units)),
+            false if limits.is_unlimited() => format!("{subject}: unlimited"),
+            false => format!("limited {subject}{}", terms(given, units)),
         },
         before,
         dialog: Some(dialog.id),

@@ -304,7 +304,7 @@ fn truth(
         let words = wrap_in(&said, width, 2).into_iter();
         lines.extend(words.map(|line| Line::styled(line, theme.limited)));
     }
-    if limit.priority != Priority::Normal
+    if limit.terms().is_about_link()
         && let Some(link) = &state.snapshot.link
     {
         for direction in Direction::BOTH {

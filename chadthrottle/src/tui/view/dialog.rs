@@ -43,8 +43,8 @@ enum Room {
 impl Room {
     const fn of(height: u16) -> Self {
         match height.saturating_sub(2) {
-            0..12 => Self::Little,
-            12..17 => Self::Enough,
+            0..13 => Self::Little,
+            13..18 => Self::Enough,
             _ => Self::Plenty,
         }
     }
@@ -176,7 +176,7 @@ fn picture(state: &State, dialog: &Dialog, width: u16, room: Room, theme: &Theme
     picture.lines.extend(words.map(|l| Line::styled(l, style)));
     if room > Room::Little {
         // The frame must not move while a person types.
-        let whole: usize = if roomy { 13 } else { 10 };
+        let whole: usize = if roomy { 14 } else { 11 };
         let missing = whole.saturating_sub(picture.lines.len());
         picture
             .lines

@@ -118,16 +118,18 @@ fn limit(row: &ProcessRow, units: Units, theme: &Theme) -> Option<(String, Style
         effect,
         ..
     } = limit;
+    let limit = limit.terms();
     Some(match &effect.not_enforced {
         Some(why) => (
             format!("! {} not enforced: {why}", subject(row)),
             theme.warning,
         ),
         None => {
-            let terms = terms(limits, *priority, units);
+            let terms = terms(limit, units);
             let word = match priority {
                 Priority::Background => "in the background",
                 Priority::Normal if row.is_without_rules() => "waits for what is important: held",
+                Priority::Normal if limit.comes_first() => "is important",
                 Priority::Normal => "limited",
                 Priority::High if limits.is_unlimited() => "is important",
                 Priority::High => "is important, limited",

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     model::{
         limit::LimitRow,
-        priority::Priority,
         rule::{Origin, Scope, Sharing},
+        terms::Terms,
     },
     rate::{Rate, Units},
     tui::{
@@ -240,16 +240,12 @@ pub fn in_full(state: &State, limit: &LimitRow, theme: &Theme) -> (String, Style
     }
     let reach = Reach::of_rule(&limit.rule, &state.snapshot.processes);
     let whom = reach.whom(limit.rule.sharing);
-    let may = may(
-        &limit.rule.limits,
-        limit.rule.priority,
-        state.preferences.units,
-    );
+    let may = may(limit.rule.terms(), state.preferences.units);
     let most = match limit.rule.ceiling.is_unlimited() {
         true => String::new(),
         false => {
             let units = state.preferences.units;
-            let ceiling = terms(&limit.rule.ceiling, Priority::Normal, units);
+            let ceiling = terms(Terms::limits(limit.rule.ceiling), units);
             format!(", limited{ceiling} in any case")
         }
     };

@@ -20,7 +20,7 @@ use crate::{
         column::Column,
         rows::{AT_LIMIT, Row, Sort, Subject, View, limit_of, used},
     },
-    model::{direction::Limits, limit::LimitState, priority::Priority, snapshot::ProcessRow, unit},
+    model::{direction::Limits, limit::LimitState, snapshot::ProcessRow, terms::AtLeast, unit},
     rate::{Rate, Units},
     tui::{
         Phase,
@@ -251,10 +251,16 @@ fn limit_text(row: &ProcessRow, width: u16, units: Units) -> String {
     let Some(state) = limit_of(row) else {
         return String::new();
     };
-    let is_said = state.priority == Priority::Background
-        || state.priority == Priority::High && state.limits.is_unlimited();
-    if is_said {
+    let terms = state.terms();
+    if terms.is_background() || terms.is_high() && state.limits.is_unlimited() {
         return state.priority.to_string();
+    }
+    if terms.comes_first() && state.limits.is_unlimited() {
+        let least = format!("min {}", AtLeast(state.at_least));
+        return match least.chars().count() > usize::from(width) {
+            true => "at least".to_owned(),
+            false => least,
+        };
     }
     let Limits { download, upload } = state.limits;
     if download == Some(Rate::ZERO) && upload == Some(Rate::ZERO) {

@@ -7,8 +7,9 @@ use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, accepting, clients, cost, importance, landing, monitors, neighbour, newcomers,
-    pacing, peers, plot::Plot, policing, priority, quic, reaction, results::Part, table::Table,
+    PARTS, Place, accepting, clients, cost, guarantee, importance, landing, monitors, neighbour,
+    newcomers, pacing, peers, plot::Plot, policing, priority, quic, reaction, results::Part,
+    table::Table,
 };
 
 const HEAD: &str = "\
@@ -40,6 +41,7 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     writer.section("Importance", "importance", |it| {
         plain(importance::render(it))
     })?;
+    writer.section("Guarantees", "guarantee", |it| plain(guarantee::render(it)))?;
     writer.section("Cost of a packet", "cost", |it| plain(cost::render(it)))?;
     writer.section("Monitoring", "monitors", |it| plain(monitors::render(it)))?;
     writer.section("Accepting", "accepting", |it| plain(accepting::render(it)))?;

@@ -129,7 +129,7 @@ fn outcome(link: Link) -> Result<Outcome> {
     let begin = Moment::now();
     let beside = median(&load()?);
     let before = part(begin)?;
-    let home = lab.important(&page)?;
+    let home = lab.important(&page, "priority = \"high\"")?;
     let _daemon = home.daemon()?;
     (Moment::now() + SECOND).wait();
     let begin = Moment::now();

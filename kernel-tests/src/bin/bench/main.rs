@@ -10,6 +10,7 @@ mod clients;
 mod cost;
 mod disturbance;
 mod document;
+mod guarantee;
 mod importance;
 mod landing;
 mod loaded;
@@ -73,7 +74,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 27] = [
+const PARTS: [Part; 28] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -105,6 +106,7 @@ const PARTS: [Part; 27] = [
     part("quic-paced", Place::Virtual, quic::measure_paced),
     part("priority", Place::Virtual, priority::measure),
     part("importance", Place::Virtual, importance::measure),
+    part("guarantee", Place::Virtual, guarantee::measure),
     part("cost", Place::Here, cost::measure),
     part("monitors", Place::Here, monitors::measure),
     part("accepting", Place::Here, accepting::measure),

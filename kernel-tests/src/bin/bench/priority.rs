@@ -39,7 +39,7 @@ const BESIDE: u32 = 8;
 const AFTER: u32 = 6;
 
 /// Payload in a packet of a link, which counts Ethernet's header.
-const PAYLOAD: f64 = 1448.0 / 1514.0;
+pub const PAYLOAD: f64 = 1448.0 / 1514.0;
 
 /// The least that background traffic is to have of a link alone, and others beside it: of this machine, and of others
 /// behind a queue that is first in, first out or not.
@@ -145,17 +145,23 @@ pub fn measure_all(cases: &[Case], out: &Output) -> Result<()> {
 }
 
 /// A transfer between two ends, and who of them counts.
-struct Transfer {
+pub struct Transfer {
     near: Peer,
     far: Peer,
     direction: Direction,
 }
 
 impl Transfer {
-    fn start(lab: &Bottleneck, place: Place<'_>, case: &Case, flows: u32) -> Result<Self> {
-        let job = || Job::tcp().at_most(Duration::from_secs(120));
+    /// Starts one between this place and the far end.
+    pub fn start(
+        lab: &Bottleneck,
+        place: Place<'_>,
+        direction: Direction,
+        flows: u32,
+    ) -> Result<Self> {
+        let job = || Job::tcp().at_most(Duration::from_secs(180));
         let listen = job().listen(lab.far().any_port(Family::V4));
-        let download = case.direction == Direction::Download;
+        let download = direction == Direction::Download;
         let far = lab
             .far()
             .traffic(if download { listen.send() } else { listen })?;
@@ -164,12 +170,12 @@ impl Transfer {
         Ok(Self {
             near: Peer::start(near, place)?,
             far,
-            direction: case.direction,
+            direction,
         })
     }
 
     /// Bytes a second that arrived in each of these seconds since then.
-    fn seconds(&self, begin: Moment, seconds: Range<u32>) -> Result<Vec<f64>> {
+    pub fn seconds(&self, begin: Moment, seconds: Range<u32>) -> Result<Vec<f64>> {
         let receiver = match self.direction {
             Direction::Download => &self.near,
             Direction::Upload => &self.far,
@@ -196,7 +202,7 @@ fn outcome(case: &Case) -> Result<Outcome> {
     let echo = lab.far().traffic(echo)?;
     let empty = pings(lab.near(), &echo, 50)?;
     let begin = Moment::now();
-    let flow = Transfer::start(&lab, lab.near().place(), case, 1)?;
+    let flow = Transfer::start(&lab, lab.near().place(), case.direction, 1)?;
     let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
     drop(flow);
     (Moment::now() + PAUSE).wait();
@@ -204,7 +210,12 @@ fn outcome(case: &Case) -> Result<Outcome> {
     let name = group.name()?;
     let _limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
     let begin = Moment::now();
-    let background = Transfer::start(&lab, lab.near().place_in(Some(&group)), case, case.flows)?;
+    let background = Transfer::start(
+        &lab,
+        lab.near().place_in(Some(&group)),
+        case.direction,
+        case.flows,
+    )?;
     let judged = begin + SECOND * FINDING;
     judged.wait();
     if case.beside == Beside::Ping {
@@ -222,7 +233,7 @@ fn outcome(case: &Case) -> Result<Outcome> {
         Beside::Other => lab.other().place(),
         _ => lab.near().place(),
     };
-    let normal = Transfer::start(&lab, place, case, 1)?;
+    let normal = Transfer::start(&lab, place, case.direction, 1)?;
     let its = normal.seconds(judged, 0..BESIDE).context("normal")?;
     drop(normal);
     Ok(Outcome {
@@ -265,7 +276,8 @@ impl Case {
     }
 }
 
-fn shown(figure: String, is_met: bool) -> String {
+/// A figure, in bold if it is not as it is to be.
+pub fn shown(figure: String, is_met: bool) -> String {
     match is_met {
         true => figure,
         false => format!("**{figure}**"),
