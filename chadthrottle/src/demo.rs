@@ -4,6 +4,7 @@
 
 mod cast;
 mod connections;
+mod link;
 mod surroundings;
 mod world;
 

@@ -102,15 +102,20 @@ impl Bottleneck {
         for end in [&lab.router, &lab.exchange] {
             end.set("ipv4/ip_forward", "1")?;
         }
+        lab.change(link)?;
+        Ok(lab)
+    }
+
+    /// Makes it another link. What waits stays, unless it is another kind of queue.
+    pub fn change(&self, link: Link) -> Result<()> {
         if link.round_trip > 0 {
             let delay = link.round_trip;
-            lab.far.tc(&format!(
-                "qdisc add dev lab root netem delay {delay}ms limit 100000"
+            self.far.tc(&format!(
+                "qdisc replace dev lab root netem delay {delay}ms limit 100000"
             ))?;
         }
-        lab.narrow(&lab.exchange, link.down, link)?;
-        lab.narrow(&lab.router, link.up, link)?;
-        Ok(lab)
+        self.narrow(&self.exchange, link.down, link)?;
+        self.narrow(&self.router, link.up, link)
     }
 
     /// For a daemon whose rule `says` that a cgroup comes before everybody else, who are not also the other ends: these run on this

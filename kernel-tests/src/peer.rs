@@ -112,6 +112,11 @@ impl Job {
         Self::new("ping").set("count", count)
     }
 
+    /// Sends that many datagrams of [`Self::chunk`] bytes to an echo, fifty a second; see [`Peer::call`].
+    pub fn call(count: u32) -> Self {
+        Self::new("call").set("count", count)
+    }
+
     fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.0.push(format!("{key}={}", value.to_string()));
         self
@@ -309,13 +314,19 @@ impl Peer {
 
     /// Waits until all pings of [`Job::ping`] are done. None may be lost.
     pub fn round_trips(&self, patience: Duration) -> Result<RoundTrips> {
-        let event = self.event_within("round_trips", patience)?;
-        if event["lost"] != 0 {
-            bail!("{} pings were lost", event["lost"]);
+        match self.call(patience)? {
+            (times, 0) => Ok(times),
+            (_, lost) => bail!("{lost} pings were lost"),
         }
+    }
+
+    /// Waits for the end of [`Job::call`]: what the answers took, and how many did not come.
+    pub fn call(&self, patience: Duration) -> Result<(RoundTrips, u64)> {
+        let event = self.event_within("round_trips", patience)?;
         let times = event["nanoseconds"].as_array().context("no times")?;
         let seconds = (times.iter().filter_map(Value::as_f64)).map(|time| time / 1e9);
-        RoundTrips::new(seconds.collect())
+        let lost = event["lost"].as_u64().context("no count of losses")?;
+        Ok((RoundTrips::new(seconds.collect())?, lost))
     }
 
     /// What it received so far.

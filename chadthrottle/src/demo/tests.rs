@@ -9,6 +9,7 @@ use crate::{
         rule::{Rule, Sharing},
         snapshot::ProcessRow,
         target::Target,
+        terms::Terms,
     },
     rate::Rate,
 };
@@ -151,4 +152,46 @@ fn a_rule_for_a_user_finds_its_processes() {
     world.apply(&Command::limit(target, limits)).unwrap();
     let mut rows = world.snapshot().processes.iter();
     assert!(rows.all(|other| other.limit.is_some() == (other.user == row.user)));
+}
+
+#[test]
+fn everybody_else_has_what_those_leave_who_come_first() {
+    let mut world = world();
+    let key = busiest(&world);
+    let others = |world: &World| -> u64 {
+        let rows = world.snapshot().processes.iter();
+        let others = rows.filter(|row| row.key != key);
+        others.map(|row| row.rate.download.bytes_per_second()).sum()
+    };
+    let part = Rate::from_bytes_per_second(9_000_000);
+    let terms = Terms {
+        at_least: PerDirection {
+            download: Some(part),
+            upload: None,
+        },
+        ..Terms::default()
+    };
+    let guaranteed = Rule {
+        scope: terms.scope(),
+        ..Rule::by_hand(key.pid, PerDirection::default()).with(terms)
+    };
+    for rule in [guaranteed, Rule::with_high_priority(key.pid)] {
+        let is_high = rule.is_high();
+        world.apply(&Command::Set(Box::new(rule))).unwrap();
+        for _ in 0..10 {
+            world.advance(Duration::from_secs(1));
+            let row = row(&world, key);
+            if row.ended {
+                return;
+            }
+            let its = row.rate.download.bytes_per_second();
+            let claims = if is_high { its } else { its.min(9_000_000) };
+            let left = 12_500_000_u64.saturating_sub(claims).max(12_500_000 / 20);
+            let have = others(&world);
+            assert!(have <= left + left / 50, "{have} of {left}, {its} for it");
+        }
+    }
+    world.apply(&Command::RemoveAll).unwrap();
+    world.advance(Duration::from_secs(1));
+    assert!(world.snapshot().link.is_none());
 }

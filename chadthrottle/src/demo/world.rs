@@ -16,11 +16,10 @@ use crate::{
     model::{
         command::{Command, CommandError},
         connections::{Details, Watch, Watched},
-        direction::{Limits, PerClass, PerDirection},
+        direction::{PerClass, PerDirection},
         limit::{Effect, EffectiveLimits, LimitId, LimitRow, Mechanism},
-        link::{Link, LinkDirection, LinkSpeed, Why},
+        link::LinkSpeed,
         notice::{Notice, Severity},
-        priority::Priority,
         process::{Pid, ProcessId, ProcessKey},
         rule::Sharing,
         snapshot::{ProcessRow, Snapshot},
@@ -57,35 +56,27 @@ impl Chance {
 pub(super) struct Actor {
     pub(super) row: ProcessRow,
     /// What counts for it.
-    choice: Choice,
+    pub(super) choice: Choice,
     pub(super) program: &'static Program,
     /// The most it moves in a second.
     most: PerDirection<u64>,
     /// What it would move this second if nothing limited it.
-    wanted: PerDirection<u64>,
+    pub(super) wanted: PerDirection<u64>,
     quiet: bool,
     ended_since: Option<SystemTime>,
 }
 
-/// How fast the link is, in bytes a second, and what background traffic has of it in any case.
-const LINK: PerDirection<u64> = PerDirection {
-    download: 12_500_000,
-    upload: 5_000_000,
-};
-const TRICKLE: u64 = 100_000;
-const ROUND_TRIP: Duration = Duration::from_millis(23);
-
 /// The made-up world. It moves only when [`World::advance`] is called.
 pub struct World {
     chance: Chance,
-    actors: Vec<Actor>,
+    pub(super) actors: Vec<Actor>,
     next_pid: u32,
-    rules: ActiveRules,
+    pub(super) rules: ActiveRules,
     usage: Usage,
     watch: Watch,
     /// What somebody said of the link.
-    said: LinkSpeed,
-    snapshot: Snapshot,
+    pub(super) said: LinkSpeed,
+    pub(super) snapshot: Snapshot,
 }
 
 impl World {
@@ -129,7 +120,7 @@ impl World {
         for actor in &mut self.actors {
             actor.wish(&mut self.chance);
         }
-        self.leave_to_background();
+        self.share_link();
         let shares = self.shares();
         for actor in &mut self.actors {
             actor.move_on(&shares, interval, &mut self.snapshot);
@@ -141,58 +132,6 @@ impl World {
         self.usage.add(&self.rules, moved, interval);
         self.come_and_go();
         self.show();
-    }
-
-    /// Background traffic has what others don't take of the link, and a trickle in any case.
-    fn leave_to_background(&mut self) {
-        self.snapshot.link = None;
-        if !self.rules.have_background() {
-            return;
-        }
-        let is_background = |actor: &Actor| {
-            let limit = actor.row.limit.as_ref();
-            limit.is_some_and(|limit| limit.priority == Priority::Background)
-        };
-        let mut others_use = PerDirection::default();
-        let left = Limits::of(|direction| {
-            let others = self
-                .actors
-                .iter()
-                .filter(|actor| !actor.row.ended && !is_background(actor));
-            let taken: u64 = others.map(|actor| *actor.wanted.get(direction)).sum();
-            let seen = taken.min(*LINK.get(direction));
-            *others_use.get_mut(direction) = Rate::from_bytes_per_second(seen);
-            let said = self
-                .said
-                .0
-                .get(direction)
-                .map_or(u64::MAX, Rate::bytes_per_second);
-            let left = (*LINK.get(direction))
-                .min(said)
-                .saturating_sub(taken)
-                .max(TRICKLE);
-            Some(Rate::from_bytes_per_second(left))
-        });
-        self.rules.set_background(|active| {
-            let ceiling = active.rule.ceiling;
-            Limits::of(|direction| {
-                let rates = [*left.get(direction), *ceiling.get(direction)];
-                rates.into_iter().flatten().min()
-            })
-        });
-        self.snapshot.link = Some(Link {
-            device: "eth0".into(),
-            directions: PerDirection::of(|direction| LinkDirection {
-                carries: Some(Rate::from_bytes_per_second(*LINK.get(direction))),
-                said: *self.said.0.get(direction),
-                others: *others_use.get(direction),
-                background: left.get(direction).unwrap_or_default(),
-                queue: Duration::ZERO,
-                round_trip: Some(ROUND_TRIP),
-                why: Why::Shares,
-            }),
-        });
-        self.limit_all();
     }
 
     /// What each limit leaves of what its processes want, in millionths.
@@ -250,7 +189,7 @@ impl World {
     }
 
     /// Gives every actor the limits that count for it.
-    fn limit_all(&mut self) {
+    pub(super) fn limit_all(&mut self) {
         for actor in &mut self.actors {
             let row = &mut actor.row;
             let before = actor.choice.limits;

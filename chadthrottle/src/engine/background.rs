@@ -149,11 +149,6 @@ fn thread_time() -> Duration {
 }
 
 impl Engine {
-    /// Whether any traffic has what the link has for it, and is to be tended.
-    pub(super) fn shares_link(&self) -> bool {
-        self.rules.have_background() || self.rules.everybody_else().is_some()
-    }
-
     /// Lets background traffic have what others leave. To be called some fifty times a second.
     pub(super) fn tend_background(&mut self) {
         if let Err(error) = self.try_tend_background() {

@@ -40,7 +40,7 @@ impl Engine {
             total: self.totals.bytes.map(Bytes::new),
             total_rate: self.totals.rate,
             devices: self.uplinks.devices(),
-            link: match self.shares_link() {
+            link: match self.rules.is_link_shared() {
                 true => self.background.link(&self.uplinks),
                 false => None,
             },

@@ -158,7 +158,7 @@ impl Running {
                     // Whoever asked may be gone.
                     let _ = answer.send(result);
                 }
-                _ = tends.tick(), if engine.shares_link() => engine.tend_background(),
+                _ = tends.tick(), if engine.rules.is_link_shared() => engine.tend_background(),
                 _ = samples.tick() => {
                     publish.send_replace(Arc::new(engine.sample()));
                 }

@@ -186,6 +186,11 @@ impl ActiveRules {
         self.rules.iter().any(|active| active.rule.is_background())
     }
 
+    /// Whether any is about how a link is shared.
+    pub fn is_link_shared(&self) -> bool {
+        self.everybody_else.is_some() || self.have_background()
+    }
+
     /// The rules about background traffic have so much at present.
     pub fn set_background(&mut self, present: impl Fn(&ActiveRule) -> Limits) {
         let background = self

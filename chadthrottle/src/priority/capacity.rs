@@ -12,6 +12,7 @@
 
 mod draining;
 mod phase;
+mod telling;
 mod yielding;
 
 use std::time::Duration;
@@ -25,10 +26,7 @@ use super::{
     guarantee::Kept,
     history::{Bytes, History},
 };
-use crate::{
-    model::link::{LinkDirection, Why},
-    rate::Rate,
-};
+use crate::rate::Rate;
 
 /// Even while it yields, the background has so much: bytes a second, some packets each round trip. Without them it
 /// would not know when it need not yield any more.
@@ -324,34 +322,6 @@ impl Capacity {
     /// Whether nothing is known but what somebody said.
     fn is_blind(&self) -> bool {
         self.said.is_some() && self.base().is_none()
-    }
-
-    /// All that is known.
-    pub fn state(&self, now: Duration) -> LinkDirection {
-        let is_known = self.knee > 0.0 && self.phase != Phase::Begin;
-        LinkDirection {
-            carries: is_known.then(|| Rate::from_bytes_per_second(self.knee as u64)),
-            said: self
-                .said
-                .map(|said| Rate::from_bytes_per_second((said / BELIEVED) as u64)),
-            others: self.others(now),
-            background: self.left(now),
-            queue: self.queue,
-            round_trip: self.base(),
-            why: self.why(),
-        }
-    }
-
-    fn why(&self) -> Why {
-        match self.phase {
-            Phase::Begin | Phase::Listen { .. } => Why::Seeks,
-            Phase::Curve { .. } | Phase::Insist { .. } | Phase::Keep => Why::Shares,
-            Phase::GiveWay { .. } => Why::GivesWay,
-            Phase::Drain(_) => Why::Drains,
-            Phase::Yield { .. } | Phase::Try { .. } | Phase::Polite { .. } | Phase::Look { .. } => {
-                Why::Yields
-            }
-        }
     }
 
     /// So many packets that were lost or marked are a sign. Of several flows that have a small queue together one loses a

@@ -23,14 +23,14 @@ const ANSWER: f64 = 1.1;
 /// when he was asked.
 const TRIES: [u32; 3] = [3, 1, 2];
 
-/// For so long it is believed of whoever begins that he will use all of it.
+/// For so long it is believed of whoever begins, or goes on after a pause, that he will use all of it.
 const TRUSTED: Duration = Duration::from_secs(2);
 
 /// Then so many times what he used is kept, and so many bytes a second.
 const GROWS: f64 = 1.5;
 const BEGINS: f64 = 16_000.0;
 
-/// Who pauses for so long has the whole part again when he goes on, and nobody is held for him until then.
+/// For who pauses for so long nobody is held any more.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The others are let go if they take no more than is left to them for so long, and the part is used.
@@ -105,8 +105,8 @@ impl Guarantee {
         }
         self.peak = self.used.max(self.peak * fades(AT_MOST));
         self.active = match (active, self.active) {
-            (true, None) => Some((now, now)),
-            (true, Some((since, _))) => Some((since, now)),
+            (true, Some((since, last))) if now < last + AT_MOST => Some((since, now)),
+            (true, _) => Some((now, now)),
             (false, active) => active.filter(|(_, last)| now < *last + PAUSE),
         };
         let [had, begins, answered] = TRIES;
@@ -208,6 +208,9 @@ mod tests {
         // It pauses, and nothing is kept; it ends, and nobody is held.
         let (kept, _) = uses(&mut guarantee, &mut now, 3, 0.0, true);
         assert_eq!(kept, Some(Kept::default()));
+        let (kept, _) = uses(&mut guarantee, &mut now, 1, 1e5, true);
+        assert_eq!(rate(kept), MARGIN * 1e6);
+        uses(&mut guarantee, &mut now, 3, 0.0, true);
         assert_eq!(uses(&mut guarantee, &mut now, 9, 0.0, true).0, None);
     }
 

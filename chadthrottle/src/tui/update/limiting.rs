@@ -139,15 +139,23 @@ pub(super) fn prioritize(state: &mut State, priority: Priority) -> Option<Effect
         Priority::Normal => Rule::by_hand(target, Limits::default()),
         Priority::High => Rule::with_high_priority(target),
     };
-    let rules = reach.targets.into_iter().map(rule);
+    let rules: Vec<Rule> = reach.targets.into_iter().map(rule).collect();
+    // One about other traffic is not replaced, and would count still.
+    let is_other = |limit: &&LimitRow| {
+        let old = &limit.rule;
+        let of_it = |new: &Rule| new.target == old.target && new.scope != old.scope;
+        old.origin == Origin::Hand && old.is_about_link() && rules.iter().any(of_it)
+    };
+    let others = state.snapshot.limits.iter().filter(is_other);
+    let others: Vec<Command> = others.map(|old| Command::Remove(old.id)).collect();
     let done = match priority {
         Priority::Background => format!("{subject}: in the background, has what others leave"),
         Priority::Normal => format!("{subject}: as everybody again"),
         Priority::High => format!("{subject}: comes before everybody else"),
     };
-    let set = rules.map(|rule| Command::Set(Box::new(rule)));
+    let set = rules.into_iter().map(|rule| Command::Set(Box::new(rule)));
     Some(Effect::Ask(Ask {
-        commands: set.collect(),
+        commands: others.into_iter().chain(set).collect(),
         done,
         before: undoing::before(state),
         dialog: None,

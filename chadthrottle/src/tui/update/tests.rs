@@ -1,4 +1,5 @@
 mod limiting;
+mod prioritizing;
 
 use std::{
     sync::Arc,
@@ -193,6 +194,12 @@ fn dialog(state: &State) -> &Dialog {
 
 fn selected(state: &State) -> ProcessKey {
     state.selected().unwrap().key
+}
+
+fn empty_field(state: &mut State) {
+    let event = KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    let action = keymap::action(state.context(), event).unwrap();
+    update(state, Message::Act(action), UNIX_EPOCH);
 }
 
 #[test]

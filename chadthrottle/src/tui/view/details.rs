@@ -270,10 +270,16 @@ fn truth(
         (Direction::Download, "download"),
         (Direction::Upload, "upload"),
     ] {
+        let achieved = *limit.effect.achieved.get(direction);
+        if let Some(least) = *limit.at_least.get(direction) {
+            let [least, gets] = [least, achieved].map(|rate| units.rate(rate));
+            let said = format!("{name}: {least} guaranteed while it wants them, gets {gets}");
+            let words = wrap_in(&said, width, 2).into_iter();
+            lines.extend(words.map(|line| Line::styled(line, theme.limited)));
+        }
         let Some(rate) = *limit.limits.get(direction) else {
             continue;
         };
-        let achieved = *limit.effect.achieved.get(direction);
         let dropped = *limit.effect.dropped.get(direction);
         let delay = limit.effect.delay.get(direction).as_millis();
         let mut said = match rate {

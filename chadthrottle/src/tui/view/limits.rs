@@ -194,7 +194,11 @@ fn content(
             (words, theme.title)
         }
         Column::Limit(direction) => match *rule.limits.get(direction) {
-            None => ("-".into(), theme.faint),
+            None if rule.is_high() => (rule.priority.to_string(), theme.limited),
+            None => match *rule.at_least.get(direction) {
+                Some(least) => (format!("min {}", least.exact()), theme.limited),
+                None => ("-".into(), theme.faint),
+            },
             Some(Rate::ZERO) => ("blocked".into(), theme.blocked),
             Some(rate) => (units.figure(rate), theme.limited),
         },

@@ -7,9 +7,9 @@ use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, accepting, clients, cost, guarantee, importance, landing, monitors, neighbour,
-    newcomers, pacing, peers, plot::Plot, policing, priority, quic, reaction, results::Part,
-    table::Table,
+    PARTS, Place, accepting, beside, clients, cost, guarantee, importance, landing, monitors,
+    neighbour, newcomers, pacing, peers, plot::Plot, policing, priority, quic, reaction,
+    results::Part, table::Table, tending,
 };
 
 const HEAD: &str = "\
@@ -38,6 +38,10 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     writer.section("QUIC", "quic", quic::render)?;
     let plain = |text: String| (text, Vec::new());
     writer.section("Priorities", "priority", |it| plain(priority::render(it)))?;
+    writer.section("Beside background traffic", "beside", |it| {
+        plain(beside::render(it))
+    })?;
+    writer.section("Sharing a link", "tending", |it| plain(tending::render(it)))?;
     writer.section("Importance", "importance", |it| {
         plain(importance::render(it))
     })?;

@@ -1,7 +1,7 @@
 //! What comes before everybody else, on a link that nobody told chadthrottle of: how long a web page takes beside this
 //! machine's own uploads, which fill the link.
 
-use std::{process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use anyhow::Result;
 use kernel_tests::{
@@ -78,13 +78,21 @@ pub fn measure(out: &Output) -> Result<()> {
     Ok(())
 }
 
+/// The page in words.
+pub fn page() -> String {
+    format!(
+        "A web page of {OBJECTS} objects of {OBJECT} bytes, by curl over {CONNECTIONS} connections"
+    )
+}
+
 /// Loads the page, and says how long that took: [`LONGEST`] at the most.
-fn load(url: &str, place: Place<'_>) -> Result<f64> {
+pub fn load(server: SocketAddr, place: Place<'_>) -> Result<f64> {
+    let url = format!("http://{server}/{OBJECT}");
     let mut curl = Command::new("timeout");
     curl.args([&LONGEST.to_string(), "curl", "-s", "-Z"]);
     curl.args(["--parallel-max", CONNECTIONS]);
     for _ in 0..OBJECTS {
-        curl.args(["-o", "/dev/null", url]);
+        curl.args(["-o", "/dev/null", &url]);
     }
     let begin = Moment::now();
     let ran = process::run(curl, "", place);
@@ -100,12 +108,12 @@ fn outcome(link: Link) -> Result<Outcome> {
     let patience = Duration::from_secs(300);
     let server = Job::http().listen(lab.far().any_port(Family::V4));
     let server = lab.far().traffic(server.at_most(patience))?;
-    let url = format!("http://{}/{OBJECT}", server.address()?);
+    let address = server.address()?;
     let page = lab.near().cgroup().child("page")?;
     let load = || {
         let mut took = Vec::new();
         for _ in 0..LOADS {
-            took.push(load(&url, lab.near().place_in(Some(&page)))?);
+            took.push(load(address, lab.near().place_in(Some(&page)))?);
             if took.last() == Some(&LONGEST) {
                 break;
             }
@@ -202,10 +210,11 @@ pub fn render(parts: &[Part<Measured>]) -> String {
         ]);
     }
     let table = table.below(&format!(
-        "A web page of {OBJECTS} objects of {OBJECT} bytes, loaded by curl over {CONNECTIONS} connections, {LOADS} times with {} s \
+        "{}, loaded {LOADS} times with {} s \
          between them; medians. Beside it {UPLOADS} uploads of this machine, which began {} s before. Then \
          `chadthrottle limit --priority high` is for curl: at most {MOST} times as long as alone, once the queue that was \
          there is empty.",
+        page(),
         READING.as_secs(),
         FILLING.as_secs(),
     ));

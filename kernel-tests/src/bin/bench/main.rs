@@ -3,6 +3,7 @@
 //! and then for the document. Progress goes to standard error.
 
 mod accepting;
+mod beside;
 mod bpf;
 mod bucket;
 mod cell;
@@ -26,6 +27,7 @@ mod priority;
 mod quic;
 mod reaction;
 mod target;
+mod tending;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
@@ -74,7 +76,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 28] = [
+const PARTS: [Part; 30] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -105,6 +107,8 @@ const PARTS: [Part; 28] = [
     part("quic-policed", Place::Here, quic::measure_policed),
     part("quic-paced", Place::Virtual, quic::measure_paced),
     part("priority", Place::Virtual, priority::measure),
+    part("beside", Place::Virtual, beside::measure),
+    part("tending", Place::Here, tending::measure),
     part("importance", Place::Virtual, importance::measure),
     part("guarantee", Place::Virtual, guarantee::measure),
     part("cost", Place::Here, cost::measure),

@@ -292,7 +292,7 @@ fn transfer(load: Load, monitor: Monitor) -> Result<Run> {
 }
 
 /// Seconds of processor time that a process used so far.
-fn processor_time(pid: u32) -> Result<f64> {
+pub fn processor_time(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
     // proc(5): the name, which may hold anything, ends with the last parenthesis; utime and stime

@@ -68,6 +68,7 @@ fn begin(settings: &Settings) -> Result<()> {
         "family" => family::run(settings)?,
         "echo" => echo::echo(settings)?,
         "ping" => echo::ping(settings)?,
+        "call" => echo::call(settings)?,
         "quic" => quic::run(settings)?,
         "http" => http::run(settings)?,
         mode => bail!("no mode {mode}"),

@@ -23,7 +23,7 @@ pub fn scenes() -> Vec<Scene> {
         needs: &[
             "podman", "crun", "netavark", "iptables", "nft", "curl", "busybox",
         ],
-        needs_of_kernel: Some("nat"),
+        needs_of_kernel: &["nat", "cgroup v2 alone"],
         carrier: HTTPD,
         command: "*busybox-httpd httpd*",
         server: podman,

@@ -62,8 +62,8 @@ pub struct Scene {
     pub name: &'static str,
     /// Programs that must be there, by name or path.
     pub needs: &'static [&'static str],
-    /// What the kernel must have: a kind of network device, or `nat`.
-    pub needs_of_kernel: Option<&'static str>,
+    /// What the kernel must have: kinds of network devices, `nat`, or `cgroup v2 alone`.
+    pub needs_of_kernel: &'static [&'static str],
     /// The name of the process that has the limited connections.
     pub carrier: &'static str,
     /// A pattern for that process's command line; `FOLDER` is the stage's.
@@ -90,7 +90,7 @@ pub struct Scene {
 const SERVER: Scene = Scene {
     name: "",
     needs: &[],
-    needs_of_kernel: None,
+    needs_of_kernel: &[],
     carrier: "",
     command: "*FOLDER*",
     direction: Direction::Upload,
@@ -131,13 +131,19 @@ pub fn missing(scene: &Scene) -> Option<String> {
     if let Some(program) = program {
         return Some(format!("{program} is not installed"));
     }
-    let missing = scene.needs_of_kernel.filter(|what| !kernel_has(what))?;
+    let mut needs = scene.needs_of_kernel.iter();
+    let missing = needs.find(|what| !kernel_has(what))?;
     Some(format!("the kernel has no {missing}"))
 }
 
-/// Whether a device of that kind can be made, or addresses be translated: in a network namespace that goes with it.
+/// Whether a device of that kind can be made, or addresses be translated, in a network namespace that goes with it.
 fn kernel_has(what: &str) -> bool {
     let (modules, proof) = match what {
+        // crun starts nothing where some controllers are on the first version's hierarchies.
+        "cgroup v2 alone" => (
+            &[][..],
+            "[ -e /sys/fs/cgroup/cgroup.controllers ]".to_owned(),
+        ),
         "tun" => (&["tun"][..], "ip tuntap add probe mode tun".to_owned()),
         "nat" => (
             &["bridge", "nft_chain_nat", "nft_compat", "xt_MASQUERADE"][..],

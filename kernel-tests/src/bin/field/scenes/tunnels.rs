@@ -23,7 +23,7 @@ pub fn scenes() -> Vec<Scene> {
         Scene {
             name: "curl through WireGuard",
             needs: &["curl", "nginx", "wg"],
-            needs_of_kernel: Some("wireguard"),
+            needs_of_kernel: &["wireguard"],
             carrier: "curl",
             command: "*/curl *",
             transport: Transport::Tunnelled,
@@ -34,7 +34,7 @@ pub fn scenes() -> Vec<Scene> {
         Scene {
             name: "curl through OpenVPN",
             needs: &["curl", "nginx", "openvpn"],
-            needs_of_kernel: Some("tun"),
+            needs_of_kernel: &["tun"],
             carrier: "curl",
             command: "*/curl *",
             transport: Transport::Tunnelled,
@@ -45,7 +45,7 @@ pub fn scenes() -> Vec<Scene> {
         Scene {
             name: "OpenVPN, for curl",
             needs: &["curl", "nginx", "openvpn"],
-            needs_of_kernel: Some("tun"),
+            needs_of_kernel: &["tun"],
             carrier: "openvpn",
             command: "*openvpn*",
             transport: Transport::Tunnelled,
