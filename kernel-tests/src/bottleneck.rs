@@ -48,6 +48,18 @@ pub struct Link {
     pub queue: Queue,
 }
 
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            down,
+            up,
+            round_trip,
+            queue,
+        } = self;
+        write!(f, "{down}/{up} Mbit/s, {round_trip} ms, {queue}")
+    }
+}
+
 /// No queue holds less, in bytes.
 const LEAST_QUEUE: u64 = 15_000;
 

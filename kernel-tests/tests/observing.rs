@@ -13,17 +13,6 @@ use kernel_tests::{
     product::{Top, process},
 };
 
-/// Counted beside sent: 0.1 %.
-fn expect_count(what: &str, counted: u64, sent: u64) -> TestResult {
-    let off = (counted as f64 - sent as f64) / sent as f64;
-    figure(&format!(
-        "{what}: counted {counted} of {sent}, {:+.4} %",
-        off * 100.0
-    ));
-    ensure!(off.abs() <= 0.001, "{what}: {counted} counted, {sent} sent");
-    Ok(())
-}
-
 /// The largest segment of TCP with time stamps on a device with an MTU of 1500, over IPv4.
 const SEGMENT: u64 = 1448;
 
@@ -56,12 +45,10 @@ fn count_beside(job: Job, amount: u64) -> TestResult {
     near.go()?;
     far.event_within("end", Duration::from_secs(40))?;
     ensure!(far.received()?.total() == amount);
-    expect_count("upload", top.settled(near.pid(), "upload_bytes")?, amount)?;
-    expect_count(
-        "download",
-        top.settled(far.pid(), "download_bytes")?,
-        amount,
-    )?;
+    let uploaded = top.settled(near.pid(), "upload_bytes")?;
+    expect_exactly("upload", uploaded, amount, lab.near())?;
+    let downloaded = top.settled(far.pid(), "download_bytes")?;
+    expect_exactly("download", downloaded, amount, lab.near())?;
     let coverage = top.latest()["coverage"].as_f64();
     ensure!(coverage.is_some_and(|share| (0.0..=1.0).contains(&share)));
     Ok(())

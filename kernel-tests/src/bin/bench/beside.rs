@@ -210,16 +210,6 @@ fn two(lab: &Bottleneck) -> Result<Outcome> {
     ]))
 }
 
-fn of_link(link: &Link) -> String {
-    let Link {
-        down,
-        up,
-        round_trip,
-        queue,
-    } = link;
-    format!("{down}/{up} Mbit/s, {round_trip} ms, {queue}")
-}
-
 /// The text.
 pub fn render(parts: &[Part<Measured>]) -> String {
     let mut people = Table::new(&[
@@ -243,9 +233,9 @@ pub fn render(parts: &[Part<Measured>]) -> String {
     } in &results::of_all(parts)
     {
         match (outcome, case) {
-            (Err(error), _) => failed += &format!("\n- {} {case:?} failed: {error}", of_link(link)),
+            (Err(error), _) => failed += &format!("\n- {link} {case:?} failed: {error}"),
             (Ok(Outcome::Page([alone, beside, others])), _) => people.row(&[
-                of_link(link),
+                link.to_string(),
                 "a page".to_owned(),
                 format!("{alone:.2} s"),
                 shown(format!("{beside:.2} s"), beside / alone <= MOST_PAGE),
@@ -262,7 +252,7 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                 };
                 let [alone, (beside, is_met), others] = all.map(of_call);
                 people.row(&[
-                    of_link(link),
+                    link.to_string(),
                     "a call".to_owned(),
                     alone.0,
                     shown(beside, is_met),
@@ -273,8 +263,8 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                 let found = seconds.iter().position(|has| *has >= 0.9);
                 let poor = seconds.iter().filter(|has| **has < 0.5).count();
                 changes.row(&[
-                    of_link(link),
-                    of_link(other),
+                    link.to_string(),
+                    other.to_string(),
                     match found {
                         Some(after) => shown(format!("{} s", after + 1), after < FOUND),
                         None => format!("**more than {WATCHED} s**"),
@@ -290,7 +280,7 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                     "Of two downloads in the background, the second of which begins {} s later, on {}: in the last {} of {SHARED} s \
                      Jain's index is {jain}, at least {LEAST_FAIR}.\n",
                     SHARED / 3,
-                    of_link(link),
+                    link,
                     SHARED / 3,
                 );
             }

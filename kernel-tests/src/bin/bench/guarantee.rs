@@ -154,12 +154,6 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                 continue;
             }
         };
-        let Link {
-            down,
-            up,
-            round_trip,
-            queue,
-        } = link;
         let way = match direction {
             Direction::Download => "download",
             Direction::Upload => "upload",
@@ -169,7 +163,7 @@ pub fn render(parts: &[Part<Measured>]) -> String {
         let without: Vec<f64> = of_part(&outcome.without[FROM..]);
         let least = judged.iter().copied().fold(f64::INFINITY, f64::min);
         table.row(&[
-            format!("{down}/{up} Mbit/s, {round_trip} ms, {queue}, {way}"),
+            format!("{link}, {way}"),
             format!("{:.2}", mean(&without)),
             shown(format!("{least:.2}"), least >= LEAST),
             format!("{:.2}", mean(&judged)),

@@ -184,19 +184,13 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                 continue;
             }
         };
-        let Link {
-            down,
-            up,
-            round_trip,
-            queue,
-        } = link;
         let times = then / alone;
         let times = match times <= MOST {
             true => format!("{times:.2}"),
             false => format!("**{times:.2}**"),
         };
         table.row(&[
-            format!("{down}/{up} Mbit/s, {round_trip} ms, {queue}"),
+            link.to_string(),
             format!("{alone:.2} s"),
             match *beside < LONGEST {
                 true => format!("{beside:.2} s"),

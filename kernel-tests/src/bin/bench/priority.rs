@@ -254,16 +254,6 @@ impl Case {
         f64::from(megabits) * 125_000.0 * PAYLOAD
     }
 
-    fn link(&self) -> String {
-        let Link {
-            down,
-            up,
-            round_trip,
-            queue,
-        } = self.link;
-        format!("{down}/{up} Mbit/s, {round_trip} ms, {queue}")
-    }
-
     fn traffic(&self) -> String {
         let direction = match self.direction {
             Direction::Download => "download",
@@ -334,7 +324,7 @@ fn row_alone(table: &mut Table, case: &Case, outcome: &Outcome) {
     let [p50, p95, p99] = outcome.waits.unwrap_or([f64::NAN; 3]);
     let is_fifo = matches!(case.link.queue, Queue::Bloated | Queue::RoundTrip);
     table.row(&[
-        case.link(),
+        case.link.to_string(),
         case.traffic(),
         shown(format!("{used:.2}"), !is_fifo || used >= LEAST_ALONE),
         format!("{p50:.1}"),
@@ -362,7 +352,7 @@ fn row_beside(table: &mut Table, case: &Case, outcome: &Outcome) {
     let is_back = |rate: &f64| rate / case.speed() >= LEAST_ALONE;
     let back = after.iter().position(is_back);
     table.row(&[
-        case.link(),
+        case.link.to_string(),
         case.traffic(),
         if is_own { "own" } else { "other" }.to_owned(),
         shown(format!("{has:.2}"), has >= least),
