@@ -155,7 +155,7 @@ pub struct Capacity {
     firm: bool,
     /// See [`Traffic::kept`].
     kept: f64,
-    /// Whether they lacked something since it was decided.
+    /// How much of it they lacked since it was decided, at the most.
     lacked: f64,
     /// Whether nothing was to be heard.
     is_deaf: bool,

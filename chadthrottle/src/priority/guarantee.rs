@@ -19,9 +19,14 @@ const ENOUGH: f64 = 1.08;
 const FELT: Duration = Duration::from_millis(500);
 const ANSWER: f64 = 1.1;
 
-/// ... or they did not want it. That is asked this often of who had all of it before, of who begins, and of who had more
-/// when he was asked.
-const TRIES: [u32; 3] = [3, 1, 2];
+/// ... or they did not want it. So often that is asked of who had all of it before...
+const TRIES_IF_HAD: u32 = 3;
+
+/// ... of who begins...
+const TRIES_IF_NEW: u32 = 1;
+
+/// ... and of who had more when he was asked.
+const TRIES_IF_ANSWERED: u32 = 2;
 
 /// For so long it is believed of whoever begins, or goes on after a pause, that he will use all of it.
 const TRUSTED: Duration = Duration::from_secs(2);
@@ -109,18 +114,17 @@ impl Guarantee {
             (true, _) => Some((now, now)),
             (false, active) => active.filter(|(_, last)| now < *last + PAUSE),
         };
-        let [had, begins, answered] = TRIES;
         if self.used >= self.part * MARGIN {
-            self.tries = had;
+            self.tries = TRIES_IF_HAD;
         }
         let lacks = active && self.used < self.part;
         if (self.told).is_some_and(|(_, used)| self.used > used * ANSWER) {
-            self.tries = self.tries.max(answered);
+            self.tries = self.tries.max(TRIES_IF_ANSWERED);
         }
         let needed = lacks || others_want && self.active.is_some();
         self.holds = match self.holds {
             None if lacks => {
-                self.tries = begins;
+                self.tries = TRIES_IF_NEW;
                 self.told = Some((now, self.used));
                 Some((now, now))
             }
@@ -204,7 +208,7 @@ mod tests {
         assert_eq!(rate(kept), MARGIN * 1e6);
         // It has less than it had: that is told again and again, and not for ever.
         let (_, lacked) = uses(&mut guarantee, &mut now, 20, 9e5, true);
-        assert_eq!(lacked, TRIES[0]);
+        assert_eq!(lacked, TRIES_IF_HAD);
         // It pauses, and nothing is kept; it ends, and nobody is held.
         let (kept, _) = uses(&mut guarantee, &mut now, 3, 0.0, true);
         assert_eq!(kept, Some(Kept::default()));

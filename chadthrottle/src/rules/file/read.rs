@@ -14,7 +14,7 @@ use crate::{
         link::LinkSpeed,
         priority::Priority,
         rule::{Scope, Sharing},
-        terms::{AtLeast, Terms},
+        terms::AtLeast,
     },
     rate::Rate,
     rules::{
@@ -192,14 +192,8 @@ impl Reader<'_> {
         let shared = self.bool(table, "shared");
         let schedule = self.schedule(table);
         let quota = self.quota(table);
-        let terms = Terms {
-            limits,
-            priority,
-            at_least,
-        };
-        let rule = FileRule {
+        let mut rule = FileRule {
             enabled: enabled.unwrap_or(true),
-            scope: scope.unwrap_or(terms.scope()),
             limits,
             priority,
             at_least,
@@ -211,6 +205,7 @@ impl Reader<'_> {
             quota,
             ..FileRule::new(&name?, target?)
         };
+        rule.scope = scope.unwrap_or(rule.terms().scope());
         if self.mistakes.len() == before
             && let Err((key, what)) = rule.check()
         {
