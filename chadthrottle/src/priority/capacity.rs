@@ -46,6 +46,15 @@ const TARGET: Duration = Duration::from_millis(4);
 /// ... or a packet: of one that is being sent the next one waits for the end.
 const PACKET: f64 = 1514.0;
 
+/// A shorter one may be one moment's, in which answers are late: it counts if there is one again within this time, and until
+/// then there is as much less...
+const CERTAIN: Duration = Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN_PERIODS: u32 = 4;
+
+/// ... of which this part is had back if it was chance.
+const CHANCE: f64 = 0.5;
+
 /// What a queue costs of the capacity at the least.
 const LEAST_CUT: f64 = 0.08;
 
@@ -56,6 +65,23 @@ const FORGETTING: f64 = 0.8;
 /// What others on this machine use is what they used in the longer or in the shorter of these times, whichever is more:
 /// the background yields at once, and comes back when they have paused for as long as a page's next object may take.
 const OTHERS_LATELY: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(250)];
+
+/// They are left so many times what they use: where flows are served in turn nothing tells that somebody wants more than his
+/// turn, and where they are not he need not wait for it...
+const OTHERS_GROW: f64 = 1.5;
+
+/// ... and what they do not use any more is the background's, little by little: it is e times less after so long, or after so
+/// much longer as long as this part of it is used. CUBIC's sender who has lost a packet takes seconds to come back...
+const OTHERS_PAUSE: Duration = Duration::from_millis(700);
+const OTHERS_RECOVER: Duration = Duration::from_secs(5);
+const RECOVERING: f64 = 0.4;
+
+/// ... and who begins, and so has more by this part of the link than was left to him, is left all of it for as many round
+/// trips as slow start takes, and not less than this time.
+const BEGINNERS_PART: f64 = 0.02;
+const BEGINNERS_PACKETS: f64 = 3.0;
+const SLOW_START: u32 = 6;
+const SLOW_START_AT_LEAST: Duration = Duration::from_millis(300);
 
 /// Where so much of what passes is this machine's other traffic, a queue is that traffic's own.
 const OWN_PART: f64 = 0.25;
@@ -93,6 +119,10 @@ const PROVEN: f64 = 0.85;
 
 /// Of what normal traffic is let, so much passes as long as the link carries it.
 const PASSES: f64 = 0.85;
+
+/// Beyond the speed found last, so much of the capacity passes if it is to become more: a trickle beside others tells
+/// nothing, where flows are served in turn.
+const EVIDENT: f64 = 0.75;
 
 /// Beyond so many times the speed found last, it becomes so much more each period.
 const FAR: f64 = 1.3;
@@ -139,8 +169,12 @@ pub struct Capacity {
     said: Option<f64>,
     /// The round trip, with what waits.
     round_trip: Duration,
-    /// What passed lately.
+    /// What passed lately, and what is left to others by that, when it was looked at last.
     passed: History,
+    reserved: f64,
+    looked: Duration,
+    /// Until then somebody else of this machine begins.
+    begin_until: Duration,
     /// The base that was believed to be a longer way's.
     rebased: Option<Duration>,
     /// When it was decided last.
@@ -161,6 +195,9 @@ pub struct Capacity {
     is_deaf: bool,
     /// The queue then.
     queue: Duration,
+    /// When it was too long, and what the capacity was before if that may be chance.
+    waited: Option<Duration>,
+    doubtful: Option<f64>,
     /// After how long it is tried again, and with which part of the capacity.
     trial_after: Duration,
     trial_part: f64,
@@ -187,6 +224,9 @@ impl Capacity {
             said: None,
             round_trip: PERIOD,
             passed: History::new(HISTORY),
+            reserved: 0.0,
+            looked: now,
+            begin_until: Duration::ZERO,
             rebased: None,
             decided: now,
             congested: 0,
@@ -197,6 +237,8 @@ impl Capacity {
             lacked: 0.0,
             is_deaf: false,
             queue: Duration::ZERO,
+            waited: None,
+            doubtful: None,
             trial_after: TRIAL_AFTER,
             trial_part: TRIAL_PART,
         }
@@ -258,6 +300,7 @@ impl Capacity {
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
         self.passed.add(now, traffic.bytes);
+        self.reserve(now);
         self.held |= traffic.held;
         self.firm = traffic.firm;
         self.kept = traffic.kept.rate;
@@ -294,9 +337,43 @@ impl Capacity {
 
     /// What others on this machine use, or what is kept for them, as far as the background has to know.
     fn others(&self, now: Duration) -> Rate {
-        let lately = OTHERS_LATELY.map(|lately| self.passed.others(now, lately));
-        let others = lately.into_iter().fold(0.0, f64::max) + self.kept;
+        let others = self.used_by_others(now) + self.kept;
         Rate::from_bytes_per_second(others as u64)
+    }
+
+    fn used_by_others(&self, now: Duration) -> f64 {
+        let lately = OTHERS_LATELY.map(|lately| self.passed.others(now, lately));
+        lately.into_iter().fold(0.0, f64::max)
+    }
+
+    /// What they use, and some more.
+    fn reserve(&mut self, now: Duration) {
+        let since = now.saturating_sub(self.looked).as_secs_f64();
+        self.looked = now;
+        let [shortly, lately] = OTHERS_LATELY;
+        let some = BEGINNERS_PACKETS * PACKET / shortly.as_secs_f64();
+        let some = some.max(BEGINNERS_PART * self.knee);
+        if self.passed.others(now, shortly) > self.reserved + some {
+            let slow_start = SLOW_START_AT_LEAST.max(self.round_trip * SLOW_START);
+            self.begin_until = now + slow_start;
+        }
+        let used = self.passed.others(now, lately);
+        let holds = match used > RECOVERING * self.reserved {
+            true => OTHERS_RECOVER,
+            false => OTHERS_PAUSE,
+        };
+        let before = self.reserved * (-since / holds.as_secs_f64()).exp();
+        self.reserved = before.max(used * OTHERS_GROW);
+    }
+
+    /// What nobody else has a claim to.
+    fn rest(&self) -> f64 {
+        match self.looked < self.begin_until {
+            true => 0.0,
+            false => {
+                self.capacity - self.reserved.max(self.used_by_others(self.looked)) - self.kept
+            }
+        }
     }
 
     /// What the background may have now: what others leave, and a trickle in any case.
@@ -304,9 +381,7 @@ impl Capacity {
         if let Phase::GiveWay { .. } = self.phase {
             return Rate::from_bytes_per_second(self.least() as u64);
         }
-        let others = self.others(now).bytes_per_second();
-        let left = (self.capacity as u64).saturating_sub(others);
-        Rate::from_bytes_per_second(left.max(self.least() as u64))
+        Rate::from_bytes_per_second(self.rest().max(self.least()) as u64)
     }
 
     /// The round trip without what waits; nothing before one was told of.
@@ -374,12 +449,20 @@ impl Capacity {
     }
 
     fn decide(&mut self, now: Duration, period: Duration, heard: Option<Duration>) {
+        let waits = heard.is_some_and(|queue| queue > self.target());
+        let waited = match waits {
+            true => self.waited.replace(now),
+            false => self.waited,
+        };
+        let is_again =
+            waited.is_some_and(|waited| now <= waited + AGAIN.max(AGAIN_PERIODS * period));
         let seen = Seen {
             now,
             period,
             queue: self.queue,
             heard: heard.is_some(),
-            waits: heard.is_some_and(|queue| queue > self.target()),
+            waits,
+            may_be_chance: !is_again && self.queue < CERTAIN,
             // Where nothing is measured the word counts.
             congested: self.lacked > 0.0
                 || !self.is_blind() && self.congested >= self.losses(now, period),
@@ -434,24 +517,31 @@ impl Capacity {
     fn begin(&mut self, seen: Seen) {
         // With its first packets a sender may lose one because it is too fast for anything.
         let was_congested = std::mem::replace(&mut self.begun_congested, seen.congested);
-        if seen.waits || seen.congested && was_congested {
+        if seen.waits_certainly() || seen.congested && was_congested {
             self.knee = self.carried(seen);
             self.settles = seen.now + SETTLING;
             self.cut(seen, self.knee);
-        } else if self.held && seen.heard {
+        } else if self.held && seen.heard && !seen.waits {
             self.capacity *= 2.0;
         }
     }
 
     fn follow_curve(&mut self, seen: Seen, since: Duration) {
-        if seen.is_signal() {
+        let doubtful = self.doubtful.take();
+        if seen.waits_certainly() || seen.congested {
             // Others who have just gone have left a gap.
             let carried = match self.held && !self.is_own(seen) {
                 true => self.carried(seen),
                 false => self.knee,
             };
             self.cut(seen, carried);
-        } else if self.held && seen.heard && self.carries_what_is_let(seen.now) {
+        } else if seen.waits {
+            self.doubtful = Some(self.capacity);
+            self.capacity = (self.capacity * (1.0 - LEAST_CUT)).max(self.least());
+        } else if let Some(before) = doubtful {
+            self.capacity += (before - self.capacity).max(0.0) * CHANCE;
+            self.resume(seen.now);
+        } else if self.held && seen.heard && !seen.waits && self.carries_what_is_let(seen) {
             self.proven |= self.capacity > PROVEN * self.knee;
             // Far beyond what it was, the curve would be too slow.
             let faster = match self.capacity > FAR * self.knee {
@@ -469,7 +559,14 @@ impl Capacity {
 
     /// Whether what is let passes, of normal traffic: what is lost on its way is no sign to that, and says all the same that
     /// there is no more to be had.
-    fn carries_what_is_let(&self, now: Duration) -> bool {
+    fn carries_what_is_let(&self, seen: Seen) -> bool {
+        let now = seen.now;
+        let lately = (seen.period + self.round_trip).min(HISTORY);
+        let is_evident =
+            self.rest() > self.least() && self.passed.all(now, lately) >= EVIDENT * self.capacity;
+        if self.capacity >= self.knee && !is_evident {
+            return false;
+        }
         let let_through = self.capacity - self.passed.others(now, HISTORY) - self.kept;
         !self.firm || self.passed.background(now, HISTORY) > PASSES * let_through
     }

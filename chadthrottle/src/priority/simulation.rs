@@ -62,7 +62,9 @@ impl Cubic {
         let time = (now - self.lost_at) as f64 / STEPS as f64;
         let target = (0.4 * (time - bend).powi(3) + most) * PACKET;
         let step = ((target - self.window) / self.window).clamp(0.01, 0.5);
-        self.window += bytes * step;
+        // As fast as Reno in any case (section 4.3).
+        let reno = 3.0 * (1.0 - 0.7) / (1.0 + 0.7) * PACKET / self.window;
+        self.window += bytes * step.max(reno);
     }
 
     fn lost(&mut self, now: u64, bytes: f64, round_trip: u64) {
@@ -96,6 +98,54 @@ struct Chunk {
     flow: usize,
     bytes: f64,
     sent: u64,
+    queued: u64,
+}
+
+/// What waits for its turn, and CoDel's state (RFC 8289, appendix A).
+#[derive(Clone, Debug, Default)]
+struct Turn {
+    chunks: VecDeque<Chunk>,
+    above_since: Option<u64>,
+    drop_at: Option<u64>,
+    count: u32,
+}
+
+impl Turn {
+    /// In steps.
+    const TARGET: u64 = 5;
+    const INTERVAL: f64 = 100.0;
+
+    /// What CoDel drops now.
+    fn drop(&mut self, now: u64) -> Option<Chunk> {
+        let is_long = self.chunks.len() > 2
+            && (self.chunks.front()).is_some_and(|first| now - first.queued > Self::TARGET);
+        if !is_long {
+            (self.above_since, self.drop_at) = (None, None);
+            return None;
+        }
+        let since = *self.above_since.get_or_insert(now);
+        let due = match self.drop_at {
+            None if now >= since + Self::INTERVAL as u64 => {
+                self.count = self.count.saturating_sub(2).max(1);
+                true
+            }
+            Some(at) if now >= at => {
+                self.count += 1;
+                true
+            }
+            _ => false,
+        };
+        if !due {
+            return None;
+        }
+        self.drop_at = Some(now + (Self::INTERVAL / f64::from(self.count).sqrt()) as u64);
+        self.drop_next()
+    }
+
+    /// The first that is not being sent.
+    fn drop_next(&mut self) -> Option<Chunk> {
+        self.chunks.remove(1)
+    }
 }
 
 /// The index of the background among senders.
@@ -110,6 +160,36 @@ pub struct Second {
     pub queue: Vec<f64>,
     /// What the link could have carried.
     pub could: f64,
+}
+
+/// A moment in which answers are late.
+#[derive(Clone, Debug, Default)]
+struct Hiccup {
+    /// In steps.
+    from: u64,
+    until: u64,
+    late: u64,
+    /// Where the next one comes from: a linear congruential generator's state, the same each time.
+    state: u64,
+}
+
+impl Hiccup {
+    /// By how many steps an answer is late now.
+    fn late(&mut self, now: u64) -> u64 {
+        if now >= self.until {
+            self.from = now + 300 + self.next(1200);
+            self.until = self.from + 20 + self.next(110);
+            self.late = 5 + self.next(8);
+        }
+        if now >= self.from { self.late } else { 0 }
+    }
+
+    fn next(&mut self, most: u64) -> u64 {
+        // Knuth's MMIX constants.
+        self.state = (self.state.wrapping_mul(6_364_136_223_846_793_005))
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.state >> 33) % most
+    }
 }
 
 /// The link and all who use it.
@@ -130,7 +210,7 @@ pub struct Simulation {
     /// Of how many flows the background is.
     pub flows: usize,
     next_flow: usize,
-    queues: Vec<VecDeque<Chunk>>,
+    queues: Vec<Turn>,
     to_queue: VecDeque<(u64, Chunk)>,
     answers: VecDeque<(u64, Chunk, bool)>,
     senders: Vec<Sender>,
@@ -142,6 +222,11 @@ pub struct Simulation {
     pub guaranteed: Option<(usize, Guarantee)>,
     /// Whether its answers tell how long they took.
     pub silent: bool,
+    /// So much of what it is let the background moves: a window is of whole segments, and its sender has one of his own.
+    pub moves: f64,
+    /// Whether answers are late for a moment now and then, all of them, as those of a busy or virtual machine, or by radio.
+    pub hiccups: bool,
+    hiccup: Hiccup,
     tokens: f64,
     since_look: Traffic,
     told: u64,
@@ -169,6 +254,9 @@ impl Simulation {
             firm: false,
             guaranteed: None,
             silent: false,
+            moves: 1.0,
+            hiccups: false,
+            hiccup: Hiccup::default(),
             tokens: 0.0,
             since_look: Traffic::default(),
             told: 0,
@@ -214,6 +302,7 @@ impl Simulation {
             flow: self.next_flow,
             bytes,
             sent: self.now,
+            queued: self.now,
         };
         self.to_queue
             .push_back((self.now + self.round_trip / 2, chunk));
@@ -282,7 +371,8 @@ impl Simulation {
             }
         }
         let left = self.capacity.left(self.time()).bytes_per_second() as f64;
-        self.tokens = (self.tokens + left / STEPS as f64).min((left / 500.0).max(2.0 * PACKET));
+        let moved = left * self.moves;
+        self.tokens = (self.tokens + moved / STEPS as f64).min((left / 500.0).max(2.0 * PACKET));
         if !self.demand {
             return;
         }
@@ -313,19 +403,31 @@ impl Simulation {
             (true, BACKGROUND) => chunk.flow,
             (true, of) => self.flows + of,
         };
-        if self.waiting() + chunk.bytes > self.buffer {
+        if !self.fair && self.waiting() + chunk.bytes > self.buffer {
             self.lose(chunk);
             return;
         }
         if self.queues.len() <= queue {
-            self.queues.resize(queue + 1, VecDeque::new());
+            self.queues.resize(queue + 1, Turn::default());
         }
-        self.queues[queue].push_back(chunk);
+        self.queues[queue].chunks.push_back(Chunk {
+            queued: self.now,
+            ..chunk
+        });
+        while self.waiting() > self.buffer {
+            // As fq_codel and cake do, of whoever has most.
+            let longest =
+                (0..self.queues.len()).max_by_key(|queue| self.queues[*queue].chunks.len());
+            let Some(first) = longest.and_then(|longest| self.queues[longest].drop_next()) else {
+                return;
+            };
+            self.lose(first);
+        }
     }
 
     /// Bytes in all queues.
     fn waiting(&self) -> f64 {
-        let chunks = self.queues.iter().flatten();
+        let chunks = self.queues.iter().flat_map(|queue| &queue.chunks);
         chunks.map(|chunk| chunk.bytes).sum()
     }
 
@@ -336,6 +438,15 @@ impl Simulation {
     }
 
     fn serve(&mut self) {
+        if self.fair {
+            let now = self.now;
+            let dropped: Vec<Chunk> = (self.queues.iter_mut())
+                .filter_map(|queue| queue.drop(now))
+                .collect();
+            for chunk in dropped {
+                self.lose(chunk);
+            }
+        }
         let could = self.speed / STEPS as f64;
         let waiting = self.waiting();
         let Some(second) = self.seconds.last_mut() else {
@@ -345,7 +456,11 @@ impl Simulation {
         second.queue.push(waiting / self.speed * 1000.0);
         let mut left = could;
         while left > 0.0 {
-            let waiting = self.queues.iter().filter(|queue| !queue.is_empty()).count();
+            let waiting = self
+                .queues
+                .iter()
+                .filter(|queue| !queue.chunks.is_empty())
+                .count();
             if waiting == 0 {
                 return;
             }
@@ -353,7 +468,7 @@ impl Simulation {
             for queue in &mut self.queues {
                 let mut share = each;
                 while share > 0.0
-                    && let Some(first) = queue.front_mut()
+                    && let Some(first) = queue.chunks.front_mut()
                 {
                     let served = first.bytes.min(share);
                     first.bytes -= served;
@@ -364,7 +479,7 @@ impl Simulation {
                             bytes: PACKET,
                             ..*first
                         };
-                        queue.pop_front();
+                        queue.chunks.pop_front();
                         let second = self.seconds.last_mut();
                         if let Some(second) = second {
                             second.delivered[chunk.of] += PACKET;
@@ -397,7 +512,12 @@ impl Simulation {
                 if self.now >= self.told + 10 && !self.silent {
                     self.told = self.now;
                     let time = self.time();
-                    let waited = Duration::from_millis(waited);
+                    let late = if self.hiccups {
+                        self.hiccup.late(self.now)
+                    } else {
+                        0
+                    };
+                    let waited = Duration::from_millis(waited + late);
                     self.capacity
                         .round_trip(time, chunk.flow as u64, waited, None);
                 }

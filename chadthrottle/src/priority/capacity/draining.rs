@@ -155,8 +155,14 @@ impl Capacity {
             self.resume(seen.now);
             return;
         }
-        self.knee = carried.max(self.knee * self.part_kept(drain));
-        self.proven = false;
+        // Once may be chance.
+        let was_proven = std::mem::replace(&mut self.proven, false);
+        let kept = if was_proven && !self.firm {
+            1.0
+        } else {
+            self.part_kept(drain)
+        };
+        self.knee = carried.max(self.knee * kept);
         let is_old = seen.now > since + BEST_HOLDS;
         let is_less = carried + drain.error <= best * self.shared(seen.now);
         if !is_less {

@@ -102,11 +102,17 @@ pub(super) struct Seen {
     pub(super) heard: bool,
     /// Whether the queue is longer than it is to be.
     pub(super) waits: bool,
+    /// Whether that may be a moment's chance: it is short, and was not there the last time.
+    pub(super) may_be_chance: bool,
     /// Whether packets were lost or marked.
     pub(super) congested: bool,
 }
 
 impl Seen {
+    pub(super) fn waits_certainly(self) -> bool {
+        self.waits && !self.may_be_chance
+    }
+
     pub(super) fn is_signal(self) -> bool {
         self.waits || self.congested
     }

@@ -229,7 +229,7 @@ impl Capacity {
     }
 
     pub(super) fn be_polite(&mut self, seen: Seen, since: Duration) {
-        if seen.waits {
+        if seen.waits_certainly() {
             // Even of this something waits: then it is somebody else's.
             self.cut(seen, self.knee);
         } else if seen.now >= since + self.polite_for {

@@ -33,6 +33,22 @@ fn alone_it_uses_the_link_and_hardly_anything_waits() {
     }
 }
 
+/// Nothing waits then that was not there before, and what is known of the link is true still.
+#[test]
+fn alone_it_uses_the_link_though_answers_are_late_now_and_then() {
+    for flows in [1, 8] {
+        for (link, mut simulation) in links() {
+            (simulation.hiccups, simulation.flows) = (true, flows);
+            simulation.moves = 0.93;
+            let seconds = &simulation.run(90)[10..];
+            let link = format!("{link}, {flows} flows");
+            at_least(0.85, share(seconds, BACKGROUND), &link);
+            let p95 = queue(seconds, 0.95);
+            assert!(p95 <= 25.0, "{link}: {p95} ms");
+        }
+    }
+}
+
 /// A link whose speed was said.
 fn with_word(mut simulation: Simulation, part: f64) -> Simulation {
     let said = Rate::from_bytes_per_second((simulation.speed * part) as u64);
@@ -80,7 +96,8 @@ fn where_nothing_is_measured_the_word_counts() {
         let seconds = &simulation.seconds;
         at_least(0.94, share(&seconds[1..20], BACKGROUND), &link);
         at_least(0.49, share(&seconds[21..40], own), &link);
-        at_least(0.4, share(&seconds[21..40], BACKGROUND), &link);
+        // The other is left half as much again as he uses.
+        at_least(0.18, share(&seconds[21..40], BACKGROUND), &link);
         // What comes until the other is seen waits, and goes only as fast as something is left.
         let most = simulation.round_trip as f64 + 60.0;
         let p95 = queue(seconds, 0.95);
@@ -135,7 +152,7 @@ fn who_is_guaranteed_a_part_has_it_in_each_second() {
             }
             for (number, second) in seconds[22..60].iter().enumerate() {
                 let second = share(std::slice::from_ref(second), sender);
-                at_least(0.8 * part, second, &format!("{link}, second {number}"));
+                at_least(0.7 * part, second, &format!("{link}, second {number}"));
             }
         }
     }
@@ -160,9 +177,15 @@ fn nothing_is_kept_for_long_that_nobody_uses() {
 fn another_machines_download_has_the_link() {
     for (link, mut simulation) in links() {
         let other = simulation.cubic(false, 20, 40);
+        // Ten packets are a short queue even for itself.
+        let least = if simulation.buffer > 10.0 * PACKET {
+            0.9
+        } else {
+            0.85
+        };
         let seconds = simulation.run(60);
         // Three seconds after it began.
-        at_least(0.9, share(&seconds[23..40], other), &link);
+        at_least(least, share(&seconds[23..40], other), &link);
         let after = format!("{link}, after it");
         at_least(0.8, share(&seconds[43..], BACKGROUND), &after);
     }
@@ -173,8 +196,8 @@ fn another_machines_download_has_the_link() {
 fn another_machines_download_has_the_link_though_flows_are_served_in_turn() {
     for flows in [1, 8] {
         for (link, mut simulation) in links() {
-            // Of slower ones the packets are too few to tell so little by, and of a queue of ten some are lost always.
-            if flows > 1 && (simulation.speed < mbit(10.0) || simulation.buffer < 20.0 * PACKET) {
+            // Nobody serves flows in turn of ten packets; and one that lost some early needs longer where the way is long.
+            if simulation.buffer < 20.0 * PACKET {
                 continue;
             }
             simulation.fair = true;
@@ -182,7 +205,8 @@ fn another_machines_download_has_the_link_though_flows_are_served_in_turn() {
             let other = simulation.cubic(false, 20, 40);
             let seconds = simulation.run(60);
             let link = format!("{link}, {flows} flows");
-            at_least(0.6, share(&seconds[23..40], other), &link);
+            let least = if flows == 1 { 0.5 } else { 0.2 };
+            at_least(least, share(&seconds[23..40], other), &link);
             let after = format!("{link}, after it");
             at_least(0.75, share(&seconds[43..], BACKGROUND), &after);
         }
@@ -204,6 +228,26 @@ fn an_own_flow_has_the_link() {
             share(&seconds[43..], BACKGROUND),
             &format!("{link}, after it"),
         );
+    }
+}
+
+/// No queue tells that it wants more than its turn.
+#[test]
+fn an_own_flow_has_the_link_though_flows_are_served_in_turn() {
+    for flows in [1, 8] {
+        for (link, mut simulation) in links() {
+            // Nobody serves flows in turn of ten packets.
+            if simulation.buffer < 20.0 * PACKET {
+                continue;
+            }
+            (simulation.fair, simulation.flows) = (true, flows);
+            let other = simulation.cubic(true, 20, 40);
+            let seconds = simulation.run(60);
+            let link = format!("{link}, {flows} flows");
+            at_least(0.8, share(&seconds[22..40], other), &link);
+            let after = format!("{link}, after it");
+            at_least(0.9, share(&seconds[43..], BACKGROUND), &after);
+        }
     }
 }
 
