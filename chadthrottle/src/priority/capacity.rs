@@ -377,7 +377,7 @@ impl Capacity {
     }
 
     /// What the background may have now: what others leave, and a trickle in any case.
-    pub fn left(&self, now: Duration) -> Rate {
+    pub fn left(&self) -> Rate {
         if let Phase::GiveWay { .. } = self.phase {
             return Rate::from_bytes_per_second(self.least() as u64);
         }

@@ -370,7 +370,7 @@ impl Simulation {
                 left -= PACKET;
             }
         }
-        let left = self.capacity.left(self.time()).bytes_per_second() as f64;
+        let left = self.capacity.left().bytes_per_second() as f64;
         let moved = left * self.moves;
         self.tokens = (self.tokens + moved / STEPS as f64).min((left / 500.0).max(2.0 * PACKET));
         if !self.demand {

@@ -18,7 +18,7 @@ impl Capacity {
                 .said
                 .map(|said| Rate::from_bytes_per_second((said / BELIEVED) as u64)),
             others: self.others(now),
-            background: self.left(now),
+            background: self.left(),
             queue: self.queue,
             round_trip: self.base(),
             why: self.why(),
