@@ -120,11 +120,11 @@ impl Background {
     pub fn left(&self) -> PerDirection<Rate> {
         let now = self.began.elapsed();
         PerDirection::of(|direction| match &self.link {
-            Some(link) => left(link.directions.get(direction), now),
+            Some(link) => left(link.directions.get(direction)),
             None => {
                 let mut way = Capacity::new(now);
                 way.believe(now, *self.said.0.get(direction));
-                left(&way, now)
+                left(&way)
             }
         })
     }
@@ -221,7 +221,7 @@ impl Engine {
         });
         link.look(now, read, held, own_losses, claims, &by_it);
         let ways = &link.directions;
-        let left = PerDirection::of(|direction| left(ways.get(direction), now));
+        let left = PerDirection::of(|direction| left(ways.get(direction)));
         for direction in Direction::BOTH {
             self.share_link(direction, *left.get(direction), *rest.get(direction))?;
         }

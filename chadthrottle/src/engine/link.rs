@@ -67,7 +67,7 @@ pub(super) fn is_elsewhere(device: u32) -> bool {
 }
 
 /// What background traffic may have now, in bytes of payload.
-pub(super) fn left(way: &Capacity, now: Duration) -> Rate {
+pub(super) fn left(way: &Capacity) -> Rate {
     let left = way.left().bytes_per_second() as f64;
     Rate::from_bytes_per_second((left * PAYLOAD) as u64)
 }
