@@ -363,7 +363,9 @@ impl Capacity {
             false => OTHERS_PAUSE,
         };
         let before = self.reserved * (-since / holds.as_secs_f64()).exp();
-        self.reserved = before.max(used * OTHERS_GROW);
+        // Where somebody's word is all that is known, they have what they use.
+        let grow = if self.is_blind() { 1.0 } else { OTHERS_GROW };
+        self.reserved = before.max(used * grow);
     }
 
     /// What nobody else has a claim to.
