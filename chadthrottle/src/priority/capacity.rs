@@ -11,12 +11,14 @@
 //! below the speed found last, hardly near it, quickly again beyond it, where the link may have become faster.
 
 mod draining;
+mod others;
 mod phase;
 mod telling;
 mod yielding;
 
 use std::time::Duration;
 
+use others::Room;
 use phase::{Phase, Range, Seen};
 use yielding::{POLITE, TRIAL_AFTER, TRIAL_PART};
 
@@ -61,27 +63,6 @@ const LEAST_CUT: f64 = 0.08;
 /// After each trial that finds somebody else there, and each time that the link does not carry what it did, so much is
 /// left of the speed found last.
 const FORGETTING: f64 = 0.8;
-
-/// What others on this machine use is what they used in the longer or in the shorter of these times, whichever is more:
-/// the background yields at once, and comes back when they have paused for as long as a page's next object may take.
-const OTHERS_LATELY: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(250)];
-
-/// They are left so many times what they use: where flows are served in turn nothing tells that somebody wants more than his
-/// turn, and where they are not he need not wait for it...
-const OTHERS_GROW: f64 = 1.5;
-
-/// ... and what they do not use any more is the background's, little by little: it is e times less after so long, or after so
-/// much longer as long as this part of it is used. CUBIC's sender who has lost a packet takes seconds to come back...
-const OTHERS_PAUSE: Duration = Duration::from_millis(700);
-const OTHERS_RECOVER: Duration = Duration::from_secs(5);
-const RECOVERING: f64 = 0.4;
-
-/// ... and who begins, and so has more by this part of the link than was left to him, is left all of it for as many round
-/// trips as slow start takes, and not less than this time.
-const BEGINNERS_PART: f64 = 0.02;
-const BEGINNERS_PACKETS: f64 = 3.0;
-const SLOW_START: u32 = 6;
-const SLOW_START_AT_LEAST: Duration = Duration::from_millis(300);
 
 /// Where so much of what passes is this machine's other traffic, a queue is that traffic's own.
 const OWN_PART: f64 = 0.25;
@@ -169,12 +150,9 @@ pub struct Capacity {
     said: Option<f64>,
     /// The round trip, with what waits.
     round_trip: Duration,
-    /// What passed lately, and what is left to others by that, when it was looked at last.
+    /// What passed lately, and what is left to others by that.
     passed: History,
-    reserved: f64,
-    looked: Duration,
-    /// Until then somebody else of this machine begins.
-    begin_until: Duration,
+    room: Room,
     /// The base that was believed to be a longer way's.
     rebased: Option<Duration>,
     /// When it was decided last.
@@ -224,9 +202,7 @@ impl Capacity {
             said: None,
             round_trip: PERIOD,
             passed: History::new(HISTORY),
-            reserved: 0.0,
-            looked: now,
-            begin_until: Duration::ZERO,
+            room: Room::new(now),
             rebased: None,
             decided: now,
             congested: 0,
@@ -300,7 +276,7 @@ impl Capacity {
     /// What passed until now. To be called some ten times a second or more.
     pub fn look(&mut self, now: Duration, traffic: Traffic) {
         self.passed.add(now, traffic.bytes);
-        self.reserve(now);
+        self.make_room(now);
         self.held |= traffic.held;
         self.firm = traffic.firm;
         self.kept = traffic.kept.rate;
@@ -333,49 +309,6 @@ impl Capacity {
     #[cfg(test)]
     pub fn capacity(&self) -> Rate {
         Rate::from_bytes_per_second(self.capacity as u64)
-    }
-
-    /// What others on this machine use, or what is kept for them, as far as the background has to know.
-    fn others(&self, now: Duration) -> Rate {
-        let others = self.used_by_others(now) + self.kept;
-        Rate::from_bytes_per_second(others as u64)
-    }
-
-    fn used_by_others(&self, now: Duration) -> f64 {
-        let lately = OTHERS_LATELY.map(|lately| self.passed.others(now, lately));
-        lately.into_iter().fold(0.0, f64::max)
-    }
-
-    /// What they use, and some more.
-    fn reserve(&mut self, now: Duration) {
-        let since = now.saturating_sub(self.looked).as_secs_f64();
-        self.looked = now;
-        let [shortly, lately] = OTHERS_LATELY;
-        let some = BEGINNERS_PACKETS * PACKET / shortly.as_secs_f64();
-        let some = some.max(BEGINNERS_PART * self.knee);
-        if self.passed.others(now, shortly) > self.reserved + some {
-            let slow_start = SLOW_START_AT_LEAST.max(self.round_trip * SLOW_START);
-            self.begin_until = now + slow_start;
-        }
-        let used = self.passed.others(now, lately);
-        let holds = match used > RECOVERING * self.reserved {
-            true => OTHERS_RECOVER,
-            false => OTHERS_PAUSE,
-        };
-        let before = self.reserved * (-since / holds.as_secs_f64()).exp();
-        // Where somebody's word is all that is known, they have what they use.
-        let grow = if self.is_blind() { 1.0 } else { OTHERS_GROW };
-        self.reserved = before.max(used * grow);
-    }
-
-    /// What nobody else has a claim to.
-    fn rest(&self) -> f64 {
-        match self.looked < self.begin_until {
-            true => 0.0,
-            false => {
-                self.capacity - self.reserved.max(self.used_by_others(self.looked)) - self.kept
-            }
-        }
     }
 
     /// What the background may have now: what others leave, and a trickle in any case.
@@ -564,13 +497,13 @@ impl Capacity {
     fn carries_what_is_let(&self, seen: Seen) -> bool {
         let now = seen.now;
         let lately = (seen.period + self.round_trip).min(HISTORY);
+        if self.firm {
+            let let_through = self.capacity - self.passed.others(now, HISTORY) - self.kept;
+            return self.passed.background(now, HISTORY) > PASSES * let_through;
+        }
         let is_evident =
             self.rest() > self.least() && self.passed.all(now, lately) >= EVIDENT * self.capacity;
-        if self.capacity >= self.knee && !is_evident {
-            return false;
-        }
-        let let_through = self.capacity - self.passed.others(now, HISTORY) - self.kept;
-        !self.firm || self.passed.background(now, HISTORY) > PASSES * let_through
+        self.capacity < self.knee || is_evident
     }
 
     /// What the link carries now. What comes at once after a pause is not more than was let.
