@@ -14,6 +14,8 @@ pub enum Transport {
     Udp,
     /// TCP whose packets are carried by other packets of the same ends.
     Tunnelled,
+    /// The datagrams that carry them.
+    Tunnel,
 }
 
 /// Of an IPv4 or IPv6 header and TCP's with timestamps, and of one with UDP's; in bytes.
@@ -21,6 +23,13 @@ const TCP_HEADERS: [f64; 2] = [52.0, 72.0];
 const UDP_HEADERS: [f64; 2] = [28.0, 48.0];
 /// What a segment carries that is sent again.
 const SEGMENT: f64 = 1448.0;
+
+/// Of Ethernet and IPv4, and of UDP.
+const FRAGMENT_HEADERS: f64 = 34.0;
+const DATAGRAM_HEADER: f64 = 8.0;
+
+/// In `/proc/net/dev`, after the device's name: bytes, then packets.
+const SENT_COLUMN: usize = 8;
 
 // In tables of the kernel, of IPv4 and of IPv6.
 const IN_OCTETS: [&str; 2] = ["IpExt:InOctets", "Ip6InOctets"];
@@ -56,6 +65,11 @@ pub fn read(lab: &Lab, direction: Direction, transport: Transport) -> Result<Rea
     let (sent, resent) = (sender.get("Tcp:OutSegs")?, sender.get("Tcp:RetransSegs")?);
     let delivered = match (transport, direction) {
         (Transport::Tunnelled, _) => acknowledged(from)?,
+        // A limit drops what came in by the device; all datagrams of these ends are the tunnel's.
+        (Transport::Tunnel, _) => {
+            let size = sender.datagram_by_device(device_out(from)?)?;
+            receiver.datagrams_in()? * size
+        }
         // A limit drops what came in after it was counted: what was sent is known, and what of it again.
         (Transport::Tcp, Direction::Download) => sender.tcp_payload_out()? - resent * SEGMENT,
         // And it drops what goes out after it was counted.
@@ -80,6 +94,20 @@ fn acknowledged(sender: &End) -> Result<f64> {
         .split_whitespace()
         .filter_map(|word| word.strip_prefix("bytes_acked:"));
     Ok(counts.map(str::parse::<f64>).sum::<Result<f64, _>>()?)
+}
+
+/// Bytes and packets, or fragments, that left by the device between the ends.
+fn device_out(sender: &End) -> Result<[f64; 2]> {
+    let mut cat = Command::new("cat");
+    cat.arg("/proc/net/dev");
+    let text = sender.run(cat)?;
+    let counts = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("lab:"))
+        .context("there is no device between the ends")?;
+    let mut sent = counts.split_whitespace().skip(SENT_COLUMN);
+    let mut next = || anyhow::Ok(sent.next().context("no count of what was sent")?.parse()?);
+    Ok([next()?, next()?])
 }
 
 /// What an end's kernel counted since the end was made, by table and name.
@@ -150,6 +178,13 @@ impl Counters {
                 - UDP_HEADERS[family] * self.get(IN_PACKETS[family])?;
         }
         Ok(payload)
+    }
+
+    /// What a datagram carries in the mean, if nothing else leaves by the device.
+    fn datagram_by_device(&self, [bytes, packets]: [f64; 2]) -> Result<f64> {
+        let datagrams = self.get("Udp:OutDatagrams")?;
+        let headers = FRAGMENT_HEADERS * packets + DATAGRAM_HEADER * datagrams;
+        Ok((bytes - headers) / datagrams.max(1.0))
     }
 
     fn datagrams_in(&self) -> Result<f64> {

@@ -48,7 +48,7 @@ pub fn scenes() -> Vec<Scene> {
             needs_of_kernel: &["tun"],
             carrier: "openvpn",
             command: "*openvpn*",
-            transport: Transport::Tunnelled,
+            transport: Transport::Tunnel,
             runs_as: RunsAs::Root,
             server: openvpn_far,
             client: openvpn_and_curl,
