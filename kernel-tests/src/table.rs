@@ -45,6 +45,14 @@ impl Table {
     }
 }
 
+/// A figure, in bold if it is not as it is to be.
+pub fn shown(figure: String, is_met: bool) -> String {
+    match is_met {
+        true => figure,
+        false => format!("**{figure}**"),
+    }
+}
+
 /// The one in the middle.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();

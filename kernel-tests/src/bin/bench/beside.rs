@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     importance::{self, load},
-    priority::{PAYLOAD, Transfer, shown},
     progress,
     results::{self, Output, Part},
-    table::{Table, mean, median},
+    table::{Table, mean, median, shown},
+    transfer::{PAYLOAD, Transfer},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -12,10 +12,10 @@ use kernel_tests::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    priority::{PAYLOAD, Transfer, shown},
     progress,
     results::{self, Output, Part},
-    table::{Table, mean},
+    table::{Table, mean, shown},
+    transfer::{PAYLOAD, Transfer},
 };
 
 /// This part of the link is guaranteed.

@@ -28,6 +28,7 @@ mod quic;
 mod reaction;
 mod target;
 mod tending;
+mod transfer;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 

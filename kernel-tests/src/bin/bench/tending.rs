@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     monitors::processor_time,
-    priority::shown,
     progress,
     results::{self, Output, Part},
-    table::{Table, median},
+    table::{Table, median, shown},
 };
 
 const FLOWS: [u32; 3] = [0, 1, 100];
