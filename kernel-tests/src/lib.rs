@@ -18,6 +18,7 @@
 //! - [`product`]: chadthrottle itself, as a person runs it
 //! - [`reaction`]: how soon a limit is kept, and gone
 //! - [`nginx`]: nginx with two workers
+//! - [`transfer`]: a transfer from one end to another, and what arrived of it
 //! - [`clients`]: curl and wget under a limit
 //! - [`kernel_view`]: what the kernel has loaded
 //! - [`queue`]: queueing disciplines, and what they do to round trips
@@ -48,6 +49,7 @@ pub mod queue;
 pub mod reaction;
 pub mod results;
 pub mod table;
+pub mod transfer;
 
 /// What a test of this crate returns.
 pub type TestResult = anyhow::Result<()>;

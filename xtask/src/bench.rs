@@ -27,7 +27,7 @@ use crate::{
 /// Options of `bench`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// What is measured: sections (landing, pacing, peers, policing, quic, priority, beside, tending, importance, guarantee, cost, monitors,
+    /// What is measured: sections (landing, pacing, peers, policing, quic, priority, beside, alternatives, tending, importance, guarantee, cost, monitors,
     /// accepting, reaction, newcomers, neighbour, clients) or parts of them (pacing-125k); everything without this.
     parts: Vec<String>,
     /// Measures nothing: writes the document from the latest results.

@@ -30,6 +30,10 @@ pub struct Options {
     /// Runs less of each scene: a limit by program, midway and before.
     #[arg(long)]
     sample: bool,
+    /// In the background of a slow line, in place of a limit: what programs have of it, and others beside them. Needs a kernel
+    /// with netem, tbf and ifb.
+    #[arg(long, conflicts_with = "sample")]
+    background: bool,
     /// How many scenes are played at once on this machine; in a virtual one it is one.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -60,6 +64,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let variables = bench::variables(&workspace)?;
         let mut words = vec!["measure".to_owned()];
         words.extend(options.sample.then(|| "--sample".to_owned()));
+        words.extend(options.background.then(|| "--background".to_owned()));
         for kernel in &options.kernels {
             let mut command = match kernel.as_str() {
                 "here" => {

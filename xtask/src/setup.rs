@@ -112,7 +112,7 @@ const BENCH_TOOLS: [(&str, &[&str]); 5] = [
 ];
 
 /// Servers and clients of the field suite.
-const FIELD_TOOLS: [(&str, &[&str]); 37] = [
+const FIELD_TOOLS: [(&str, &[&str]); 38] = [
     ("apache2", &["apache2"]),
     ("aria2c", &["aria2"]),
     ("busybox", &["busybox-static"]),
@@ -140,6 +140,7 @@ const FIELD_TOOLS: [(&str, &[&str]); 37] = [
     ("pip3", &["python3-pip"]),
     ("podman", &["podman"]),
     ("psql", &["postgresql"]),
+    ("restic", &["restic"]),
     ("rsync", &["rsync"]),
     ("smbclient", &["smbclient"]),
     ("smbd", &["samba"]),

@@ -13,6 +13,7 @@ use kernel_tests::{
     moment::Moment,
     peer::{Job, Peer},
     product::Limiter,
+    transfer::{PAYLOAD, Transfer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,6 @@ use crate::{
     progress,
     results::{self, Output, Part},
     table::{Table, mean, median, shown},
-    transfer::{PAYLOAD, Transfer},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ const LEAST_FAIR: f64 = 0.9;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Case {
+pub enum Case {
     /// A web page.
     Page,
     /// A call.
@@ -112,7 +112,12 @@ fn cases() -> Vec<(Link, Case)> {
 
 /// Measures all.
 pub fn measure(out: &Output) -> Result<()> {
-    for (link, case) in cases() {
+    measure_all(&cases(), out)
+}
+
+/// Measures some.
+pub fn measure_all(cases: &[(Link, Case)], out: &Output) -> Result<()> {
+    for &(link, case) in cases {
         let outcome = outcome(link, case).map_err(|error| format!("{error:#}"));
         progress(&format!("    {link:?} {case:?}: {outcome:.3?}"));
         out.keep(&Measured {
@@ -147,7 +152,7 @@ fn in_background(lab: &Bottleneck, name: &str) -> Result<(Cgroup, Limiter)> {
 /// Downloads in a cgroup, or in none of their own.
 fn downloads(lab: &Bottleneck, group: Option<&Cgroup>, flows: u32) -> Result<Transfer> {
     let place = lab.near().place_in(group);
-    Transfer::start(lab, place, Direction::Download, flows)
+    Transfer::start(lab.far(), place, Direction::Download, flows)
 }
 
 /// What is measured on an empty link, beside background downloads, and beside others.

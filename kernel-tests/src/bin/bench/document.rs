@@ -7,8 +7,8 @@ use kernel_tests::document;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    PARTS, Place, accepting, beside, clients, cost, guarantee, importance, landing, monitors,
-    neighbour, newcomers, pacing, peers, plot::Plot, policing, priority, quic, reaction,
+    PARTS, Place, accepting, alternatives, beside, clients, cost, guarantee, importance, landing,
+    monitors, neighbour, newcomers, pacing, peers, plot::Plot, policing, priority, quic, reaction,
     results::Part, table::Table, tending,
 };
 
@@ -40,6 +40,9 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     writer.section("Priorities", "priority", |it| plain(priority::render(it)))?;
     writer.section("Beside background traffic", "beside", |it| {
         plain(beside::render(it))
+    })?;
+    writer.section("Alternatives to the background", "alternatives", |it| {
+        plain(alternatives::render(it))
     })?;
     writer.section("Sharing a link", "tending", |it| plain(tending::render(it)))?;
     writer.section("Importance", "importance", |it| {

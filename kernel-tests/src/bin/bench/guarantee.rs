@@ -8,6 +8,7 @@ use kernel_tests::{
     bottleneck::{Bottleneck, Link, Queue},
     flow::Direction,
     moment::Moment,
+    transfer::{PAYLOAD, Transfer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,6 @@ use crate::{
     progress,
     results::{self, Output, Part},
     table::{Table, mean, shown},
-    transfer::{PAYLOAD, Transfer},
 };
 
 /// This part of the link is guaranteed.
@@ -90,7 +90,8 @@ fn outcome(link: Link, direction: Direction) -> Result<Outcome> {
     };
     let speed = f64::from(megabits) * 125_000.0 * PAYLOAD;
     let group = lab.near().cgroup().child("guaranteed")?;
-    let flow = |flows, group| Transfer::start(&lab, lab.near().place_in(group), direction, flows);
+    let flow =
+        |flows, group| Transfer::start(lab.far(), lab.near().place_in(group), direction, flows);
     let others = flow(OTHERS, None)?;
     (Moment::now() + FILLING).wait();
     let of_link = |transfer: &Transfer, from, seconds| {

@@ -3,6 +3,7 @@
 //! and then for the document. Progress goes to standard error.
 
 mod accepting;
+mod alternatives;
 mod beside;
 mod bpf;
 mod bucket;
@@ -28,7 +29,6 @@ mod quic;
 mod reaction;
 mod target;
 mod tending;
-mod transfer;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
@@ -77,7 +77,7 @@ const fn part(name: &'static str, place: Place, measure: fn(&Output) -> Result<(
 
 /// Each is measured by itself, so that what one found outlasts another's failure; those that begin
 /// with the same word make one section.
-const PARTS: [Part; 30] = [
+const PARTS: [Part; 31] = [
     part("landing-64k", Place::Virtual, |out| {
         landing::measure(0, out)
     }),
@@ -109,6 +109,7 @@ const PARTS: [Part; 30] = [
     part("quic-paced", Place::Virtual, quic::measure_paced),
     part("priority", Place::Virtual, priority::measure),
     part("beside", Place::Virtual, beside::measure),
+    part("alternatives", Place::Virtual, alternatives::measure),
     part("tending", Place::Here, tending::measure),
     part("importance", Place::Virtual, importance::measure),
     part("guarantee", Place::Virtual, guarantee::measure),
@@ -152,6 +153,9 @@ fn run(command: &Command) -> Result<()> {
             }
             if let Ok(case) = serde_json::from_str(case) {
                 return priority::measure_all(&[case], &out);
+            }
+            if let Ok(case) = serde_json::from_str(case) {
+                return beside::measure_all(&[case], &out);
             }
             cell::measure(&[serde_json::from_str(case)?], 1, &out)
         }

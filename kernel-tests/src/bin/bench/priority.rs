@@ -12,6 +12,7 @@ use kernel_tests::{
     peer::{Job, Peer},
     product::Limiter,
     queue::RoundTrips,
+    transfer::{PAYLOAD, Transfer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,6 @@ use crate::{
     progress,
     results::{self, Output, Part},
     table::{Table, mean, shown},
-    transfer::{PAYLOAD, Transfer},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -152,7 +152,7 @@ fn outcome(case: &Case) -> Result<Outcome> {
     let echo = lab.far().traffic(echo)?;
     let empty = pings(lab.near(), &echo, 50)?;
     let begin = Moment::now();
-    let flow = Transfer::start(&lab, lab.near().place(), case.direction, 1)?;
+    let flow = Transfer::start(lab.far(), lab.near().place(), case.direction, 1)?;
     let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
     drop(flow);
     (Moment::now() + PAUSE).wait();
@@ -161,7 +161,7 @@ fn outcome(case: &Case) -> Result<Outcome> {
     let _limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
     let begin = Moment::now();
     let background = Transfer::start(
-        &lab,
+        lab.far(),
         lab.near().place_in(Some(&group)),
         case.direction,
         case.flows,
@@ -183,7 +183,7 @@ fn outcome(case: &Case) -> Result<Outcome> {
         Beside::Other => lab.other().place(),
         _ => lab.near().place(),
     };
-    let normal = Transfer::start(&lab, place, case.direction, 1)?;
+    let normal = Transfer::start(lab.far(), place, case.direction, 1)?;
     let its = normal.seconds(judged, 0..BESIDE).context("normal")?;
     drop(normal);
     Ok(Outcome {

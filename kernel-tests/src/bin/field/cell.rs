@@ -69,6 +69,8 @@ pub enum Phase {
     Reloaded,
     /// Before, and each connection moves a little only.
     Short,
+    /// Before, and it is the background of a slow line.
+    Background,
 }
 
 /// How a cell ended.
@@ -83,10 +85,42 @@ pub enum Outcome {
         /// What the limiter said, each once: that the limit is not enforced, and why.
         said: Vec<String>,
     },
+    /// Measured in the background.
+    Shared(Shared),
     /// Not measured, and why.
     Failed(String),
     /// A program is missing.
     Skipped(String),
+}
+
+/// How a program shares a line, from its background.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shared {
+    /// What it has of the line alone.
+    pub alone: f64,
+    /// What a normal flow of the same machine has beside it by seconds, of what that has alone.
+    pub beside: Vec<f64>,
+    /// What it has of the line meanwhile, if that can be told from the flow's.
+    pub meanwhile: Option<f64>,
+    /// What the limiter said, each once.
+    pub said: Vec<String>,
+}
+
+impl Shared {
+    /// At least what it is to have alone, and a normal flow beside it.
+    pub const LEAST_ALONE: f64 = 0.90;
+    /// The same.
+    pub const LEAST_BESIDE: f64 = 0.95;
+
+    /// What a normal flow has beside it, from the second second on.
+    pub fn beside(&self) -> f64 {
+        kernel_tests::table::mean(self.beside.get(1..).unwrap_or_default())
+    }
+
+    /// Whether all is as it is to be.
+    pub fn is_met(&self) -> bool {
+        self.alone >= Self::LEAST_ALONE && self.beside() >= Self::LEAST_BESIDE
+    }
 }
 
 /// A cell.

@@ -10,11 +10,12 @@ use anyhow::{Context, Result, ensure};
 use kernel_tests::{moment::Moment, outcome::is_slow, process::Process, results::Output};
 
 use crate::{
+    background,
     cell::{Cell, Outcome, Phase, Target},
     limited::{BYTES, Known, Limit},
     meter::{self, Reading},
     scenes::{Part, Scene, missing},
-    stage::Stage,
+    stage::{Line, Stage},
 };
 
 /// How long it runs at full speed.
@@ -22,30 +23,22 @@ const UNLIMITED: Duration = Duration::from_millis(1500);
 /// How many seconds are judged, from the second one on.
 const JUDGED: usize = 5;
 
+/// How much of a scene is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All targets, midway, before, and what is special.
+    All,
+    /// By program, midway and before.
+    Sample,
+    /// By program, in the background of a slow line.
+    Background,
+}
+
 /// Plays a scene and keeps what came of it.
-pub fn play(scene: &Scene, sample: bool, out: &Output) -> Result<()> {
+pub fn play(scene: &Scene, extent: Extent, out: &Output) -> Result<()> {
     let mut known = Known::default();
-    let mut cells = Vec::new();
-    let targets = match sample {
-        true => &Target::ALL[..1],
-        false => &Target::ALL[..],
-    };
-    cells.extend(targets.iter().map(|target| (Phase::Midway, *target)));
-    let stays = |target: &&Target| !matches!(target, Target::Pid | Target::Tree);
-    cells.extend(
-        targets
-            .iter()
-            .filter(stays)
-            .map(|target| (Phase::Before, *target)),
-    );
-    if scene.reload.is_some() && !sample {
-        cells.push((Phase::Reloaded, Target::Program));
-    }
-    if scene.short.is_some() && !sample {
-        cells.push((Phase::Short, Target::Program));
-    }
     let missing = missing(scene);
-    for (phase, target) in cells {
+    for (phase, target) in cells(scene, extent) {
         let outcome = match &missing {
             Some(missing) => Ok(Some(Outcome::Skipped(missing.clone()))),
             None => cell(scene, phase, target, &mut known),
@@ -71,6 +64,34 @@ pub fn play(scene: &Scene, sample: bool, out: &Output) -> Result<()> {
     Ok(())
 }
 
+/// What is played of it.
+fn cells(scene: &Scene, extent: Extent) -> Vec<(Phase, Target)> {
+    let targets = match extent {
+        Extent::All => &Target::ALL[..],
+        Extent::Sample => &Target::ALL[..1],
+        Extent::Background if background::can_play(scene) => {
+            return vec![(Phase::Background, Target::Program)];
+        }
+        Extent::Background => return Vec::new(),
+    };
+    let mut cells = Vec::new();
+    cells.extend(targets.iter().map(|target| (Phase::Midway, *target)));
+    let stays = |target: &&Target| !matches!(target, Target::Pid | Target::Tree);
+    cells.extend(
+        targets
+            .iter()
+            .filter(stays)
+            .map(|target| (Phase::Before, *target)),
+    );
+    if scene.reload.is_some() && extent == Extent::All {
+        cells.push((Phase::Reloaded, Target::Program));
+    }
+    if scene.short.is_some() && extent == Extent::All {
+        cells.push((Phase::Short, Target::Program));
+    }
+    cells
+}
+
 fn tell(cell: &Cell) {
     let what = match (&cell.outcome, cell.mean()) {
         (Outcome::Failed(why) | Outcome::Skipped(why), _) => why.clone(),
@@ -87,6 +108,7 @@ fn tell(cell: &Cell) {
             resent * 100.0,
             said.join("; ")
         ),
+        (Outcome::Shared(shared), _) => format!("{shared:.2?}"),
     };
     eprintln!(
         "field: {}, {:?} by {:?}: {what}",
@@ -97,9 +119,16 @@ fn tell(cell: &Cell) {
 /// One cell; nothing if its target can't be said of this program.
 fn cell(scene: &Scene, phase: Phase, target: Target, known: &mut Known) -> Result<Option<Outcome>> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let stage = Stage::new(scene, NUMBER.fetch_add(1, Ordering::Relaxed))?;
+    let line = match phase {
+        Phase::Background => Line::Slow,
+        _ => Line::Fast,
+    };
+    let stage = Stage::new(scene, NUMBER.fetch_add(1, Ordering::Relaxed), line)?;
     let mut running = Vec::new();
-    let outcome = act(scene, phase, target, known, &stage, &mut running);
+    let outcome = match phase {
+        Phase::Background => background::play(scene, &stage, &mut running).map(Some),
+        _ => act(scene, phase, target, known, &stage, &mut running),
+    };
     let said = if outcome.is_err() {
         running.iter().map(Process::errors).collect()
     } else {
@@ -162,12 +191,13 @@ fn act(
     Ok(Some(outcome))
 }
 
-fn read(scene: &Scene, stage: &Stage<'_>) -> Result<Reading> {
+/// What was counted until now.
+pub fn read(scene: &Scene, stage: &Stage<'_>) -> Result<Reading> {
     meter::read(stage.lab(), scene.direction, scene.transport)
 }
 
 /// Waits until data flows.
-fn flows(scene: &Scene, stage: &Stage<'_>, running: &mut [Process]) -> Result<()> {
+pub fn flows(scene: &Scene, stage: &Stage<'_>, running: &mut [Process]) -> Result<()> {
     let patience = Duration::from_secs(if is_slow() { 90 } else { 30 });
     let begun = Moment::now();
     let first = read(scene, stage)?;

@@ -7,11 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kernel_tests::{document, flow::Direction, machine::Machine, table::Table};
+use kernel_tests::{
+    document,
+    flow::Direction,
+    machine::Machine,
+    table::{Table, shown as judged},
+};
 
 use crate::{
-    cell::{BOUNDS, Cell, Outcome, Phase, Target},
+    cell::{BOUNDS, Cell, Outcome, Phase, Shared, Target},
     scenes,
+    stage::Line,
 };
 
 const HEAD: &str = "\
@@ -24,6 +30,9 @@ from the second one after the limit on, of the limit. **Midway** means that the 
 data at full speed, **before** that it was there before the program. Figures that are not from 0.90 to 1.05 are in
 bold. A virtual machine without KVM is slow: what a program can't send there, no limit held.
 ";
+
+/// What titles of sections end with that are about the background.
+const IN_BACKGROUND: &str = "in the background";
 
 /// Cells by what they are of; a later one counts instead of one before.
 type Cells = BTreeMap<(String, Phase, Target), Cell>;
@@ -51,14 +60,41 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     }
     let path = docs.join("field.md");
     let before = fs::read_to_string(&path).unwrap_or_default();
-    let mut sections: BTreeMap<Vec<u32>, String> = (document::sections(&before))
-        .map(|(kernel, text)| (numbers(kernel), text))
+    let mut sections: BTreeMap<(Vec<u32>, bool), String> = (document::sections(&before))
+        .map(|(title, text)| ((numbers(title), title.ends_with(IN_BACKGROUND)), text))
         .collect();
-    for (kernel, (machine, cells)) in &kernels {
-        sections.insert(kernel.clone(), of_kernel(machine, cells));
+    for (kernel, (machine, cells)) in kernels {
+        let (shared, limited): (Cells, Cells) =
+            (cells.into_iter()).partition(|((_, phase, _), _)| *phase == Phase::Background);
+        for (is_background, cells) in [(false, limited), (true, shared)] {
+            let text = match is_background {
+                _ if cells.is_empty() => continue,
+                true => in_background(&machine, &cells),
+                false => of_kernel(&machine, &cells),
+            };
+            let kept = sections.entry((kernel.clone(), is_background)).or_default();
+            let (had, has) = (figures(kept), figures(&text));
+            if has < had {
+                eprintln!(
+                    "field: Linux {}: {has} figures are measured, and {} has {had}: its section stays as it is. \
+                     Measure the rest as well, or take that section out.",
+                    machine.kernel,
+                    path.display()
+                );
+                continue;
+            }
+            *kept = text;
+        }
     }
     let text = HEAD.to_owned() + &sections.into_values().collect::<String>();
     fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// How many figures a section has, by what it says itself.
+fn figures(section: &str) -> usize {
+    let line = section.lines().find_map(|line| line.strip_prefix("Of "));
+    let count = line.and_then(|line| line.split(' ').next()?.parse().ok());
+    count.unwrap_or(0)
 }
 
 /// A version, to be compared.
@@ -162,9 +198,81 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
                     shortly(&said.join("; "))
                 ));
             }
-            Outcome::Measured { .. } => {}
+            Outcome::Measured { .. } | Outcome::Shared(_) => {}
         }
     }
+    if !notes.is_empty() {
+        text.push('\n');
+        notes.iter().for_each(|note| text += &format!("- {note}\n"));
+    }
+    text
+}
+
+/// What programs have of a slow line from its background.
+fn in_background(machine: &Machine, cells: &Cells) -> String {
+    let mut text = format!(
+        "\n## Linux {}, {IN_BACKGROUND}\n\n{}, {}; {}, commit {}.\n",
+        machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
+    );
+    let shared = |cell: &Cell| match &cell.outcome {
+        Outcome::Shared(shared) => Some(shared.clone()),
+        _ => None,
+    };
+    let all: Vec<Shared> = cells.values().filter_map(shared).collect();
+    let met = all.iter().filter(|shared| shared.is_met()).count();
+    text += &format!(
+        "Of {} programs, {met} have at least {:.2} of the line alone, and a normal flow beside them at least {:.2} of what it has alone.\n",
+        all.len(),
+        Shared::LEAST_ALONE,
+        Shared::LEAST_BESIDE
+    );
+    let mut table = Table::of_words(&[
+        "program",
+        "moves",
+        "alone, of the line",
+        "own flow, of what it has alone",
+        "least second",
+        "program meanwhile",
+    ]);
+    let mut notes = BTreeSet::new();
+    for cell in cells.values() {
+        let Some(shared) = shared(cell) else {
+            if let Outcome::Failed(why) | Outcome::Skipped(why) = &cell.outcome {
+                notes.insert(format!("{}: not measured: {}.", cell.scene, shortly(why)));
+            }
+            continue;
+        };
+        let least = shared.beside.get(1..).unwrap_or_default();
+        let least = least.iter().copied().fold(f64::INFINITY, f64::min);
+        table.row(&[
+            cell.scene.clone(),
+            direction(cell.direction).to_owned(),
+            judged(
+                format!("{:.2}", shared.alone),
+                shared.alone >= Shared::LEAST_ALONE,
+            ),
+            judged(
+                format!("{:.2}", shared.beside()),
+                shared.beside() >= Shared::LEAST_BESIDE,
+            ),
+            format!("{least:.2}"),
+            shared
+                .meanwhile
+                .map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}")),
+        ]);
+        if !shared.said.is_empty() {
+            notes.insert(format!(
+                "{}: it said: {}",
+                cell.scene,
+                shortly(&shared.said.join("; "))
+            ));
+        }
+    }
+    text += &table.below(&format!(
+        "`chadthrottle limit --program NAME --priority background`, a line of {} Mbit/s each way, 40 ms and a queue of 0.3 s at \
+         either end, whose speed nobody told chadthrottle. Then a CUBIC flow of the same machine, from its second second on.",
+        Line::MEGABITS
+    ));
     if !notes.is_empty() {
         text.push('\n');
         notes.iter().for_each(|note| text += &format!("- {note}\n"));

@@ -130,6 +130,12 @@ impl Limit {
         Limiter::start(&[], &words).map(|limiter| Some(Self::Command(limiter)))
     }
 
+    /// A program of the scene in the background.
+    pub fn in_background(scene: &Scene) -> Result<Self> {
+        let options = ["--program", scene.carrier, "--priority", "background"];
+        Limiter::start(&[], &options).map(Self::Command)
+    }
+
     /// What it said until now of not being enforced, each once.
     pub fn said(&self) -> Result<Vec<String>> {
         let mut said = Vec::new();

@@ -1,6 +1,7 @@
 //! The field suite: real servers and clients as people run them, under real limits, judged by the other
 //! end. `cargo xtask field` runs it and writes docs/field.md.
 
+mod background;
 mod cell;
 mod course;
 mod document;
@@ -15,7 +16,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use kernel_tests::{machine::Machine, results::Output};
 
-use self::scenes::Scene;
+use self::{course::Extent, scenes::Scene};
 
 /// What to do.
 #[derive(Parser)]
@@ -32,6 +33,9 @@ enum Command {
         /// Less of each: the limit by program, midway and before.
         #[arg(long)]
         sample: bool,
+        /// In the background of a slow line, in place of a limit.
+        #[arg(long, conflicts_with = "sample")]
+        background: bool,
     },
     /// Writes field.md from all results.
     Write { results: PathBuf, docs: PathBuf },
@@ -59,12 +63,20 @@ fn run(command: Command) -> Result<()> {
             filters,
             jobs,
             sample,
-        } => measure(&filters, jobs, sample),
+            background,
+        } => {
+            let extent = match (sample, background) {
+                (_, true) => Extent::Background,
+                (true, _) => Extent::Sample,
+                _ => Extent::All,
+            };
+            measure(&filters, jobs, extent)
+        }
         Command::Write { results, docs } => document::write(&results, &docs),
     }
 }
 
-fn measure(filters: &[String], jobs: usize, sample: bool) -> Result<()> {
+fn measure(filters: &[String], jobs: usize, extent: Extent) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "needs root: `cargo xtask field` sees to it"
@@ -97,7 +109,7 @@ fn measure(filters: &[String], jobs: usize, sample: bool) -> Result<()> {
                             .pop();
                         let Some(scenes) = next else { return Ok(()) };
                         for scene in scenes {
-                            course::play(scene, sample, &out)?;
+                            course::play(scene, extent, &out)?;
                         }
                     }
                 })

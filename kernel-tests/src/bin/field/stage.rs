@@ -22,8 +22,46 @@ use tempfile::TempDir;
 
 use crate::scenes::{Part, RunsAs, Scene};
 
-/// The line between the ends: what a home or an office may have.
-const LINE: &str = "delay 10ms rate 400mbit limit 1000000";
+/// The line between the ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Line {
+    /// What a home or an office may have; on a kernel without netem, a veth pair. Nothing is short of it.
+    Fast,
+    /// Of [`Line::MEGABITS`] each way and 40 ms, with a queue of 0.3 s at either end, first in, first out.
+    Slow,
+}
+
+impl Line {
+    /// The slow one's, in Mbit/s.
+    pub const MEGABITS: u32 = 10;
+
+    fn lay(self, lab: &Lab) -> Result<()> {
+        let far = lab.far();
+        match self {
+            Self::Fast => {
+                let _no_netem =
+                    far.tc("qdisc add dev lab root netem delay 10ms rate 400mbit limit 1000000");
+                Ok(())
+            }
+            Self::Slow => {
+                let narrow = format!(
+                    "tbf rate {0}mbit burst 3200 limit {1}",
+                    Self::MEGABITS,
+                    Self::MEGABITS * 125_000 * 3 / 10
+                );
+                // The near end's own queue is nobody's choice: what it sends waits where it arrives.
+                far.ip("link add name wan type ifb\nlink set wan up")?;
+                far.tc(&format!(
+                    "qdisc add dev lab root handle 1: netem delay 40ms limit 100000\n\
+                     qdisc add dev lab parent 1: handle 2: {narrow}\n\
+                     qdisc add dev lab handle ffff: ingress\n\
+                     filter add dev lab parent ffff: protocol all matchall action mirred egress redirect dev wan\n\
+                     qdisc add dev wan root {narrow}"
+                ))
+            }
+        }
+    }
+}
 
 /// How large the file is that is moved. It has no blocks: it takes no room.
 const LARGE: u64 = 1 << 40;
@@ -51,12 +89,9 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// An empty one. `number` is one that no other stage has at this time.
-    pub fn new(scene: &'a Scene, number: u32) -> Result<Self> {
+    pub fn new(scene: &'a Scene, number: u32, line: Line) -> Result<Self> {
         let lab = Lab::new()?;
-        // A kernel without netem has the speed and the round trip of a veth pair.
-        let _no_netem = lab
-            .far()
-            .tc(&format!("qdisc add dev lab root netem {LINE}"));
+        line.lay(&lab)?;
         let folder = tempfile::Builder::new().prefix("field-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let user = match scene.runs_as {

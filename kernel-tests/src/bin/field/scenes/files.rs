@@ -76,6 +76,16 @@ pub fn scenes() -> Vec<Scene> {
             ..CLIENT
         },
         Scene {
+            name: "restic over sftp",
+            needs: &["sshd", "ssh", "restic"],
+            carrier: "ssh",
+            direction: Direction::Upload,
+            runs_as: SOMEBODY,
+            server: sshd,
+            client: restic,
+            ..CLIENT
+        },
+        Scene {
             name: "rsync from a daemon",
             needs: &["rsync"],
             carrier: "rsync",
@@ -194,6 +204,21 @@ fn sftp(post: &Post<'_>) -> Result<Process> {
         "sftp",
         &format!("root@{}:{} {}", post.server(), from.display(), to.display()),
     )
+}
+
+/// A backup of what can't be compressed.
+fn restic(post: &Post<'_>) -> Result<Process> {
+    let script = format!(
+        "export RESTIC_PASSWORD=field\n\
+         to() {{ {} --no-cache --quiet -r sftp:root@{1}:{2}/repository -o 'sftp.command={3} {4} root@{1} -s sftp' \"$@\"; }}\n\
+         to init && to backup --stdin </dev/urandom",
+        post.program("restic")?.display(),
+        post.server(),
+        post.other().folder().display(),
+        post.program("ssh")?.display(),
+        ssh_options(post),
+    );
+    post.start(shell(&script))
 }
 
 fn rsync_down(post: &Post<'_>) -> Result<Process> {
