@@ -9,6 +9,7 @@ mod cells;
 mod checking;
 mod enforcement;
 mod escapes;
+mod hearsay;
 mod importance;
 mod limiting;
 mod link;

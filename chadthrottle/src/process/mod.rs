@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod ancestry;
 pub mod carrier;
 pub mod cgroups;
+pub mod connections;
 pub mod descriptors;
 pub mod identity;
 pub mod links;
