@@ -49,13 +49,10 @@ const TARGET: Duration = Duration::from_millis(4);
 const PACKET: f64 = 1514.0;
 
 /// A shorter one may be one moment's, in which answers are late: it counts if there is one again within this time, and until
-/// then there is as much less...
+/// then there is somewhat less.
 const CERTAIN: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_millis(500);
 const AGAIN_PERIODS: u32 = 4;
-
-/// ... of which this part is had back if it was chance.
-const CHANCE: f64 = 0.5;
 
 /// What a queue costs of the capacity at the least.
 const LEAST_CUT: f64 = 0.08;
@@ -80,6 +77,14 @@ const FEW_LOSSES: u32 = 2;
 
 /// So much of what a link is said to carry is used, so that nothing waits.
 const BELIEVED: f64 = 0.97;
+
+/// While a queue is as long as this, the link has something to carry all the time...
+const FILLED: Duration = Duration::from_millis(20);
+
+/// ... and if that lasts for so long, and a round trip, without a loss, flows are not served in turn there: that is known
+/// for so long.
+const PLAIN_AFTER: Duration = Duration::from_millis(300);
+const PLAIN_HOLDS: Duration = Duration::from_secs(60);
 
 /// What passed is known for so long.
 const HISTORY: Duration = Duration::from_millis(1200);
@@ -173,6 +178,9 @@ pub struct Capacity {
     is_deaf: bool,
     /// The queue then.
     queue: Duration,
+    /// Since when it is long and nothing is lost of it, and when that was so for so long that it is nobody's own.
+    filled: Option<Duration>,
+    plain: Option<Duration>,
     /// When it was too long, and what the capacity was before if that may be chance.
     waited: Option<Duration>,
     doubtful: Option<f64>,
@@ -213,6 +221,8 @@ impl Capacity {
             lacked: 0.0,
             is_deaf: false,
             queue: Duration::ZERO,
+            filled: None,
+            plain: None,
             waited: None,
             doubtful: None,
             trial_after: TRIAL_AFTER,
@@ -403,6 +413,7 @@ impl Capacity {
                 || !self.is_blind() && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
+        self.take_note_of_queue(seen);
         self.admit_error(now);
         if self.satisfies(seen) {
             self.keep_for_guaranteed(seen);
@@ -413,6 +424,27 @@ impl Capacity {
             self.capacity = self.capacity.min(said);
             self.knee = self.knee.min(said);
         }
+    }
+
+    /// CoDel (RFC 8289), which every queue with turns has, would lose or mark some of what waits for so long.
+    fn take_note_of_queue(&mut self, seen: Seen) {
+        if !seen.heard {
+            return;
+        }
+        if seen.queue < FILLED || self.congested > 0 || self.firm {
+            self.filled = None;
+            return;
+        }
+        let begun = seen.now.saturating_sub(seen.period);
+        let since = *self.filled.get_or_insert(begun);
+        if seen.now >= since + PLAIN_AFTER + self.round_trip {
+            self.plain = Some(seen.now);
+        }
+    }
+
+    /// Whether it is known that all wait in one queue: then it tells of everybody else.
+    fn is_plain(&self, now: Duration) -> bool {
+        self.plain.is_some_and(|plain| now < plain + PLAIN_HOLDS)
     }
 
     fn decide_by_phase(&mut self, seen: Seen) {
@@ -473,9 +505,24 @@ impl Capacity {
         } else if seen.waits {
             self.doubtful = Some(self.capacity);
             self.capacity = (self.capacity * (1.0 - LEAST_CUT)).max(self.least());
+            self.phase = Phase::Curve {
+                since: since + seen.period,
+            };
         } else if let Some(before) = doubtful {
-            self.capacity += (before - self.capacity).max(0.0) * CHANCE;
-            self.resume(seen.now);
+            match self.firm {
+                // What is important may have waited.
+                true => {
+                    self.capacity += (before - self.capacity).max(0.0) / 2.0;
+                    self.resume(seen.now);
+                }
+                // It goes on where it was.
+                false => {
+                    self.capacity = before.max(self.capacity);
+                    self.phase = Phase::Curve {
+                        since: since + seen.period,
+                    };
+                }
+            }
         } else if self.held && seen.heard && !seen.waits && self.carries_what_is_let(seen) {
             self.proven |= self.capacity > PROVEN * self.knee;
             // Far beyond what it was, the curve would be too slow.

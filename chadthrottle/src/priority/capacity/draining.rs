@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Capacity, FAR, FORGETTING, HISTORY, LEAST_CUT, PACKET, TRICKLE,
+    Capacity, FAR, FILLED, FORGETTING, HISTORY, LEAST_CUT, PACKET, TRICKLE,
     phase::{Drain, Phase, Seen},
 };
 
@@ -26,9 +26,6 @@ const CONGESTED_CUT: f64 = 0.15;
 
 /// So many times what they lack is given up for those who are guaranteed a part.
 const ASKED_FOR: f64 = 1.25;
-
-/// While a queue is as long as this, the link has something to carry all the time.
-const FILLED: Duration = Duration::from_millis(20);
 
 /// How many periods a queue may outlast what was done about it before the background yields.
 const PATIENCE: u32 = 2;
@@ -141,12 +138,8 @@ impl Capacity {
 
     /// Nothing waits any more: the link carries what it did when packets began to wait.
     fn drained(&mut self, seen: Seen, drain: Drain) {
-        let Drain {
-            carried,
-            waited,
-            times,
-            ..
-        } = drain;
+        let Drain { waited, times, .. } = drain;
+        let carried = self.carried_meanwhile(seen, drain);
         let (best, since) = self.best;
         let is_soon = seen.now < drain.began + SOON;
         if (times > 1 || !is_soon) && carried < self.knee {
@@ -174,6 +167,7 @@ impl Capacity {
             self.best = (if is_first { carried } else { half_way }, seen.now);
         } else if waited
             && !self.firm
+            && !self.is_plain(seen.now)
             && drain.excess.is_some()
             && is_less
             && self.is_certain(seen.now, drain)
@@ -184,6 +178,15 @@ impl Capacity {
             return;
         }
         self.resume(seen.now);
+    }
+
+    /// Where all answers come late for a moment, less seems to be carried in it, and more in the next.
+    fn carried_meanwhile(&self, seen: Seen, drain: Drain) -> f64 {
+        if self.firm {
+            return drain.carried;
+        }
+        let lasted = seen.now.saturating_sub(drain.began) + seen.period;
+        (drain.carried).max(self.passed.all(seen.now, lasted.min(HISTORY)))
     }
 
     /// The part of what the link was believed to carry that is believed still, however little it carried this time: senders

@@ -36,6 +36,9 @@ const LOOK_FURTHER: f64 = 1.15;
 /// Who has so much of the part that is kept for him has enough.
 const SATISFIED: f64 = 0.95;
 
+/// On a way that has become longer it begins with this part of what it had.
+const LONGER_PART: f64 = 0.6;
+
 /// Normal traffic shares a queue with somebody else's for so long before it tries to empty it again.
 const INSIST: Duration = Duration::from_secs(5);
 
@@ -224,6 +227,8 @@ impl Capacity {
             // More made nothing wait longer: it is the way that is longer.
             self.delays.rebase(seen.now, since);
             self.rebased = self.delays.base();
+            self.capacity = (self.knee * LONGER_PART).max(self.least());
+            self.settles = seen.now + SETTLING;
             self.resume(seen.now);
         }
     }

@@ -36,7 +36,7 @@ fn alone_it_uses_the_link_and_hardly_anything_waits() {
 /// Nothing waits then that was not there before, and what is known of the link is true still.
 #[test]
 fn alone_it_uses_the_link_though_answers_are_late_now_and_then() {
-    for flows in [1, 8] {
+    for flows in [1, 2, 8] {
         for (link, mut simulation) in links() {
             (simulation.hiccups, simulation.flows) = (true, flows);
             simulation.moves = 0.93;
@@ -277,11 +277,31 @@ fn a_link_that_becomes_faster_or_longer_is_found() {
             share(&seconds[23..40], BACKGROUND),
             &format!("{link}, faster"),
         );
-        at_least(
-            0.8,
-            share(&seconds[43..], BACKGROUND),
-            &format!("{link}, longer"),
-        );
+        let link = format!("{link}, longer");
+        at_least(0.8, share(&seconds[44..], BACKGROUND), &link);
+        few_poor_seconds(&seconds[40..], &link);
+    }
+}
+
+/// No more than five have less than half of it.
+fn few_poor_seconds(seconds: &[Second], what: &str) {
+    let is_poor = |second: &&Second| share(std::slice::from_ref(*second), BACKGROUND) < 0.5;
+    let poor = seconds.iter().filter(is_poor).count();
+    assert!(poor <= 5, "{what}: {poor} s with less than half");
+}
+
+/// A long queue that loses nothing is nobody's own.
+#[test]
+fn a_link_with_a_long_queue_that_becomes_slower_is_found() {
+    for (link, mut simulation) in links() {
+        if simulation.buffer < simulation.speed {
+            continue;
+        }
+        simulation.run(20);
+        simulation.speed /= 2.0;
+        let seconds = &simulation.run(20)[20..];
+        at_least(0.8, share(&seconds[4..], BACKGROUND), &link);
+        few_poor_seconds(seconds, &link);
     }
 }
 
