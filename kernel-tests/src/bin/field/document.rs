@@ -53,6 +53,10 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
         for line in lines {
             let cell: Cell = serde_json::from_str(line)
                 .with_context(|| format!("{}: {line}", file.display()))?;
+            // It stands for all of its scene, whatever came of that before.
+            if let Outcome::Skipped(_) = cell.outcome {
+                kernel.1.retain(|(scene, ..), _| *scene != cell.scene);
+            }
             kernel
                 .1
                 .insert((cell.scene.clone(), cell.phase, cell.target), cell);

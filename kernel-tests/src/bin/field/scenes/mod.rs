@@ -153,8 +153,10 @@ fn kernel_has(what: &str) -> bool {
         kind => (&[kind][..], format!("ip link add probe type {kind}")),
     };
     // Where that can't be loaded, it may be built in.
-    let mut load = Command::new("modprobe");
-    let _loaded = load.args(["--quiet", "--all"]).args(modules).status();
+    if !modules.is_empty() {
+        let mut load = Command::new("modprobe");
+        let _loaded = load.args(["--quiet", "--all"]).args(modules).status();
+    }
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "sh", "-c", &proof]);
     unshare.output().is_ok_and(|output| output.status.success())
