@@ -16,7 +16,7 @@ use kernel_tests::{
     outcome::{figure, skipped},
     peer::{Job, Peer},
     process::Place,
-    product::{self, Limiter},
+    product::Limiter,
     queue::tcp_round_trips,
 };
 
@@ -260,48 +260,6 @@ fn background_datagrams_have_what_is_left_of_a_link_whose_speed_was_said() -> Te
         its > 0.45 && (0.3..0.5).contains(&beside),
         "{its} and {beside}"
     );
-    Ok(())
-}
-
-/// They tell no round trips, and a TCP connection of this machine does, that moves a little beside them.
-#[test]
-fn background_datagrams_find_a_link_by_the_round_trips_of_others() -> TestResult {
-    kernel_test!(alone);
-    let Some(lab) = bottleneck() else {
-        return Ok(());
-    };
-    let group = lab.near().cgroup().child("background")?;
-    let options = ["--cgroup", &group.name()?, "--priority", "background"];
-    let limit = product::limit_command(&[], &options)?;
-    // Whose devices those of the link are.
-    let _limiter = Limiter::from_command_in(limit, lab.near().place_in(None))?;
-    let job = || Job::tcp().at_most(Duration::from_secs(60));
-    let far = || lab.far().any_port(Family::V4);
-    let listener = lab.far().traffic(job().listen(far()))?;
-    let chat = job().connect(listener.address()?).send().rate(40_000);
-    // Of two segments, for which nobody delays the answer.
-    let _chat = lab.near().traffic(chat.chunk(2896))?;
-    let echo = lab.far().traffic(Job::echo().listen(far()))?;
-    let ping = |count| -> anyhow::Result<f64> {
-        let ping = Job::ping(count).connect(echo.address()?);
-        let times = lab.near().traffic(ping)?.round_trips(60 * SECOND)?;
-        Ok(times.quantile(0.95) * 1e3)
-    };
-    let empty = ping(50)?;
-    let sink = lab.far().traffic(Job::udp().listen(far()))?;
-    let sends = Job::udp().connect(sink.address()?).send().rate(2_000_000);
-    let _sender = Peer::start(sends.chunk(1200), lab.near().place_in(Some(&group)))?;
-    let from = Moment::now() + 8 * SECOND;
-    from.wait();
-    let waits = ping(150)? - empty;
-    let until = from + 5 * SECOND;
-    let has = sink.received_until(until)?.rate(from, until)? / UP;
-    figure(&format!(
-        "of the link: {has:.2}; a ping waits {waits:.0} ms longer"
-    ));
-    // Where nothing is known it keeps to 32 kB/s, 0.13 of it.
-    ensure!(has > 0.4, "{has} of the link");
-    ensure!(waits < 150.0, "{waits} ms");
     Ok(())
 }
 

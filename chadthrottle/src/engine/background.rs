@@ -11,7 +11,6 @@ use chadthrottle_common::{round_trip::RoundTrip, traffic::Direction};
 use super::{
     Engine,
     cells::LimitCell,
-    hearsay::Hearsay,
     importance::Claim,
     link::{HEARD, Link, Rest, is_elsewhere, left},
     uplinks::Uplinks,
@@ -62,7 +61,6 @@ pub struct Background {
     /// What somebody said of the link.
     pub(super) said: LinkSpeed,
     own_losses: OwnLosses,
-    hearsay: Hearsay,
     /// When it was tended last, and how long this thread had worked until then.
     tended: Option<(Duration, Duration)>,
     /// Until when round trips tell of this machine.
@@ -98,7 +96,6 @@ impl Default for Background {
             moved: HashMap::new(),
             said: LinkSpeed::default(),
             own_losses: OwnLosses::default(),
-            hearsay: Hearsay::default(),
             tended: None,
             stood_still: Duration::ZERO,
         }
@@ -185,7 +182,6 @@ impl Engine {
         let Background {
             link: Some(link),
             own_losses,
-            hearsay,
             ..
         } = &mut self.background
         else {
@@ -203,16 +199,9 @@ impl Engine {
                 (link.uplinks, link.read) = (uplinks, read);
             }
         }
-        let mut by_it: Vec<RoundTrip> = (round_trips.into_iter())
+        let by_it: Vec<RoundTrip> = (round_trips.into_iter())
             .filter(|trip| is_measured && trip.device == link.device)
             .collect();
-        let is_of_interest =
-            |direction| *held.get(direction) || *claims.get(direction) != Claim::Nothing;
-        if !by_it.is_empty() || !Direction::BOTH.into_iter().any(is_of_interest) {
-            hearsay.is_needless();
-        } else if is_measured && !is_elsewhere(link.device) {
-            by_it = hearsay.listen(link.device);
-        }
         let own_losses = own_losses.are_recent(now, enforced);
         let rest = PerDirection::of(|direction| {
             let (way, rest) = (

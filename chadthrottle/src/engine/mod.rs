@@ -9,7 +9,6 @@ mod cells;
 mod checking;
 mod enforcement;
 mod escapes;
-mod hearsay;
 mod importance;
 mod limiting;
 mod link;

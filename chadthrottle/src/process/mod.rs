@@ -4,7 +4,6 @@ pub mod addresses;
 pub mod ancestry;
 pub mod carrier;
 pub mod cgroups;
-pub mod connections;
 pub mod descriptors;
 pub mod identity;
 pub mod links;
