@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Cgroup,
+    flow::Direction,
     home::{Home, rule},
     lab::End,
+    transfer::payload,
 };
 
 /// What waits at either end of the link.
@@ -57,6 +59,21 @@ impl fmt::Display for Link {
             queue,
         } = self;
         write!(f, "{down}/{up} Mbit/s, {round_trip} ms, {queue}")
+    }
+}
+
+impl Link {
+    /// How fast it is in a direction, in Mbit/s.
+    pub fn megabits(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::Download => self.down,
+            Direction::Upload => self.up,
+        }
+    }
+
+    /// The payload that it carries in a direction, in bytes a second.
+    pub fn payload(&self, direction: Direction) -> f64 {
+        payload(self.megabits(direction))
     }
 }
 

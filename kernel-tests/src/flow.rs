@@ -1,6 +1,6 @@
 //! A transfer between the two ends of a lab.
 
-use std::process::Command;
+use std::{fmt, process::Command};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,15 @@ impl Direction {
             Self::Download => "--download",
             Self::Upload => "--upload",
         }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Download => "download",
+            Self::Upload => "upload",
+        })
     }
 }
 

@@ -213,6 +213,17 @@ impl End {
         self.batch("tc", commands)
     }
 
+    /// Lets what arrives from the other end go through a new device, which can have a qdisc. The kernel must have ifb.
+    pub fn redirect_arriving(&self, device: &str) -> Result<()> {
+        self.ip(&format!(
+            "link add name {device} type ifb\nlink set {device} up"
+        ))?;
+        self.tc(&format!(
+            "qdisc add dev lab handle ffff: ingress\n\
+             filter add dev lab parent ffff: protocol all matchall action mirred egress redirect dev {device}"
+        ))
+    }
+
     fn batch(&self, program: &str, commands: &str) -> Result<()> {
         let mut command = Command::new(program);
         command.args(["-batch", "-"]);

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
+    cgroup::Cgroup,
     lab::End,
     moment::Moment,
     outcome::patience,
@@ -80,6 +81,13 @@ impl Limiter {
             process,
             applied: line.arrived,
         })
+    }
+
+    /// Puts a cgroup into the background; `options` are further ones.
+    pub fn in_background(group: &Cgroup, options: &[&str]) -> Result<Self> {
+        let name = group.name()?;
+        let words = ["--cgroup", &name, "--priority", "background"];
+        Self::start(&[], &[&words, options].concat())
     }
 
     /// When its limit came into force.

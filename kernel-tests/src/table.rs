@@ -67,9 +67,13 @@ pub fn median(figures: &[f64]) -> f64 {
 
 /// The median, with the least and the greatest.
 pub fn with_range(figures: &[f64]) -> String {
-    let least = figures.iter().copied().fold(f64::NAN, f64::min);
-    let (median, greatest) = (median(figures), worst(figures));
+    let (median, least, greatest) = (median(figures), least(figures), worst(figures));
     format!("{median:.3} ({least:.3} to {greatest:.3})")
+}
+
+/// The smallest.
+pub fn least(figures: &[f64]) -> f64 {
+    figures.iter().copied().fold(f64::NAN, f64::min)
 }
 
 /// The largest.

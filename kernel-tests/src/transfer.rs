@@ -1,4 +1,4 @@
-//! Transfers over a link that somebody else's traffic shares.
+//! Transfers over a link that somebody else's traffic shares, and how long packets take beside them.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,13 +8,35 @@ use crate::{
     moment::Moment,
     peer::{Job, Peer},
     process::Place,
+    queue::RoundTrips,
+    table::mean,
 };
 use anyhow::Result;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Payload in a packet of a link, which counts Ethernet's header.
-pub const PAYLOAD: f64 = 1448.0 / 1514.0;
+const PAYLOAD: f64 = 1448.0 / 1514.0;
+
+/// So much of it a link of so many Mbit/s carries, in bytes a second.
+pub fn payload(megabits: u32) -> f64 {
+    f64::from(megabits) * 125_000.0 * PAYLOAD
+}
+
+/// How long a plain transfer is watched that is alone, after its first seconds, and how long queues have to drain then.
+const ALONE: u32 = 7;
+const ALONE_FROM: u32 = 2;
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// How long so many small datagrams take from an end to where `echo` sends them back, and until they are there again.
+///
+/// # Errors
+///
+/// A program does not start, or an answer does not come in a minute.
+pub fn pings(from: &End, echo: &Peer, count: u32) -> Result<RoundTrips> {
+    let ping = from.traffic(Job::ping(count).connect(echo.address()?))?;
+    ping.round_trips(Duration::from_secs(60))
+}
 
 /// A transfer between two ends, and who of them counts.
 pub struct Transfer {
@@ -64,7 +86,21 @@ impl Transfer {
         })
     }
 
-    /// The other end's.
+    /// Bytes a second that a plain flow has, in the mean. Returns when nothing of it waits any more.
+    ///
+    /// # Errors
+    ///
+    /// A program does not start, or ends.
+    pub fn alone(other: &End, place: Place<'_>, direction: Direction) -> Result<f64> {
+        let begin = Moment::now();
+        let flow = Self::start(other, place, direction, 1)?;
+        let rate = mean(&flow.seconds(begin, ALONE_FROM..ALONE)?);
+        drop(flow);
+        (Moment::now() + PAUSE).wait();
+        Ok(rate)
+    }
+
+    /// The port of the other end.
     ///
     /// # Errors
     ///

@@ -18,6 +18,7 @@ use kernel_tests::{
     process::Place,
     product::Limiter,
     queue::tcp_round_trips,
+    table::{least, mean},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,10 +48,7 @@ fn in_background(end: &End) -> anyhow::Result<(Cgroup, Limiter)> {
 
 fn in_background_with(end: &End, options: &[&str]) -> anyhow::Result<(Cgroup, Limiter)> {
     let group = end.cgroup().child("background")?;
-    let name = group.name()?;
-    let mut words = vec!["--cgroup", &*name, "--priority", "background"];
-    words.extend(options);
-    let limiter = Limiter::start(&[], &words)?;
+    let limiter = Limiter::in_background(&group, options)?;
     Ok((group, limiter))
 }
 
@@ -193,8 +191,7 @@ fn who_is_guaranteed_a_part_has_it_beside_everybody_else() -> TestResult {
     let seconds = (0..8).map(|second| share(&it, from + second * SECOND, 1));
     let seconds = seconds.collect::<Result<Vec<f64>, _>>()?;
     let meanwhile = share(&others, from, 8)?;
-    let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+    let (least, mean) = (least(&seconds), mean(&seconds));
     figure(&format!(
         "of the link: {part} guaranteed, {mean:.2} had, by seconds {seconds:.2?}; the others {idle:.2} before and \
          {meanwhile:.2} beside it"

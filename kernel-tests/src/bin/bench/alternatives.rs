@@ -11,14 +11,14 @@ use kernel_tests::{
     moment::Moment,
     peer::Job,
     product::Limiter,
-    transfer::{PAYLOAD, Transfer},
+    transfer::{Transfer, pings},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     progress,
     results::{self, Output, Part},
-    table::{Table, mean},
+    table::{Table, least, mean},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,11 +30,6 @@ const ALONE: u32 = 6;
 /// A normal flow of the same machine comes for so long, and is judged from its second second on.
 const BESIDE: u32 = 8;
 const FROM: u32 = 1;
-/// What is measured of a normal flow alone.
-const PLAIN: u32 = 7;
-const PLAIN_FROM: u32 = 2;
-/// How long queues have to drain.
-const PAUSE: Duration = Duration::from_secs(3);
 
 const LINK: Link = Link {
     down: 10,
@@ -125,13 +120,6 @@ pub fn measure(out: &Output) -> Result<()> {
     Ok(())
 }
 
-fn megabits(direction: Direction) -> u32 {
-    match direction {
-        Direction::Download => LINK.down,
-        Direction::Upload => LINK.up,
-    }
-}
-
 fn outcome(way: Way, direction: Direction) -> Result<Outcome> {
     let lab = Bottleneck::new(Link {
         queue: way.queue(),
@@ -139,24 +127,11 @@ fn outcome(way: Way, direction: Direction) -> Result<Outcome> {
     })?;
     let echo = Job::echo().listen(lab.far().any_port(Family::V4));
     let echo = lab.far().traffic(echo)?;
-    let wait_of = |count, share| -> Result<f64> {
-        let ping = Job::ping(count).connect(echo.address()?);
-        let times = lab.near().traffic(ping)?.round_trips(60 * SECOND)?;
-        Ok(times.quantile(share))
-    };
-    let empty = wait_of(50, 0.5)?;
-    let begin = Moment::now();
-    let flow = Transfer::start(lab.far(), lab.near().place(), direction, 1)?;
-    let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
-    drop(flow);
-    (Moment::now() + PAUSE).wait();
+    let empty = pings(lab.near(), &echo, 50)?.median();
+    let plain = Transfer::alone(lab.far(), lab.near().place(), direction)?;
     let group = lab.near().cgroup().child("backup")?;
-    let name = group.name()?;
     let _limiter = match way {
-        Way::Background => Some(Limiter::start(
-            &[],
-            &["--cgroup", &name, "--priority", "background"],
-        )?),
+        Way::Background => Some(Limiter::in_background(&group, &[])?),
         _ => None,
     };
     if let Way::Htb(part) = way {
@@ -170,14 +145,15 @@ fn outcome(way: Way, direction: Direction) -> Result<Outcome> {
     }
     let judged = Moment::now() + SECOND * FINDING;
     judged.wait();
-    let pings = u64::from(ALONE) * 1000 / (LINK.round_trip + 10);
-    let waits = (wait_of(pings as u32, 0.95)? - empty) * 1e3;
+    let count = u64::from(ALONE) * 1000 / (LINK.round_trip + 10);
+    let beside = pings(lab.near(), &echo, count as u32)?;
+    let waits = (beside.quantile(0.95) - empty) * 1e3;
     let alone = mean(&backup.seconds(judged, 0..ALONE)?);
     let begin = Moment::now();
     let normal = Transfer::start(lab.far(), lab.near().place(), direction, 1)?;
     let normal = normal.seconds(begin, 0..BESIDE)?;
     let beside = mean(&backup.seconds(begin, FROM..BESIDE)?);
-    let speed = f64::from(megabits(direction)) * 125_000.0 * PAYLOAD;
+    let speed = LINK.payload(direction);
     Ok(Outcome {
         plain,
         normal,
@@ -189,16 +165,12 @@ fn outcome(way: Way, direction: Direction) -> Result<Outcome> {
 
 /// Two classes, of which the second has what the first leaves.
 fn shape(lab: &Bottleneck, direction: Direction, part: u32) -> Result<()> {
-    let kbit = megabits(direction) * 10 * part;
+    let kbit = LINK.megabits(direction) * 10 * part;
     let near = lab.near();
     let device = match direction {
         Direction::Upload => "lab",
         Direction::Download => {
-            near.ip("link add name shaped type ifb\nlink set shaped up")?;
-            near.tc(
-                "qdisc add dev lab handle ffff: ingress\n\
-                 filter add dev lab parent ffff: protocol all matchall action mirred egress redirect dev shaped",
-            )?;
+            near.redirect_arriving("shaped")?;
             "shaped"
         }
     };
@@ -251,18 +223,13 @@ pub fn render(parts: &[Part<Measured>]) -> String {
         let judged: Vec<f64> = (outcome.normal.iter().skip(FROM as usize))
             .map(|rate| rate / outcome.plain)
             .collect();
-        let least = judged.iter().copied().fold(f64::INFINITY, f64::min);
-        let what = match direction {
-            Direction::Download => "downloads",
-            Direction::Upload => "uploads",
-        };
         table.row(&[
-            format!("{FLOWS} {what}"),
+            format!("{FLOWS} {direction}s"),
             way.to_string(),
             format!("{:.2}", outcome.alone),
             format!("{:.0} ms", outcome.waits),
             format!("{:.2}", mean(&judged)),
-            format!("{least:.2}"),
+            format!("{:.2}", least(&judged)),
             format!("{:.2}", outcome.beside),
         ]);
     }

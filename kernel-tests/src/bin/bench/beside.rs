@@ -13,7 +13,7 @@ use kernel_tests::{
     moment::Moment,
     peer::{Job, Peer},
     product::Limiter,
-    transfer::{PAYLOAD, Transfer},
+    transfer::Transfer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,10 +142,7 @@ fn outcome(link: Link, case: Case) -> Result<Outcome> {
 /// A cgroup that is in the background for as long as the limiter runs.
 fn in_background(lab: &Bottleneck, name: &str) -> Result<(Cgroup, Limiter)> {
     let group = lab.near().cgroup().child(name)?;
-    let limiter = Limiter::start(
-        &[],
-        &["--cgroup", &group.name()?, "--priority", "background"],
-    )?;
+    let limiter = Limiter::in_background(&group, &[])?;
     Ok((group, limiter))
 }
 
@@ -196,7 +193,7 @@ fn change(lab: &Bottleneck, other: Link) -> Result<Outcome> {
     (Moment::now() + 2 * FINDING).wait();
     lab.change(other)?;
     let seconds = transfer.seconds(Moment::now(), 0..WATCHED)?;
-    let speed = f64::from(other.down) * 125_000.0 * PAYLOAD;
+    let speed = other.payload(Direction::Download);
     Ok(Outcome::Change(
         seconds.into_iter().map(|rate| rate / speed).collect(),
     ))

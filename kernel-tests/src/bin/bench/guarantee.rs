@@ -8,14 +8,14 @@ use kernel_tests::{
     bottleneck::{Bottleneck, Link, Queue},
     flow::Direction,
     moment::Moment,
-    transfer::{PAYLOAD, Transfer},
+    transfer::Transfer,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     progress,
     results::{self, Output, Part},
-    table::{Table, mean, shown},
+    table::{Table, least, mean, shown},
 };
 
 /// This part of the link is guaranteed.
@@ -84,11 +84,7 @@ pub fn measure(out: &Output) -> Result<()> {
 
 fn outcome(link: Link, direction: Direction) -> Result<Outcome> {
     let lab = Bottleneck::new(link)?;
-    let megabits = match direction {
-        Direction::Download => link.down,
-        Direction::Upload => link.up,
-    };
-    let speed = f64::from(megabits) * 125_000.0 * PAYLOAD;
+    let speed = link.payload(direction);
     let group = lab.near().cgroup().child("guaranteed")?;
     let flow =
         |flows, group| Transfer::start(lab.far(), lab.near().place_in(group), direction, flows);
@@ -155,16 +151,12 @@ pub fn render(parts: &[Part<Measured>]) -> String {
                 continue;
             }
         };
-        let way = match direction {
-            Direction::Download => "download",
-            Direction::Upload => "upload",
-        };
         let of_part = |seconds: &[f64]| seconds.iter().map(|part| part / PART).collect();
         let judged: Vec<f64> = of_part(&outcome.with[FROM..]);
         let without: Vec<f64> = of_part(&outcome.without[FROM..]);
-        let least = judged.iter().copied().fold(f64::INFINITY, f64::min);
+        let least = least(&judged);
         table.row(&[
-            format!("{link}, {way}"),
+            format!("{link}, {direction}"),
             format!("{:.2}", mean(&without)),
             shown(format!("{least:.2}"), least >= LEAST),
             format!("{:.2}", mean(&judged)),

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use anyhow::Result;
 use kernel_tests::{
     bottleneck::{Bottleneck, Link, Queue},
+    flow::Direction,
     lab::Family,
     moment::Moment,
     peer::{Job, Peer},
@@ -128,7 +129,7 @@ fn outcome(link: Link) -> Result<Outcome> {
     let _uploads: Peer = lab
         .near()
         .traffic(uploads.connections(UPLOADS).at_most(patience))?;
-    let speed = f64::from(link.up) * 125_000.0 * 1448.0 / 1514.0;
+    let speed = link.payload(Direction::Upload);
     let part = |from: Moment| {
         let until = Moment::now();
         anyhow::Ok(receiver.received_until(until)?.rate(from, until)? / speed)

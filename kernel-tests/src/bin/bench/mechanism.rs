@@ -102,15 +102,8 @@ fn htb(lab: &Lab, limit: u64, direction: Direction) -> Result<()> {
     match direction {
         Direction::Upload => lab.near().tc(&shape("lab")),
         Direction::Download => {
-            lab.near()
-                .ip("link add name shaped type ifb\nlink set shaped up")?;
-            lab.near().tc(&format!(
-                "{}\n\
-                 qdisc add dev lab handle ffff: ingress\n\
-                 filter add dev lab parent ffff: protocol all matchall \
-                 action mirred egress redirect dev shaped",
-                shape("shaped")
-            ))
+            lab.near().redirect_arriving("shaped")?;
+            lab.near().tc(&shape("shaped"))
         }
     }
 }

@@ -7,28 +7,21 @@ use anyhow::{Context, Result};
 use kernel_tests::{
     bottleneck::{Bottleneck, Link, Queue},
     flow::Direction,
-    lab::{End, Family},
+    lab::Family,
     moment::Moment,
-    peer::{Job, Peer},
+    peer::Job,
     product::Limiter,
-    queue::RoundTrips,
-    transfer::{PAYLOAD, Transfer},
+    transfer::{Transfer, pings},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     progress,
     results::{self, Output, Part},
-    table::{Table, mean, shown},
+    table::{self, Table, mean, shown},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What is measured of the link while it is empty, and of a plain flow alone.
-const PLAIN: u32 = 7;
-/// The first seconds of a plain flow are not judged.
-const PLAIN_FROM: u32 = 2;
-/// How long queues have to drain.
-const PAUSE: Duration = Duration::from_secs(3);
 /// Background traffic has this time to find the link…
 const FINDING: u32 = 6;
 /// …and is judged for this long while it is alone.
@@ -141,24 +134,14 @@ pub fn measure_all(cases: &[Case], out: &Output) -> Result<()> {
     Ok(())
 }
 
-fn pings(from: &End, echo: &Peer, count: u32) -> Result<RoundTrips> {
-    let ping = from.traffic(Job::ping(count).connect(echo.address()?))?;
-    ping.round_trips(Duration::from_secs(60))
-}
-
 fn outcome(case: &Case) -> Result<Outcome> {
     let lab = Bottleneck::new(case.link)?;
     let echo = Job::echo().listen(lab.far().any_port(Family::V4));
     let echo = lab.far().traffic(echo)?;
     let empty = pings(lab.near(), &echo, 50)?;
-    let begin = Moment::now();
-    let flow = Transfer::start(lab.far(), lab.near().place(), case.direction, 1)?;
-    let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
-    drop(flow);
-    (Moment::now() + PAUSE).wait();
+    let plain = Transfer::alone(lab.far(), lab.near().place(), case.direction)?;
     let group = lab.near().cgroup().child("background")?;
-    let name = group.name()?;
-    let _limiter = Limiter::start(&[], &["--cgroup", &name, "--priority", "background"])?;
+    let _limiter = Limiter::in_background(&group, &[])?;
     let begin = Moment::now();
     let background = Transfer::start(
         lab.far(),
@@ -197,21 +180,13 @@ fn outcome(case: &Case) -> Result<Outcome> {
 impl Case {
     /// The payload that the link carries, in bytes a second.
     fn speed(&self) -> f64 {
-        let megabits = match self.direction {
-            Direction::Download => self.link.down,
-            Direction::Upload => self.link.up,
-        };
-        f64::from(megabits) * 125_000.0 * PAYLOAD
+        self.link.payload(self.direction)
     }
 
     fn traffic(&self) -> String {
-        let direction = match self.direction {
-            Direction::Download => "download",
-            Direction::Upload => "upload",
-        };
         match self.flows {
-            1 => direction.to_owned(),
-            flows => format!("{flows} {direction}s"),
+            1 => self.direction.to_string(),
+            flows => format!("{flows} {}s", self.direction),
         }
     }
 }
@@ -287,7 +262,7 @@ fn row_beside(table: &mut Table, case: &Case, outcome: &Outcome) {
     };
     let judged = outcome.normal.get(from..).unwrap_or_default();
     let has = mean(judged) / outcome.plain;
-    let worst = judged.iter().copied().fold(f64::INFINITY, f64::min) / outcome.plain;
+    let worst = table::least(judged) / outcome.plain;
     let meanwhile = outcome.background.get(from..BESIDE as usize);
     let after = outcome
         .background

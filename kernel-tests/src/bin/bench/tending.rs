@@ -49,9 +49,7 @@ pub fn measure(out: &Output) -> Result<()> {
 fn processor(flows: u32) -> Result<f64> {
     let lab = Lab::new()?;
     let group = lab.near().cgroup().child("background")?;
-    let name = group.name()?;
-    let options = ["--cgroup", &name, "--priority", "background"];
-    let limiter = Limiter::start(&[], &[&options[..], &["--link", "50mbit/10mbit"]].concat())?;
+    let limiter = Limiter::in_background(&group, &["--link", "50mbit/10mbit"])?;
     let job = || Job::tcp().at_most(Duration::from_secs(60));
     let listen = job().listen(lab.far().any_port(Family::V4)).send();
     let sender = lab.far().traffic(listen)?;

@@ -8,12 +8,12 @@ use kernel_tests::{
     moment::Moment,
     process::Process,
     table::mean,
-    transfer::{PAYLOAD, Transfer},
+    transfer::{Transfer, payload},
 };
 
 use crate::{
     cell::{Outcome, Shared},
-    course::{flows, read},
+    flowing::{flows, read},
     limited::Limit,
     meter::Transport,
     scenes::{Part, Scene},
@@ -21,11 +21,6 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What is measured of a plain flow alone.
-const PLAIN: u32 = 6;
-const PLAIN_FROM: u32 = 2;
-/// How long queues have to drain.
-const PAUSE: Duration = Duration::from_secs(2);
 /// The program has this time to find the line, and is judged for so long while it is alone.
 const FINDING: u32 = 8;
 const ALONE: u32 = 6;
@@ -40,13 +35,7 @@ pub fn can_play(scene: &Scene) -> bool {
 /// Plays a scene to its end.
 pub fn play(scene: &Scene, stage: &Stage<'_>, running: &mut Vec<Process>) -> Result<Outcome> {
     let (near, far) = (stage.lab().near(), stage.lab().far());
-    let start = || Transfer::start(far, near.place(), scene.direction, 1);
-    let begin = Moment::now();
-    let flow = start()?;
-    let plain = mean(&flow.seconds(begin, PLAIN_FROM..PLAIN)?);
-    drop(flow);
-    (Moment::now() + PAUSE).wait();
-
+    let plain = Transfer::alone(far, near.place(), scene.direction)?;
     let limit = Limit::in_background(scene)?;
     running.push((scene.server)(&stage.post(Part::Server)).context("the server")?);
     running.push((scene.client)(&stage.post(Part::Client)).context("the client")?);
@@ -60,14 +49,14 @@ pub fn play(scene: &Scene, stage: &Stage<'_>, running: &mut Vec<Process>) -> Res
     };
     let alone = had(ALONE)?;
     let begin = Moment::now();
-    let normal = start()?;
+    let normal = Transfer::start(far, near.place(), scene.direction, 1)?;
     (begin + SECOND).wait();
     let all = had(BESIDE - 1)?;
     let normal = normal.seconds(begin, 0..BESIDE)?;
     let said = limit.said()?;
     stage.clear(std::mem::take(running));
     limit.lift()?;
-    let line = f64::from(Line::MEGABITS) * 125_000.0 * PAYLOAD;
+    let line = payload(Line::MEGABITS);
     // The kernel counts both together.
     let meanwhile = match scene.transport {
         Transport::Tcp => Some((all - mean(&normal[1..])) / line),

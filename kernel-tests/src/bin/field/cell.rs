@@ -112,9 +112,14 @@ impl Shared {
     /// The same.
     pub const LEAST_BESIDE: f64 = 0.95;
 
-    /// What a normal flow has beside it, from the second second on.
+    /// The seconds that are judged: from the second one on.
+    pub fn judged(&self) -> &[f64] {
+        self.beside.get(1..).unwrap_or_default()
+    }
+
+    /// What a normal flow has beside it then, in the mean.
     pub fn beside(&self) -> f64 {
-        kernel_tests::table::mean(self.beside.get(1..).unwrap_or_default())
+        kernel_tests::table::mean(self.judged())
     }
 
     /// Whether all is as it is to be.

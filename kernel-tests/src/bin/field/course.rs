@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use kernel_tests::{moment::Moment, outcome::is_slow, process::Process, results::Output};
+use kernel_tests::{moment::Moment, process::Process, results::Output};
 
 use crate::{
     background,
     cell::{Cell, Outcome, Phase, Target},
+    flowing::{flows, read},
     limited::{BYTES, Known, Limit},
-    meter::{self, Reading},
     scenes::{Part, Scene, missing},
     stage::{Line, Stage},
 };
@@ -189,29 +189,6 @@ fn act(
     stage.clear(std::mem::take(running));
     limit.lift()?;
     Ok(Some(outcome))
-}
-
-/// What was counted until now.
-pub fn read(scene: &Scene, stage: &Stage<'_>) -> Result<Reading> {
-    meter::read(stage.lab(), scene.direction, scene.transport)
-}
-
-/// Waits until data flows.
-pub fn flows(scene: &Scene, stage: &Stage<'_>, running: &mut [Process]) -> Result<()> {
-    let patience = Duration::from_secs(if is_slow() { 90 } else { 30 });
-    let begun = Moment::now();
-    let first = read(scene, stage)?;
-    while read(scene, stage)?.delivered - first.delivered < BYTES / 10.0 {
-        for process in running.iter_mut() {
-            ensure!(!process.has_ended()?, "it ended before anything was moved");
-        }
-        ensure!(
-            Moment::now() - begun < patience,
-            "nothing was moved in {patience:?}"
-        );
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 fn judge(scene: &Scene, stage: &Stage<'_>, limit: &Limit) -> Result<Outcome> {

@@ -9,9 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 use kernel_tests::{
     document,
-    flow::Direction,
     machine::Machine,
-    table::{Table, shown as judged},
+    table::{Table, least, shown as judged},
 };
 
 use crate::{
@@ -136,10 +135,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
     head.extend(Target::ALL.map(|target| target.words().to_owned()));
     head.push("resent".to_owned());
     let columns: Vec<&str> = head.iter().map(String::as_str).collect();
-    let mut text = format!(
-        "\n## Linux {}\n\n{}, {}; {}, commit {}.\n",
-        machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
-    );
+    let mut text = title(machine, "");
     let measured = cells.values().filter(|cell| cell.mean().is_some()).count();
     let kept = cells.values().filter(|cell| cell.is_kept()).count();
     text += &format!(
@@ -155,7 +151,7 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
             if Target::ALL.iter().all(|target| of(*target).is_none()) {
                 continue;
             }
-            let mut row = vec![scene.name.to_owned(), direction(scene.direction).to_owned()];
+            let mut row = vec![scene.name.to_owned(), scene.direction.to_string()];
             row.extend(Target::ALL.map(|target| of(target).map_or_else(|| "–".to_owned(), shown)));
             row.push(resent(Target::ALL.iter().filter_map(|target| of(*target))));
             table.row(&row);
@@ -205,19 +201,29 @@ fn of_kernel(machine: &Machine, cells: &Cells) -> String {
             Outcome::Measured { .. } | Outcome::Shared(_) => {}
         }
     }
-    if !notes.is_empty() {
-        text.push('\n');
-        notes.iter().for_each(|note| text += &format!("- {note}\n"));
+    text + &list(&notes)
+}
+
+/// The title of a kernel's section, and what was measured there by what.
+fn title(machine: &Machine, about: &str) -> String {
+    format!(
+        "\n## Linux {}{about}\n\n{}, {}; {}, commit {}.\n",
+        machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
+    )
+}
+
+/// Notes below a table.
+fn list(notes: &BTreeSet<String>) -> String {
+    let lines = notes.iter().map(|note| format!("- {note}\n"));
+    match notes.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", lines.collect::<String>()),
     }
-    text
 }
 
 /// What programs have of a slow line from its background.
 fn in_background(machine: &Machine, cells: &Cells) -> String {
-    let mut text = format!(
-        "\n## Linux {}, {IN_BACKGROUND}\n\n{}, {}; {}, commit {}.\n",
-        machine.kernel, machine.mechanism, machine.processors, machine.date, machine.commit
-    );
+    let mut text = title(machine, &format!(", {IN_BACKGROUND}"));
     let shared = |cell: &Cell| match &cell.outcome {
         Outcome::Shared(shared) => Some(shared.clone()),
         _ => None,
@@ -246,11 +252,9 @@ fn in_background(machine: &Machine, cells: &Cells) -> String {
             }
             continue;
         };
-        let least = shared.beside.get(1..).unwrap_or_default();
-        let least = least.iter().copied().fold(f64::INFINITY, f64::min);
         table.row(&[
             cell.scene.clone(),
-            direction(cell.direction).to_owned(),
+            cell.direction.to_string(),
             judged(
                 format!("{:.2}", shared.alone),
                 shared.alone >= Shared::LEAST_ALONE,
@@ -259,7 +263,7 @@ fn in_background(machine: &Machine, cells: &Cells) -> String {
                 format!("{:.2}", shared.beside()),
                 shared.beside() >= Shared::LEAST_BESIDE,
             ),
-            format!("{least:.2}"),
+            format!("{:.2}", least(shared.judged())),
             shared
                 .meanwhile
                 .map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}")),
@@ -277,18 +281,7 @@ fn in_background(machine: &Machine, cells: &Cells) -> String {
          either end, whose speed nobody told chadthrottle. Then a CUBIC flow of the same machine, from its second second on.",
         Line::MEGABITS
     ));
-    if !notes.is_empty() {
-        text.push('\n');
-        notes.iter().for_each(|note| text += &format!("- {note}\n"));
-    }
-    text
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Download => "download",
-        Direction::Upload => "upload",
-    }
+    text + &list(&notes)
 }
 
 fn shown(cell: &Cell) -> String {

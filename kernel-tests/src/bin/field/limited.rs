@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
-use kernel_tests::{flow::Direction, home::Home, process::Process, product::Limiter};
+use kernel_tests::{home::Home, process::Process, product::Limiter};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -110,10 +110,7 @@ impl Limit {
         known: &Known,
         root: Option<u32>,
     ) -> Result<Option<Self>> {
-        let direction = match scene.direction {
-            Direction::Download => "download",
-            Direction::Upload => "upload",
-        };
+        let direction = scene.direction;
         let Some(options) = options(scene, target, stage, known, root)? else {
             return Ok(None);
         };
@@ -124,9 +121,8 @@ impl Limit {
             ))?;
             return Ok(Some(Self::Daemon(home.daemon()?, home)));
         }
-        let direction = format!("--{direction}");
         let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
-        words.extend([direction.as_str(), RATE, "--shared"]);
+        words.extend([direction.option(), RATE, "--shared"]);
         Limiter::start(&[], &words).map(|limiter| Some(Self::Command(limiter)))
     }
 

@@ -5,6 +5,7 @@ mod background;
 mod cell;
 mod course;
 mod document;
+mod flowing;
 mod limited;
 mod meter;
 mod scenes;

@@ -50,12 +50,10 @@ impl Line {
                     Self::MEGABITS * 125_000 * 3 / 10
                 );
                 // The near end's own queue is nobody's choice: what it sends waits where it arrives.
-                far.ip("link add name wan type ifb\nlink set wan up")?;
+                far.redirect_arriving("wan")?;
                 far.tc(&format!(
                     "qdisc add dev lab root handle 1: netem delay 40ms limit 100000\n\
                      qdisc add dev lab parent 1: handle 2: {narrow}\n\
-                     qdisc add dev lab handle ffff: ingress\n\
-                     filter add dev lab parent ffff: protocol all matchall action mirred egress redirect dev wan\n\
                      qdisc add dev wan root {narrow}"
                 ))
             }
