@@ -11,8 +11,10 @@
 //! below the speed found last, hardly near it, quickly again beyond it, where the link may have become faster.
 
 mod draining;
+mod growing;
 mod others;
 mod phase;
+mod plain;
 mod telling;
 mod yielding;
 
@@ -20,10 +22,10 @@ use std::time::Duration;
 
 use others::Room;
 use phase::{Phase, Range, Seen};
+use plain::Plain;
 use yielding::{POLITE, TRIAL_AFTER, TRIAL_PART};
 
 use super::{
-    curve,
     delay::{Delays, FlowId},
     guarantee::Kept,
     history::{Bytes, History},
@@ -78,13 +80,8 @@ const FEW_LOSSES: u32 = 2;
 /// So much of what a link is said to carry is used, so that nothing waits.
 const BELIEVED: f64 = 0.97;
 
-/// While a queue is as long as this, the link has something to carry all the time...
+/// While a queue is as long as this, the link has something to carry all the time.
 const FILLED: Duration = Duration::from_millis(20);
-
-/// ... and if that lasts for so long, and a round trip, without a loss, flows are not served in turn there: that is known
-/// for so long.
-const PLAIN_AFTER: Duration = Duration::from_millis(300);
-const PLAIN_HOLDS: Duration = Duration::from_secs(60);
 
 /// What passed is known for so long.
 const HISTORY: Duration = Duration::from_millis(1200);
@@ -100,19 +97,8 @@ const FIRM_PART: f64 = 0.05;
 const LISTENING_PART: f64 = 0.3;
 const LISTENING: Duration = Duration::from_millis(1500);
 
-/// With so much of the speed found last it is had again.
-const PROVEN: f64 = 0.85;
-
-/// Of what normal traffic is let, so much passes as long as the link carries it.
-const PASSES: f64 = 0.85;
-
-/// Beyond the speed found last, so much of the capacity passes if it is to become more: a trickle beside others tells
-/// nothing, where flows are served in turn.
-const EVIDENT: f64 = 0.75;
-
-/// Beyond so many times the speed found last, it becomes so much more each period.
+/// So many times the speed found last is far beyond it.
 const FAR: f64 = 1.3;
-const FASTER: f64 = 1.2;
 
 /// What passed since the last look: what arrived, or was acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,9 +164,8 @@ pub struct Capacity {
     is_deaf: bool,
     /// The queue then.
     queue: Duration,
-    /// Since when it is long and nothing is lost of it, and when that was so for so long that it is nobody's own.
-    filled: Option<Duration>,
-    plain: Option<Duration>,
+    /// Whether that is one queue for all.
+    plain: Plain,
     /// When it was too long, and what the capacity was before if that may be chance.
     waited: Option<Duration>,
     doubtful: Option<f64>,
@@ -221,8 +206,7 @@ impl Capacity {
             lacked: 0.0,
             is_deaf: false,
             queue: Duration::ZERO,
-            filled: None,
-            plain: None,
+            plain: Plain::default(),
             waited: None,
             doubtful: None,
             trial_after: TRIAL_AFTER,
@@ -413,7 +397,10 @@ impl Capacity {
                 || !self.is_blind() && self.congested >= self.losses(now, period),
         };
         log::trace!("{:?} {seen:?} knee {:.0}", self.phase, self.knee);
-        self.take_note_of_queue(seen);
+        if seen.heard {
+            let is_lossless = self.congested == 0 && !self.firm;
+            self.plain.look(seen, is_lossless, self.round_trip);
+        }
         self.admit_error(now);
         if self.satisfies(seen) {
             self.keep_for_guaranteed(seen);
@@ -424,27 +411,6 @@ impl Capacity {
             self.capacity = self.capacity.min(said);
             self.knee = self.knee.min(said);
         }
-    }
-
-    /// CoDel (RFC 8289), which every queue with turns has, would lose or mark some of what waits for so long.
-    fn take_note_of_queue(&mut self, seen: Seen) {
-        if !seen.heard {
-            return;
-        }
-        if seen.queue < FILLED || self.congested > 0 || self.firm {
-            self.filled = None;
-            return;
-        }
-        let begun = seen.now.saturating_sub(seen.period);
-        let since = *self.filled.get_or_insert(begun);
-        if seen.now >= since + PLAIN_AFTER + self.round_trip {
-            self.plain = Some(seen.now);
-        }
-    }
-
-    /// Whether it is known that all wait in one queue: then it tells of everybody else.
-    fn is_plain(&self, now: Duration) -> bool {
-        self.plain.is_some_and(|plain| now < plain + PLAIN_HOLDS)
     }
 
     fn decide_by_phase(&mut self, seen: Seen) {
@@ -481,78 +447,6 @@ impl Capacity {
         }
     }
 
-    fn begin(&mut self, seen: Seen) {
-        // With its first packets a sender may lose one because it is too fast for anything.
-        let was_congested = std::mem::replace(&mut self.begun_congested, seen.congested);
-        if seen.waits_certainly() || seen.congested && was_congested {
-            self.knee = self.carried(seen);
-            self.settles = seen.now + SETTLING;
-            self.cut(seen, self.knee);
-        } else if self.held && seen.heard && !seen.waits {
-            self.capacity *= 2.0;
-        }
-    }
-
-    fn follow_curve(&mut self, seen: Seen, since: Duration) {
-        let doubtful = self.doubtful.take();
-        if seen.waits_certainly() || seen.congested {
-            // Others who have just gone have left a gap.
-            let carried = match self.held && !self.is_own(seen) {
-                true => self.carried(seen),
-                false => self.knee,
-            };
-            self.cut(seen, carried);
-        } else if seen.waits {
-            self.doubtful = Some(self.capacity);
-            self.capacity = (self.capacity * (1.0 - LEAST_CUT)).max(self.least());
-            self.phase = Phase::Curve {
-                since: since + seen.period,
-            };
-        } else if let Some(before) = doubtful {
-            match self.firm {
-                // What is important may have waited.
-                true => {
-                    self.capacity += (before - self.capacity).max(0.0) / 2.0;
-                    self.resume(seen.now);
-                }
-                // It goes on where it was.
-                false => {
-                    self.capacity = before.max(self.capacity);
-                    self.phase = Phase::Curve {
-                        since: since + seen.period,
-                    };
-                }
-            }
-        } else if self.held && seen.heard && !seen.waits && self.carries_what_is_let(seen) {
-            self.proven |= self.capacity > PROVEN * self.knee;
-            // Far beyond what it was, the curve would be too slow.
-            let faster = match self.capacity > FAR * self.knee {
-                true => self.capacity * FASTER,
-                false => self.knee * curve::part_after(seen.now.saturating_sub(since)),
-            };
-            self.capacity = faster.max(self.least());
-        } else {
-            // Nobody knows what would have waited.
-            self.phase = Phase::Curve {
-                since: since + seen.period,
-            };
-        }
-    }
-
-    /// Whether what is let passes, of normal traffic: what is lost on its way is no sign to that, and says all the same that
-    /// there is no more to be had.
-    fn carries_what_is_let(&self, seen: Seen) -> bool {
-        let now = seen.now;
-        let lately = (seen.period + self.round_trip).min(HISTORY);
-        if self.firm {
-            let let_through = self.capacity - self.passed.others(now, HISTORY) - self.kept;
-            return self.passed.background(now, HISTORY) > PASSES * let_through;
-        }
-        let is_evident =
-            self.rest() > self.least() && self.passed.all(now, lately) >= EVIDENT * self.capacity;
-        self.capacity < self.knee || is_evident
-    }
-
     /// What the link carries now. What comes at once after a pause is not more than was let.
     fn carried(&self, seen: Seen) -> f64 {
         let period = match self.firm {
@@ -561,13 +455,5 @@ impl Capacity {
         };
         let passed = self.passed.all(seen.now, period);
         passed.min(self.capacity).max(TRICKLE)
-    }
-
-    /// Along the curve, from what it is now.
-    fn resume(&mut self, now: Duration) {
-        let begun = curve::time_of(self.capacity / self.knee.max(1.0));
-        self.phase = Phase::Curve {
-            since: now.saturating_sub(begun),
-        };
     }
 }

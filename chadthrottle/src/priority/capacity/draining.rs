@@ -65,17 +65,22 @@ const POLITE_PART_OF_REST: f64 = 0.3;
 /// What the link carried once is believed to be what it can carry, for so long.
 const BEST_HOLDS: Duration = Duration::from_secs(60);
 
+impl Drain {
+    /// For how long packets have waited, as far as it is known what passed.
+    fn lasted(self, seen: Seen) -> Duration {
+        (seen.now.saturating_sub(self.began) + seen.period).min(HISTORY)
+    }
+}
+
 impl Capacity {
     pub(super) fn drain(&mut self, seen: Seen, drain: Drain) {
         let passed = seen.now.saturating_sub(drain.since + self.round_trip);
         let drain = match seen.queue >= FILLED && seen.heard {
             // As long as many packets wait, the link carries what it can.
             true => {
-                let lasted = seen.now.saturating_sub(drain.began) + seen.period;
-                let lasted = if self.firm {
-                    HISTORY
-                } else {
-                    lasted.min(HISTORY)
+                let lasted = match self.firm {
+                    true => HISTORY,
+                    false => drain.lasted(seen),
                 };
                 Drain {
                     carried: self.passed.all(seen.now, lasted),
@@ -167,7 +172,7 @@ impl Capacity {
             self.best = (if is_first { carried } else { half_way }, seen.now);
         } else if waited
             && !self.firm
-            && !self.is_plain(seen.now)
+            && !self.plain.is_known(seen.now)
             && drain.excess.is_some()
             && is_less
             && self.is_certain(seen.now, drain)
@@ -185,8 +190,7 @@ impl Capacity {
         if self.firm {
             return drain.carried;
         }
-        let lasted = seen.now.saturating_sub(drain.began) + seen.period;
-        (drain.carried).max(self.passed.all(seen.now, lasted.min(HISTORY)))
+        (drain.carried).max(self.passed.all(seen.now, drain.lasted(seen)))
     }
 
     /// The part of what the link was believed to carry that is believed still, however little it carried this time: senders

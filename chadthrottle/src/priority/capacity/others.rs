@@ -90,10 +90,12 @@ impl Capacity {
     pub(super) fn rest(&self) -> f64 {
         let room = self.room;
         let used = self.used_by_others(room.looked);
-        let claimed = match () {
-            () if self.firm => used,
-            () if room.looked < room.begin_until => self.capacity,
-            () => room.reserved.max(used),
+        let claimed = if self.firm {
+            used
+        } else if room.looked < room.begin_until {
+            self.capacity
+        } else {
+            room.reserved.max(used)
         };
         self.capacity - claimed - self.kept
     }
